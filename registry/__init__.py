@@ -1,0 +1,1 @@
+"""The Document Registry: what is known about documents. Speaks metadata, never XML or HTTP."""

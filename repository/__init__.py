@@ -1,0 +1,1 @@
+"""The Document Repository: the documents' bytes. Speaks metadata, never XML or HTTP."""

@@ -1,0 +1,1 @@
+"""Shapes that are declared, not coded: XSD, WSDL, SQL, code sets, rendering dictionaries."""

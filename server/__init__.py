@@ -1,0 +1,1 @@
+"""The rim: HTTP, SOAP endpoints, settings, wiring, command line."""

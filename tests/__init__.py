@@ -1,0 +1,1 @@
+"""Promises. The folders mirror the rooms; conformance/ sends whole messages over HTTP."""
