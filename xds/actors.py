@@ -1,0 +1,201 @@
+"""The two actors of XDS.b, and what they say to each other.
+
+Services know each other only by these protocols. server/wiring.py hands each the actor in this process or a client of
+one on another host (server/remote_actors.py); neither can tell the difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from xds.errors import RegistryError, ResponseStatus, Severity
+from xds.metadata import AnyObject, ObjectKind, Submission
+
+
+class ReturnType(StrEnum):
+    """returnType of a stored query (ITI TF-2: 3.18.4.1.2.2)."""
+
+    LEAF_CLASS = "LeafClass"
+    OBJECT_REF = "ObjectRef"
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryResponse:
+    """The answer to a submission (ITI TF-3: 4.2.4.2)."""
+
+    status: ResponseStatus
+    errors: tuple[RegistryError, ...] = ()
+
+    @property
+    def succeeded(self) -> bool:
+        return self.status is ResponseStatus.SUCCESS
+
+    @classmethod
+    def of(cls, errors: Sequence[RegistryError] = ()) -> RegistryResponse:
+        """Success, with or without warnings; Failure as soon as one of `errors` is an error."""
+        failed = any(error.severity is Severity.ERROR for error in errors)
+        return cls(ResponseStatus.FAILURE if failed else ResponseStatus.SUCCESS, tuple(errors))
+
+
+@dataclass(frozen=True, slots=True)
+class QueryRequest:
+    """A stored query as it was asked (ITI TF-2: 3.18.4.1.2), not yet judged.
+
+    return_type   as sent; only the two values of ReturnType are legal
+    parameters    slots in the order sent: name and the text of each Value, undecoded
+    """
+
+    query_id: str
+    return_type: str
+    parameters: tuple[tuple[str, tuple[str, ...]], ...]
+    home_community_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One object that a query found.
+
+    ebrim   its ebRIM element as UTF-8 bytes, with the prefix `rim` to be declared by what encloses it;
+            None where only references were asked for
+    """
+
+    kind: ObjectKind
+    entry_uuid: str
+    ebrim: bytes | None = None
+    home_community_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class QueryResponse:
+    """The answer to a stored query (ITI TF-2: 3.18.4.1.3)."""
+
+    status: ResponseStatus
+    found: tuple[Found, ...] = ()
+    errors: tuple[RegistryError, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentRequest:
+    """One document asked for by ITI-43 (ITI TF-2: 3.43.4.1.2)."""
+
+    repository_unique_id: str
+    document_unique_id: str
+    home_community_id: str | None = None
+
+
+Opening = Callable[[], AbstractAsyncContextManager[AsyncIterator[bytes]]]
+"""Opens the content of a document: chunks in order, of any length. A caller who stops early must leave the context."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetrievedDocument:
+    """One document that ITI-43 returns (ITI TF-2: 3.43.4.2.2).
+
+    size      octets of the content
+    content   opens the content; it may be opened once or more, each time from its start
+    """
+
+    request: DocumentRequest
+    mime_type: str
+    size: int
+    content: Opening
+
+
+@dataclass(frozen=True, slots=True)
+class RetrieveResponse:
+    """The answer to ITI-43: PartialSuccess where some documents are there and others are not."""
+
+    status: ResponseStatus
+    documents: tuple[RetrievedDocument, ...] = ()
+    errors: tuple[RegistryError, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A document's bytes on their way in, as a part of the message or inline in its envelope.
+
+    content_id   of the MIME part, URL-decoded and without angle brackets; inline: a name that cannot be a Content-ID
+    content      chunks in order, to be read to the end before the next attachment is asked for
+    """
+
+    content_id: str
+    content: AsyncIterator[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Provided:
+    """The envelope of ITI-41: the metadata, and which attachment is which entry's document.
+
+    documents   (id of the Document element, i.e. of its DocumentEntry; content_id of the attachment), in the order sent
+    """
+
+    submission: Submission
+    documents: tuple[tuple[str, str], ...]
+
+
+class ProvideAndRegisterRequest(Protocol):
+    """An ITI-41 message while it arrives (ITI TF-2: 3.41.4.1). Attachments may come before the envelope."""
+
+    def attachments(self) -> AsyncIterator[Attachment]:
+        """Every document of the message in the order of the wire, once; inline ones last.
+
+        An attachment that no Document refers to is given as well: it must be refused, so somebody has to see it.
+        """
+        ...
+
+    def provided(self) -> Provided:
+        """The envelope. Only after attachments() has come to its end."""
+        ...
+
+
+class DocumentRegistry(Protocol):
+    """The Document Registry, here or on another host."""
+
+    async def register_document_set(self, submission: Submission) -> RegistryResponse:
+        """Register Document Set-b [ITI-42]. Refusals are responses, never exceptions.
+
+        Raises OutcomeUnknown where a registry on another host did not answer: the submission may stand or not.
+        """
+        ...
+
+    async def stored_query(self, request: QueryRequest) -> QueryResponse:
+        """Registry Stored Query [ITI-18]. Refusals are responses, never exceptions.
+
+        Raises OutcomeUnknown where a registry on another host did not answer.
+        """
+        ...
+
+
+class DocumentRepository(Protocol):
+    """The Document Repository, here or on another host."""
+
+    async def provide_and_register(self, request: ProvideAndRegisterRequest) -> RegistryResponse:
+        """Provide and Register Document Set-b [ITI-41]. Refusals are responses, never exceptions."""
+        ...
+
+    async def retrieve(self, requests: Sequence[DocumentRequest]) -> RetrieveResponse:
+        """Retrieve Document Set [ITI-43]. Refusals are responses, never exceptions."""
+        ...
+
+
+class OutcomeUnknown(Exception):
+    """An actor on another host was asked and did not answer. What it was asked to do may be done or not."""
+
+
+class ObjectCodec(Protocol):
+    """Registry objects as bytes: how the registry keeps them without knowing XML. Handed in by wiring.
+
+    A rendering is the truth about an object: read(written(x)) == x for every object x that was registered.
+    """
+
+    def written(self, item: AnyObject) -> bytes:
+        """The object's ebRIM element (see Found.ebrim)."""
+        ...
+
+    def read(self, rendering: bytes) -> AnyObject:
+        """The object that `rendering` stands for."""
+        ...
