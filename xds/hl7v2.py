@@ -205,11 +205,7 @@ class DTM(_Typed):
         year, month, day = int(self.text[:4]), int(self.text[4:6] or 1), int(self.text[6:8] or 1)
         if year == 0 or not 1 <= month <= 12 or not 1 <= day <= calendar.monthrange(year, month)[1]:
             return f"{self.text!r} names a day that does not exist"
-        if (
-            int(self.text[8:10] or 0) > 23
-            or int(self.text[10:12] or 0) > 59
-            or int(self.text[12:14] or 0) > 59
-        ):
+        if int(self.text[8:10] or 0) > 23 or int(self.text[10:12] or 0) > 59 or int(self.text[12:14] or 0) > 59:
             return f"{self.text!r} names a time of day that does not exist"
         return None
 
