@@ -1,0 +1,68 @@
+"""The log of a dossier: numbered records, each chained to the one before by its hash.
+
+hash = SHA-256(previous hash, patient, sequence, change id, time, SHA-256(body)), every part preceded by its length.
+A body may be blanked (removal of metadata, erasure by law): the chain holds the hash of the body and still verifies.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+FIRST_PREVIOUS_HASH = bytes(32)
+"""What the first record of a dossier is chained to."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogRecord:
+    """One change of one dossier, as logged.
+
+    sequence        1, 2, 3 ... without gaps within the dossier
+    time            UTC, `YYYY-MM-DDThh:mm:ss.ffffffZ`
+    body            the change's objects and revisions (registry/change_body.py); None where it was blanked
+    body_hash       SHA-256 of the body
+    """
+
+    patient_id: str
+    sequence: int
+    change_id: str
+    time: str
+    body: bytes | None
+    body_hash: bytes
+    previous_hash: bytes
+    hash: bytes
+
+    @classmethod
+    def following(
+        cls, previous_hash: bytes, *, patient_id: str, sequence: int, change_id: str, time: str, body: bytes
+    ) -> LogRecord:
+        """The record that comes after the one with `previous_hash`."""
+        body_hash = hashlib.sha256(body).digest()
+        chained = _chained(previous_hash, patient_id, sequence, change_id, time, body_hash)
+        return cls(patient_id, sequence, change_id, time, body, body_hash, previous_hash, chained)
+
+    def problem(self, previous: LogRecord | None) -> str | None:
+        """What is wrong with this record coming after `previous` (None: as the dossier's first), in a sentence."""
+        expected_sequence = previous.sequence + 1 if previous else 1
+        if self.sequence != expected_sequence:
+            return f"record {expected_sequence} is missing; the next one there is {self.sequence}"
+        if self.previous_hash != (previous.hash if previous else FIRST_PREVIOUS_HASH):
+            return f"record {self.sequence} is not chained to the record before it"
+        if self.body is not None and hashlib.sha256(self.body).digest() != self.body_hash:
+            return f"the body of record {self.sequence} was altered"
+        chained = _chained(
+            self.previous_hash, self.patient_id, self.sequence, self.change_id, self.time, self.body_hash
+        )
+        if chained != self.hash:
+            return f"record {self.sequence} was altered"
+        return None
+
+
+def _chained(
+    previous_hash: bytes, patient_id: str, sequence: int, change_id: str, time: str, body_hash: bytes
+) -> bytes:
+    chain = hashlib.sha256()
+    for part in (previous_hash, patient_id.encode(), b"%d" % sequence, change_id.encode(), time.encode(), body_hash):
+        chain.update(b"%d:" % len(part))
+        chain.update(part)
+    return chain.digest()

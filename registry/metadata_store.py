@@ -1,0 +1,239 @@
+"""Where the registry keeps what it knows: the port, and what passes through it.
+
+A dossier is all that is registered for one patient. It is a log of changes; what queries read is an index of it that
+can be written again at any time (docs/adr/0002-a-dossier-is-a-log.md). The port has three sides:
+* `known` and `apply` serve a submission: read the facts, judge them (registry/lifecycle.py), commit all or nothing;
+* `find` and `count` serve queries;
+* `records`, `index_rows` and `reindex` serve whoever checks, rebuilds or copies a registry.
+Renderings enter and leave as bytes; the adapter is handed an ObjectCodec and knows no XML.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Protocol, TypeAlias
+
+from registry.dossier_log import LogRecord
+from registry.search_columns import Column
+from xds.metadata import AnyObject, Association, ObjectKind
+
+
+class Operator(Enum):
+    """The ways in which a criterion matches a search column; all that a store implements.
+
+    A column with several values matches where one of them does. An object without a value matches nothing.
+    """
+
+    EQUALS = auto()  # one value
+    ANY_OF = auto()  # several values, one of which is equal
+    ALL_OF_ANY_OF = auto()  # several groups of values; of each group one is equal (to any of the column's values)
+    AT_OR_AFTER = auto()  # the last second that the time may mean is not before this one (14 digits)
+    BEFORE = auto()  # the first second that the time may mean is before this one (14 digits)
+    LIKE = auto()  # several patterns, one of which matches: % any text, _ one character; case does not matter
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """One condition on one search column.
+
+    attribute   a column of registry/search_columns.py
+    groups      the values: one group, but for ALL_OF_ANY_OF
+    """
+
+    attribute: str
+    operator: Operator
+    groups: tuple[tuple[str, ...], ...]
+
+    @classmethod
+    def any_of(cls, attribute: str, values: tuple[str, ...]) -> Match:
+        return cls(attribute, Operator.ANY_OF, (values,))
+
+
+@dataclass(frozen=True, slots=True)
+class Criteria:
+    """Objects of one kind that meet all of `matches`.
+
+    patient_ids   only these dossiers (CX text); empty: all of them. A store finds within a dossier much faster,
+                  so whoever knows the patient says so.
+    """
+
+    kind: ObjectKind
+    matches: tuple[Match, ...] = ()
+    patient_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """One object that was found. ebrim is None where no rendering was asked for.
+
+    The association's ends and type are None for other kinds.
+    """
+
+    kind: ObjectKind
+    entry_uuid: str
+    patient_id: str
+    home_community_id: str | None = None
+    ebrim: bytes | None = None
+    source_object: str | None = None
+    target_object: str | None = None
+    association_type: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Questions:
+    """What must be known to judge a submission.
+
+    patient_id      CX text of the SubmissionSet
+    identifiers     entryUUIDs, and uniqueIds of SubmissionSets and Folders, that the submission brings: are they taken?
+    document_ids    uniqueIds of the documents it brings: are they known, with which hash?
+    references      entryUUIDs outside of the submission that its associations point at
+    replaced        those of `references` that would be deprecated: their relatives are fetched too
+    """
+
+    patient_id: str
+    identifiers: frozenset[str] = frozenset()
+    document_ids: frozenset[str] = frozenset()
+    references: frozenset[str] = frozenset()
+    replaced: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What a registered document with some uniqueId looks like; hash in lower case, either may be None."""
+
+    entry_uuid: str
+    hash: str | None
+    size: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """The answers to Questions, as they stood at one moment.
+
+    sequence          of the dossier's last change; 0 where there is none
+    taken             those of `identifiers` that are in use, and by which kind of object
+    documents         by uniqueId: every registered document that has it
+    objects           by entryUUID: those of `references` that exist (of any patient), and the relatives of `replaced`:
+                      - the sources of Approved APND, XFRM and XFRM_RPLC associations to them, and to those, and so on
+                      - the Folders that hold any of the replaced
+    owners            by entryUUID: patient id (CX text) of each of `objects`
+    relations         the Approved associations that led from `replaced` to their relatives
+    """
+
+    patient_id: str
+    sequence: int = 0
+    taken: Mapping[str, ObjectKind] = field(default_factory=dict)
+    documents: Mapping[str, tuple[Fingerprint, ...]] = field(default_factory=dict)
+    objects: Mapping[str, AnyObject] = field(default_factory=dict)
+    owners: Mapping[str, str] = field(default_factory=dict)
+    relations: tuple[Association, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """What a change does to an object that is registered already. None: this attribute stays.
+
+    last_update_time   14 digits, Folders only
+    """
+
+    entry_uuid: str
+    availability_status: str | None = None
+    last_update_time: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryChange:
+    """What one accepted submission does to one dossier: the unit that is committed, logged and replayed.
+
+    change_id   a UUID, new for every change
+    time        when it was judged: UTC, `YYYY-MM-DDThh:mm:ss.ffffffZ`
+    objects     new objects, complete: entryUUIDs, logicalIDs, versions and statuses are as they will be found
+    """
+
+    patient_id: str
+    change_id: str
+    time: str
+    objects: tuple[AnyObject, ...]
+    revisions: tuple[Revision, ...] = ()
+
+
+class FactsMoved(Exception):
+    """Another change came between known() and apply(). Nothing was written; read and judge again."""
+
+
+class StoreBusy(Exception):
+    """The store can not answer now (locked, gone, too slow). Nothing was written. Answered as XDSRegistryBusy."""
+
+
+class StoreFull(Exception):
+    """No room is left. Nothing was written. Answered as XDSRegistryOutOfResources."""
+
+
+class StoreDamaged(Exception):
+    """What is stored can not be right: a rendering that does not decode, a log with a gap. For the operator."""
+
+
+@dataclass(frozen=True, slots=True)
+class IndexRow:
+    """One object of the index with all that the index says of it, for comparison with the log."""
+
+    kind: ObjectKind
+    entry_uuid: str
+    patient_id: str
+    columns: Mapping[str, Column]
+    ebrim: bytes
+
+
+Progress: TypeAlias = Callable[[int, int], None]
+"""Called with (records done, records in all) from time to time."""
+
+
+class MetadataStore(Protocol):
+    """Keeps dossiers. Every method may raise StoreBusy, those that write also StoreFull."""
+
+    async def known(self, questions: Questions) -> Facts:
+        """The facts, all of the same moment."""
+        ...
+
+    async def apply(self, change: RegistryChange, facts: Facts) -> LogRecord:
+        """Commit `change`, judged on `facts`, whole and durably, and return its log record.
+
+        When this returns, the change survives a crash of the process and of the machine, and every query of every
+        process sees it. Of two changes judged on the same sequence of a dossier one is committed; two changes of
+        different dossiers that bring the same identifier can not both be committed, nor two that bring the same
+        document uniqueId with different hashes.
+        Raises FactsMoved.
+        """
+        ...
+
+    async def find(
+        self, criteria: Criteria, *, rendering: bool = True, limit: int | None = None
+    ) -> tuple[StoredObject, ...]:
+        """The objects that meet `criteria`, oldest first within a dossier, at most `limit`."""
+        ...
+
+    async def count(self, criteria: Criteria) -> int:
+        """How many objects meet `criteria`."""
+        ...
+
+    def records(self, patient_id: str | None = None) -> AsyncIterator[LogRecord]:
+        """The log, dossier by dossier, each in sequence; or that of one dossier."""
+        ...
+
+    def index_rows(self, patient_id: str | None = None) -> AsyncIterator[IndexRow]:
+        """The index, dossier by dossier in the order of records(); or that of one dossier."""
+        ...
+
+    async def reindex(self, progress: Progress | None = None) -> int:
+        """Write the index again from the log, and return the number of records. Readers see the old one until then."""
+        ...
+
+    async def check(self) -> None:
+        """Answer a trivial read, or raise StoreBusy: for /health/ready."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what was begun and let go of files and connections."""
+        ...
