@@ -1,0 +1,91 @@
+"""The transactions that Toimik speaks: one row each.
+
+The names of the bodies are `{namespace}local`, the actions those of WS-Addressing (ITI TF-2: the SOAP binding of each
+transaction). default_code is what a broken rule without a code of its own is reported as.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from xds.errors import ErrorCode
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """One transaction of the Technical Framework.
+
+    actor          who answers it: `registry` or `repository`, as in the URL of its endpoint
+    mtom           the standard's own form is MTOM/XOP; simple SOAP is taken as well and answered as such
+    default_code   of findings in metadata
+    fault_code     of faults of ours
+    busy_code      when it can not be served now
+    full_code      when there is no room
+    """
+
+    name: str
+    title: str
+    actor: str
+    action: str
+    request: str
+    mtom: bool
+    default_code: ErrorCode
+    fault_code: ErrorCode
+    busy_code: ErrorCode
+    full_code: ErrorCode
+
+    @property
+    def response_action(self) -> str:
+        return self.action + "Response"
+
+
+ITI_18 = Transaction(
+    name="ITI-18",
+    title="Registry Stored Query",
+    actor="registry",
+    action="urn:ihe:iti:2007:RegistryStoredQuery",
+    request="{urn:oasis:names:tc:ebxml-regrep:xsd:query:3.0}AdhocQueryRequest",
+    mtom=False,
+    default_code=ErrorCode.REGISTRY_ERROR,
+    fault_code=ErrorCode.REGISTRY_ERROR,
+    busy_code=ErrorCode.REGISTRY_BUSY,
+    full_code=ErrorCode.REGISTRY_OUT_OF_RESOURCES,
+)
+ITI_41 = Transaction(
+    name="ITI-41",
+    title="Provide and Register Document Set-b",
+    actor="repository",
+    action="urn:ihe:iti:2007:ProvideAndRegisterDocumentSet-b",
+    request="{urn:ihe:iti:xds-b:2007}ProvideAndRegisterDocumentSetRequest",
+    mtom=True,
+    default_code=ErrorCode.REPOSITORY_METADATA_ERROR,
+    fault_code=ErrorCode.REPOSITORY_ERROR,
+    busy_code=ErrorCode.REPOSITORY_BUSY,
+    full_code=ErrorCode.REPOSITORY_OUT_OF_RESOURCES,
+)
+ITI_42 = Transaction(
+    name="ITI-42",
+    title="Register Document Set-b",
+    actor="registry",
+    action="urn:ihe:iti:2007:RegisterDocumentSet-b",
+    request="{urn:oasis:names:tc:ebxml-regrep:xsd:lcm:3.0}SubmitObjectsRequest",
+    mtom=False,
+    default_code=ErrorCode.REGISTRY_METADATA_ERROR,
+    fault_code=ErrorCode.REGISTRY_ERROR,
+    busy_code=ErrorCode.REGISTRY_BUSY,
+    full_code=ErrorCode.REGISTRY_OUT_OF_RESOURCES,
+)
+ITI_43 = Transaction(
+    name="ITI-43",
+    title="Retrieve Document Set",
+    actor="repository",
+    action="urn:ihe:iti:2007:RetrieveDocumentSet",
+    request="{urn:ihe:iti:xds-b:2007}RetrieveDocumentSetRequest",
+    mtom=True,
+    default_code=ErrorCode.REPOSITORY_ERROR,
+    fault_code=ErrorCode.REPOSITORY_ERROR,
+    busy_code=ErrorCode.REPOSITORY_BUSY,
+    full_code=ErrorCode.REPOSITORY_OUT_OF_RESOURCES,
+)
+
+TRANSACTIONS: tuple[Transaction, ...] = (ITI_18, ITI_41, ITI_42, ITI_43)
