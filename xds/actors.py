@@ -144,6 +144,7 @@ class ProvideAndRegisterRequest(Protocol):
         """Every document of the message in the order of the wire, once; inline ones last.
 
         An attachment that no Document refers to is given as well: it must be refused, so somebody has to see it.
+        Raises MessageBroken, and so do the contents.
         """
         ...
 
@@ -180,6 +181,13 @@ class DocumentRepository(Protocol):
     async def retrieve(self, requests: Sequence[DocumentRequest]) -> RetrieveResponse:
         """Retrieve Document Set [ITI-43]. Refusals are responses, never exceptions."""
         ...
+
+
+class MessageBroken(Exception):
+    """The message that an actor is reading can not be read on: cut off, stalled, malformed.
+
+    Comes out of ProvideAndRegisterRequest and its attachments; whoever reads them lets it pass, and keeps nothing.
+    """
 
 
 class OutcomeUnknown(Exception):
