@@ -1,0 +1,281 @@
+"""Settings of a deployment: one TOML file, environment variables over it, command line options over both.
+
+Every setting has a default, and with no file at all Toimik runs on ./toimik-data. A variable is named TOIMIK_ and the
+setting, with two underscores between a table and its key: TOIMIK_LIMITS__ENVELOPE_BYTES=1048576.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import uuid
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from xds.hl7v2 import is_oid
+
+MIB = 1024 * 1024
+
+
+class SettingsProblem(Exception):
+    """A setting can not be used. The text is for the operator and names each one."""
+
+
+def _oid(value: str) -> str:
+    if not is_oid(value):
+        raise ValueError(f"{value!r} is not an OID such as 1.2.40.0.13")
+    return value
+
+
+def _home(value: str) -> str:
+    if not value.startswith("urn:oid:") or not is_oid(value.removeprefix("urn:oid:")):
+        raise ValueError(f"{value!r} is not a homeCommunityId such as urn:oid:1.2.40.0.13")
+    return value
+
+
+Oid = Annotated[str, AfterValidator(_oid)]
+HomeCommunityId = Annotated[str, AfterValidator(_home)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Policy(StrEnum):
+    """What happens to a code that is in no code set."""
+
+    REJECT = "reject"
+    WARN = "warn"
+    ACCEPT = "accept"
+
+
+class PatientPolicy(StrEnum):
+    """Which patient ids a submission may name."""
+
+    OPEN = "open"
+
+
+class AssigningAuthority(_Table):
+    """Who numbers patients."""
+
+    oid: Oid = Field(description="OID of the assigning authority")
+    name: str = Field("", description="for people")
+
+
+class PatientSettings(_Table):
+    """[patients]"""
+
+    policy: PatientPolicy = Field(
+        PatientPolicy.OPEN, description="open: any well-formed id of one of assigning_authorities is a known patient"
+    )
+    assigning_authorities: tuple[AssigningAuthority, ...] = Field(
+        (), description="authorities whose ids are accepted; none: every authority"
+    )
+
+
+class CodedValue(_Table):
+    """One code of a code set."""
+
+    code: str
+    scheme: str = Field(description="codingScheme: an OID, or whatever the affinity domain agreed on")
+    display: str = ""
+
+
+class CodeSet(_Table):
+    """[codes.<attribute>]: the codes that an attribute may have."""
+
+    policy: Policy = Field(Policy.ACCEPT, description="reject, warn or accept a code that is not among values")
+    values: tuple[CodedValue | str, ...] = Field(
+        (), description="{code, scheme, display}; plain text for mime_type and language_code"
+    )
+
+
+CODED_ATTRIBUTES = frozenset(
+    {
+        "class_code", "code_list", "confidentiality_code", "content_type_code", "event_code_list", "format_code",
+        "healthcare_facility_type_code", "language_code", "mime_type", "practice_setting_code", "type_code",
+    }
+)  # fmt: skip
+
+
+class Limits(_Table):
+    """[limits]: each one is answered in words when a message crosses it."""
+
+    envelope_bytes: int = Field(
+        16 * MIB,
+        ge=64 * 1024,
+        description="largest SOAP envelope; documents sent inline as base64 count, MTOM parts do not",
+    )
+    document_bytes: int = Field(4096 * MIB, ge=1, description="largest document of a submission")
+    documents_per_submission: int = Field(1000, ge=1, description="most documents in one ITI-41")
+    documents_per_retrieve: int = Field(1000, ge=1, description="most documents asked for in one ITI-43")
+    inline_answer_bytes: int = Field(
+        64 * MIB,
+        ge=1,
+        description="most octets of documents in one ITI-43 answer without MTOM, where they become base64",
+    )
+    results: int = Field(1000, ge=1, description="most objects in one ITI-18 answer with LeafClass")
+    requests_at_once: int = Field(256, ge=1, description="requests served at the same time by one worker")
+    idle_seconds: float = Field(60.0, gt=0, description="how long a sender may pause in the middle of a message")
+    store_seconds: float = Field(20.0, gt=0, description="how long a transaction may wait for the metadata store")
+    min_free_bytes: int = Field(
+        64 * MIB, ge=0, description="documents are refused when the disk has less room than this"
+    )
+
+
+class ClientCertificate(StrEnum):
+    """Whether a client has to show a certificate."""
+
+    NONE = "none"
+    OPTIONAL = "optional"
+    REQUIRED = "required"
+
+
+class TlsSettings(_Table):
+    """[tls]: without certificate and key the server speaks plain HTTP."""
+
+    certificate: Path | None = Field(None, description="PEM file: the server's certificate and its chain")
+    key: Path | None = Field(None, description="PEM file: the server's private key")
+    client_ca: Path | None = Field(None, description="PEM file: authorities whose client certificates are accepted")
+    client_certificate: ClientCertificate = Field(
+        ClientCertificate.NONE, description="none, optional or required (mutual TLS, as ITI-19 has it)"
+    )
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key are given together or not at all")
+        if self.client_certificate is not ClientCertificate.NONE and self.certificate is None:
+            raise ValueError("client certificates need TLS: give certificate and key")
+        if self.client_certificate is not ClientCertificate.NONE and self.client_ca is None:
+            raise ValueError("client_ca says whose client certificates are accepted; give it")
+        return self
+
+
+class LogFormat(StrEnum):
+    """How log lines look."""
+
+    JSON = "json"
+    TEXT = "text"
+
+
+class LogSettings(_Table):
+    """[log]: what happens, without patient data, on standard error."""
+
+    level: str = Field("info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error")
+    format: LogFormat = Field(LogFormat.JSON, description="json for machines, text for people")
+
+
+class Actor(StrEnum):
+    """What this server answers for."""
+
+    REGISTRY = "registry"
+    REPOSITORY = "repository"
+
+
+class Settings(BaseSettings):
+    """All settings; see `toimik settings` for a file with every default explained."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="TOIMIK_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        nested_model_default_partial_update=True,
+    )
+
+    data: Path = Field(Path("toimik-data"), description="directory of the embedded stores")
+    host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for every one")
+    port: int = Field(8080, ge=0, le=65535, description="port to listen on; 0 for any free one")
+    workers: int = Field(1, ge=1, le=64, description="worker processes; about one per core")
+    actors: tuple[Actor, ...] = Field(
+        (Actor.REGISTRY, Actor.REPOSITORY), min_length=1, description="what this server answers for"
+    )
+    registry_url: str | None = Field(
+        None, description="a registry on another host, for a server that is a repository only"
+    )
+    public_url: str | None = Field(
+        None, description="how clients reach this server, for ?wsdl; by default what they asked for"
+    )
+    repository_unique_id: Oid | None = Field(
+        None, description="repositoryUniqueId; by default an OID made once and kept in the data directory"
+    )
+    home_community_id: HomeCommunityId | None = Field(
+        None, description="homeCommunityId, put on every object of an ITI-18 answer that has none"
+    )
+    shutdown_seconds: float = Field(30.0, ge=0, description="how long requests may finish after a stop was asked for")
+    sweep_seconds: float = Field(3600.0, gt=0, description="age of leftovers of broken uploads before they are swept")
+    patients: PatientSettings = Field(default_factory=PatientSettings)
+    codes: dict[str, CodeSet] = Field(default_factory=dict)
+    limits: Limits = Field(default_factory=Limits)
+    tls: TlsSettings = Field(default_factory=TlsSettings)
+    log: LogSettings = Field(default_factory=LogSettings)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        unknown = sorted(set(self.codes) - CODED_ATTRIBUTES)
+        if unknown:
+            raise ValueError(f"codes: {', '.join(unknown)}: not among {', '.join(sorted(CODED_ATTRIBUTES))}")
+        if Actor.REGISTRY not in self.actors and self.registry_url is None:
+            raise ValueError("registry_url: a repository without a registry of its own needs one on another host")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the library's signature
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls))
+
+
+def load_settings(config: Path | None = None, **options: Any) -> Settings:
+    """The settings of `config`, the environment and the command line; options that are None were not given.
+
+    Raises SettingsProblem, naming every setting that is wrong.
+    """
+    if config is not None and not config.is_file():
+        raise SettingsProblem(f"{config}: there is no such file")
+    given = {name: value for name, value in options.items() if value is not None}
+
+    class FromFile(Settings):
+        model_config = SettingsConfigDict(toml_file=config)
+
+    try:
+        return FromFile(**given)
+    except ValidationError as problem:
+        lines = (
+            f"{'.'.join(str(part) for part in error['loc']) or 'settings'}: {error['msg']}"
+            for error in problem.errors()
+        )
+        raise SettingsProblem("\n".join(lines)) from problem
+    except ValueError as problem:  # TOML that can not be read, an environment variable that is no JSON
+        raise SettingsProblem(f"{config or 'environment'}: {problem}") from problem
+
+
+def repository_unique_id(settings: Settings) -> str:
+    """The configured repositoryUniqueId, or the one this data directory was given when it was first used."""
+    if settings.repository_unique_id is not None:
+        return settings.repository_unique_id
+    kept = settings.data / "repository-unique-id"
+    if not kept.exists():
+        settings.data.mkdir(parents=True, exist_ok=True)
+        made = kept.with_name(f".repository-unique-id-{os.getpid()}")
+        made.write_text(f"2.25.{uuid.uuid4().int}\n", encoding="ascii")
+        # Of several processes that start at once, the first link decides.
+        with contextlib.suppress(FileExistsError):
+            kept.hardlink_to(made)
+        made.unlink()
+    return _oid(kept.read_text(encoding="ascii").strip())
