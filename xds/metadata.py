@@ -90,13 +90,13 @@ class Slot:
 class Code:
     """A code of a coding scheme: an ebRIM Classification with nodeRepresentation and codingScheme.
 
-    classification_id   a UUID URN for the Classification; the registry gives one where the source sent none or a symbol
+    The ids of Classifications and ExternalIdentifiers name nothing that anybody refers to, so they are not kept:
+    what is written gets ids of its own (xds/ebxml_writer.py).
     """
 
     code: str | None
     coding_scheme: str | None
     display_name: InternationalString = ()
-    classification_id: str | None = None
     extra_slots: tuple[Slot, ...] = ()
 
     @property
@@ -114,7 +114,6 @@ class Author:
     author_role: tuple[str, ...] = ()
     author_specialty: tuple[str, ...] = ()
     author_telecommunication: tuple[XTN, ...] = ()
-    classification_id: str | None = None
     extra_slots: tuple[Slot, ...] = ()
 
 
@@ -128,7 +127,6 @@ class Classification:
     slots: tuple[Slot, ...] = ()
     name: InternationalString = ()
     description: InternationalString = ()
-    classification_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +138,6 @@ class ExternalIdentifier:
     name: InternationalString = ()
     description: InternationalString = ()
     slots: tuple[Slot, ...] = ()
-    identifier_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
