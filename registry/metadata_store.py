@@ -12,26 +12,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
-from enum import Enum, auto
 from typing import Protocol, TypeAlias
 
 from registry.dossier_log import LogRecord
 from registry.search_columns import Column
 from xds.metadata import AnyObject, Association, ObjectKind
-
-
-class Operator(Enum):
-    """The ways in which a criterion matches a search column; all that a store implements.
-
-    A column with several values matches where one of them does. An object without a value matches nothing.
-    """
-
-    EQUALS = auto()  # one value
-    ANY_OF = auto()  # several values, one of which is equal
-    ALL_OF_ANY_OF = auto()  # several groups of values; of each group one is equal (to any of the column's values)
-    AT_OR_AFTER = auto()  # the last second that the time may mean is not before this one (14 digits)
-    BEFORE = auto()  # the first second that the time may mean is before this one (14 digits)
-    LIKE = auto()  # several patterns, one of which matches: % any text, _ one character; case does not matter
+from xds.stored_queries import Operator as Operator  # part of this port
 
 
 @dataclass(frozen=True, slots=True)
