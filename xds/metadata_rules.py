@@ -1,0 +1,205 @@
+"""What metadata has to be before it may be registered: the rules as rows.
+
+ITI TF-3: 4.2.3, for submissions with Provide and Register Document Set-b [ITI-41] and Register Document Set-b [ITI-42].
+The tables here are about the attributes of one object, those of xds/message_rules.py about the objects of a message
+together. Rules that need to know what is registered are in registry/lifecycle.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from xds import metadata_forms as forms
+from xds.errors import Finding
+from xds.message_rules import message_findings
+from xds.metadata import AnyObject, AvailabilityStatus, DocumentEntry, DocumentEntryType, ObjectKind, Submission
+from xds.metadata_forms import Form
+from xds.metadata_names import canonical_id, location, named, shown, term
+from xds.transactions import ITI_41, ITI_42, Transaction
+
+_BOTH = frozenset({ITI_41.name, ITI_42.name})
+_REGISTER = frozenset({ITI_42.name})
+_NEITHER: frozenset[str] = frozenset()
+
+# What is required of an attribute ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class AttributeRule:
+    """One attribute of one kind of object.
+
+    form       what each of its values has to look like
+    required   in which transactions it must be there
+    """
+
+    attribute: str
+    form: Form
+    required: frozenset[str] = _NEITHER
+
+
+_EVERY_KIND = (
+    AttributeRule("entry_uuid", forms.ENTRY_UUID, required=_BOTH),
+    AttributeRule("extra_slots", forms.SLOT),
+    AttributeRule("extra_classifications", forms.CLASSIFICATION),
+    AttributeRule("extra_identifiers", forms.CLASSIFICATION),
+)
+_APPROVED_AT_MOST = AttributeRule(
+    "availability_status", forms.exactly(AvailabilityStatus.APPROVED, "the status Approved, or none")
+)
+_NO_LIMITED_METADATA = AttributeRule(
+    "limited_metadata", forms.never("XDS needs all of the metadata; leave the limitedMetadata Classification out")
+)
+
+DOCUMENT_ENTRY_RULES = (  # ITI TF-3: 4.2.3.2
+    *_EVERY_KIND,
+    AttributeRule("author", forms.AUTHOR),
+    AttributeRule("class_code", forms.CODE, required=_BOTH),
+    AttributeRule("confidentiality_code", forms.CODE, required=_BOTH),
+    AttributeRule("creation_time", forms.TIME, required=_BOTH),
+    AttributeRule("document_availability", forms.TEXT),
+    AttributeRule("event_code_list", forms.CODE),
+    AttributeRule("format_code", forms.CODE, required=_BOTH),
+    AttributeRule("hash", forms.HASH, required=_REGISTER),
+    AttributeRule("healthcare_facility_type_code", forms.CODE, required=_BOTH),
+    AttributeRule("language_code", forms.LANGUAGE, required=_BOTH),
+    AttributeRule("legal_authenticator", forms.PERSON),
+    _NO_LIMITED_METADATA,
+    AttributeRule("mime_type", forms.MIME_TYPE, required=_BOTH),
+    AttributeRule(
+        "object_type",
+        forms.exactly(DocumentEntryType.STABLE, f"{DocumentEntryType.STABLE}: other documents are not registered here"),
+        required=_BOTH,
+    ),
+    AttributeRule("patient_id", forms.PATIENT_ID, required=_BOTH),
+    AttributeRule("practice_setting_code", forms.CODE, required=_BOTH),
+    AttributeRule("reference_id_list", forms.REFERENCE_ID),
+    AttributeRule("repository_unique_id", forms.OID, required=_REGISTER),
+    AttributeRule("service_start_time", forms.TIME),
+    AttributeRule("service_stop_time", forms.TIME),
+    AttributeRule("size", forms.SIZE, required=_REGISTER),
+    AttributeRule("source_patient_id", forms.PATIENT_ID, required=_BOTH),
+    AttributeRule("source_patient_info", forms.PATIENT_INFO),
+    AttributeRule("title", forms.TITLE),
+    AttributeRule("type_code", forms.CODE, required=_BOTH),
+    AttributeRule("unique_id", forms.DOCUMENT_UNIQUE_ID, required=_BOTH),
+    AttributeRule("uri", forms.TEXT),
+)
+SUBMISSION_SET_RULES = (  # ITI TF-3: 4.2.3.3
+    *_EVERY_KIND,
+    AttributeRule("author", forms.AUTHOR),
+    _APPROVED_AT_MOST,
+    AttributeRule("content_type_code", forms.CODE, required=_BOTH),
+    AttributeRule("intended_recipient", forms.RECIPIENT),
+    _NO_LIMITED_METADATA,
+    AttributeRule("patient_id", forms.PATIENT_ID, required=_BOTH),
+    AttributeRule("source_id", forms.OID, required=_BOTH),
+    AttributeRule("submission_time", forms.TIME, required=_BOTH),
+    AttributeRule("unique_id", forms.OID, required=_BOTH),
+)
+FOLDER_RULES = (  # ITI TF-3: 4.2.3.4
+    *_EVERY_KIND,
+    _APPROVED_AT_MOST,
+    AttributeRule("code_list", forms.CODE, required=_BOTH),
+    AttributeRule("last_update_time", forms.TIME_WITH_SECONDS),
+    _NO_LIMITED_METADATA,
+    AttributeRule("patient_id", forms.PATIENT_ID, required=_BOTH),
+    AttributeRule("title", forms.TITLE, required=_BOTH),
+    AttributeRule("unique_id", forms.OID, required=_BOTH),
+)
+ASSOCIATION_RULES = (  # ITI TF-3: 4.2.2
+    *_EVERY_KIND,
+    AttributeRule("documentation", forms.CODE),
+    AttributeRule(
+        "previous_version", forms.never("metadata is updated with ITI-57; leave the Slot PreviousVersion out")
+    ),
+    AttributeRule("original_status", forms.never("metadata is updated with ITI-57; leave the Slot OriginalStatus out")),
+    AttributeRule("new_status", forms.never("metadata is updated with ITI-57; leave the Slot NewStatus out")),
+    AttributeRule(
+        "association_propagation",
+        forms.never("metadata is updated with ITI-57; leave the Slot AssociationPropagation out"),
+    ),
+)
+ATTRIBUTE_RULES: Mapping[ObjectKind, tuple[AttributeRule, ...]] = {
+    ObjectKind.DOCUMENT_ENTRY: DOCUMENT_ENTRY_RULES,
+    ObjectKind.SUBMISSION_SET: SUBMISSION_SET_RULES,
+    ObjectKind.FOLDER: FOLDER_RULES,
+    ObjectKind.ASSOCIATION: ASSOCIATION_RULES,
+}
+
+
+def _attribute_findings(item: AnyObject, transaction: Transaction) -> Iterator[Finding]:
+    for rule in ATTRIBUTE_RULES[item.kind]:
+        value = getattr(item, rule.attribute)
+        if value is None or value == () or value is False:
+            if transaction.name in rule.required:
+                yield Finding(
+                    f"{term(rule.attribute)} of {named(item)} is missing; send {rule.form.send}.",
+                    location(item, rule.attribute),
+                )
+            continue
+        for single in value if type(value) is tuple else (value,):
+            if problem := rule.form.problem(single):
+                yield Finding(f"{term(rule.attribute)} of {named(item)} {problem}.", location(item, rule.attribute))
+
+
+# What is required of an object as a whole --------------------------------------------------------------------------
+
+Complaint: TypeAlias = tuple[str, str]
+"""(attribute, what is wrong with it: the end of a sentence that begins with the object's name)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectRule:
+    """One relation between the attributes of an object of these kinds."""
+
+    kinds: frozenset[ObjectKind]
+    complaints: Callable[[Any], Iterator[Complaint]]
+
+
+def _stops_after_it_starts(entry: DocumentEntry) -> Iterator[Complaint]:
+    start, stop = entry.service_start_time, entry.service_stop_time
+    if start and stop and not start.problem() and not stop.problem() and start.first > stop.last:
+        yield "service_stop_time", f"has the serviceStopTime {stop} before the serviceStartTime {start}; exchange them"
+
+
+def _slot_names_differ(item: AnyObject) -> Iterator[Complaint]:
+    if len(item.extra_slots) < 2:
+        return
+    names = [slot.name for slot in item.extra_slots]
+    for name in sorted({name for name in names if name and names.count(name) > 1}):
+        yield "extra_slots", f"has the Slot {shown(name)} more than once; send one Slot with all values"
+
+
+def _no_version_of_something_else(item: AnyObject) -> Iterator[Complaint]:
+    if item.logical_id and canonical_id(item.logical_id) != canonical_id(item.entry_uuid):
+        yield (
+            "logical_id",
+            f"has the logicalID {shown(item.logical_id)} of another object; a new version is registered with ITI-57, "
+            "here leave the lid out",
+        )
+
+
+_EVERY = frozenset(ObjectKind)
+OBJECT_RULES = (
+    ObjectRule(frozenset({ObjectKind.DOCUMENT_ENTRY}), _stops_after_it_starts),
+    ObjectRule(_EVERY, _slot_names_differ),
+    ObjectRule(_EVERY, _no_version_of_something_else),
+)
+
+
+def _object_findings(item: AnyObject) -> Iterator[Finding]:
+    for rule in OBJECT_RULES:
+        if item.kind in rule.kinds:
+            for attribute, complaint in rule.complaints(item):
+                yield Finding(f"{named(item)} {complaint}.", location(item, attribute))
+
+
+def findings(submission: Submission, transaction: Transaction) -> list[Finding]:
+    """All that is wrong with a submission, for ITI-41 or ITI-42: what the reader found and every broken rule."""
+    found = [*submission.findings, *message_findings(submission, transaction)]
+    for item in submission.objects:
+        found.extend(_attribute_findings(item, transaction))
+        found.extend(_object_findings(item))
+    return found
