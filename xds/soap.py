@@ -177,7 +177,8 @@ def read_envelope(root: _Element) -> Envelope:
     """Take a SOAP 1.2 message apart. Raises SoapFault for one that must not be acted on."""
     _check_version(root)
     header, body = _header_and_body(root)
-    blocks = [block for block in _elements(header) if _is_for_us(block)]
+    headers = list(_elements(header))
+    blocks = [block for block in headers if _is_for_us(block)]
     _check_understood(blocks)
     addressing = _addressing_headers(blocks)
     operation = list(_elements(body))
@@ -192,7 +193,7 @@ def read_envelope(root: _Element) -> Envelope:
         to=_value(addressing.get(_TO)),
         reply_to=_value(next(reply_to.iterchildren(_ADDRESS), None)) if reply_to is not None else None,
         relates_to=_value(addressing.get(_RELATES_TO)),
-        other_headers=tuple(str(block.tag) for block in _elements(header) if block.tag not in addressing),
+        other_headers=tuple(str(block.tag) for block in headers if block.tag not in addressing),
     )
 
 
@@ -260,17 +261,18 @@ def _sender_fault(reason: str) -> SoapFault:
 
 
 def _check_version(root: _Element) -> None:
+    if root.tag == _ENVELOPE:
+        return
     name = QName(root)
     if name.localname != "Envelope":
         raise _sender_fault(f"The message has to be a SOAP 1.2 Envelope (namespace {SOAP}), but is {name.text}.")
-    if name.namespace != SOAP:
-        old = name.namespace == SOAP_1_1
-        spoken = "SOAP 1.1" if old else f"an Envelope of the namespace {name.namespace!r}"
-        raise SoapFault(
-            FaultCode.VERSION_MISMATCH,
-            f"The message is {spoken}; send SOAP 1.2 (namespace {SOAP}, Content-Type application/soap+xml).",
-            soap_1_1=old,
-        )
+    old = name.namespace == SOAP_1_1
+    spoken = "SOAP 1.1" if old else f"an Envelope of the namespace {name.namespace!r}"
+    raise SoapFault(
+        FaultCode.VERSION_MISMATCH,
+        f"The message is {spoken}; send SOAP 1.2 (namespace {SOAP}, Content-Type application/soap+xml).",
+        soap_1_1=old,
+    )
 
 
 def _header_and_body(root: _Element) -> tuple[_Element | None, _Element]:

@@ -148,6 +148,11 @@ def test_an_xop_href_that_is_not_cid_is_refused_and_shown(href: str) -> None:
     assert "xop:Include" in str(caught.value)
 
 
+@pytest.mark.parametrize("content_id", ["100%25@x", "a b<c>@x", "urn:uuid:1#2?3&4"])
+def test_the_href_of_an_odd_content_id_names_it(content_id: str) -> None:
+    assert content_id_of(href_of(content_id)) == content_id
+
+
 @given(st.text(min_size=1).filter(lambda text: text == text.strip() and not text.startswith("<")))
 def test_the_href_written_for_a_content_id_names_it(content_id: str) -> None:
     assert content_id_of(href_of(content_id)) == content_id
@@ -273,6 +278,12 @@ def test_the_root_is_the_part_that_start_names_or_the_first(start: str, root: in
     parts = parts_of("multipart/related; boundary=b1" + start, [message_of(ROOT, DOCUMENT)])
 
     assert [header.is_root for header, _ in parts] == [index == root for index in range(2)]
+
+
+def test_start_finds_a_root_whose_content_id_is_url_encoded() -> None:
+    parts = parts_of(CONTENT_TYPE, [message_of(DOCUMENT, ROOT.replace("root@x", "root%40x"))])
+
+    assert [header.is_root for header, _ in parts] == [False, True]
 
 
 def test_a_start_that_names_no_part_is_refused_with_the_content_ids_there_are() -> None:
@@ -410,6 +421,12 @@ def test_a_broken_message_is_told_what_is_broken(message: bytes, says: str) -> N
 def test_limits_are_kept_and_named(limits: MultipartLimits, message: bytes, says: str, size: int) -> None:
     with pytest.raises(MultipartProblem, match=says):
         parts_of(CONTENT_TYPE, chunks_of(message, size), limits)
+
+
+def test_text_before_and_after_the_parts_is_limited_each_by_itself() -> None:
+    message = b"x" * 40 + b"\r\n" + message_of(ROOT) + b"x" * 40
+
+    assert len(parts_of(CONTENT_TYPE, [message], MultipartLimits(surrounding_bytes=50))) == 1
 
 
 # ----------------------------------------------------------------------------------------------- the writer
