@@ -114,7 +114,7 @@ def full_document_entry(**changes: Any) -> DocumentEntry:
                     author(author_person=XCN("40112^Kask^Jaan^^^^^^&2.25.7331&ISO"), author_institution=(),
                            author_role=("resident", "ward physician"), author_specialty=("Cardiology",))),
             confidentiality_code=(code("N", CONFIDENTIALITY, "normal"), code("R", CONFIDENTIALITY, "restricted")),
-            document_availability="Online",
+            document_availability="urn:ihe:iti:2010:DocumentAvailability:Online",
             event_code_list=(code("29303009", SNOMED_CT, "Electrocardiogram"), code("T-32000", "SRT", "Heart")),
             legal_authenticator=XCN("40112^Kask^Jaan^^^^^^&2.25.7331&ISO"),
             reference_id_list=(
@@ -201,10 +201,11 @@ def submission(
     associations   between them (or with registered objects); those from a Folder become members of the SubmissionSet
     changes        of the SubmissionSet; its patient is that of the first entry or Folder
     """
-    patients = [each.patient_id for each in (*entries, *folders)]
+    patients = [each.patient_id for each in entries] + [each.patient_id for each in folders]
     owner = submission_set(**({"patient_id": patients[0]} if patients else {}) | changes)
     memberships = (each for each in associations if each.association_type == AssociationType.HAS_MEMBER)
-    members = (*entries, *folders, *(each for each in memberships if each.source_object != owner.entry_uuid))
+    members: list[AnyObject] = [*entries, *folders]
+    members.extend(each for each in memberships if each.source_object != owner.entry_uuid)
     return Submission(
         submission_sets=(owner,),
         document_entries=entries,
