@@ -68,7 +68,10 @@ class Staging(Protocol):
 
 
 class DocumentStore(Protocol):
-    """Keeps documents by uniqueId. Settled bytes are never altered or overwritten, whatever comes later."""
+    """Keeps documents by uniqueId. Settled bytes are never altered or overwritten, whatever comes later.
+
+    Every method may raise StoreBusy, and DocumentDamaged where the store can not tell what it holds.
+    """
 
     def staging(self, *, size_limit: int | None = None) -> AbstractAsyncContextManager[Staging]:
         """Room for the documents of one submission; none of them may have more than `size_limit` octets."""
@@ -79,6 +82,7 @@ class DocumentStore(Protocol):
 
         Where identical bytes are settled under the uniqueId, those stay and these go; the result tells which stay.
         Raises OtherBytesSettled where the uniqueId means other bytes: these stay unsettled, for the operator.
+        Raises KeyError where the document is gone, StoreFull where there is no room to settle it.
         """
         ...
 
@@ -105,8 +109,8 @@ class DocumentStore(Protocol):
     def read(self, kept: Kept) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """The bytes, in order. All of them are verified against sha256 before the last chunk is given.
 
-        Raises DocumentDamaged, from the iterator and before its end, where they are not what was received.
-        Raises KeyError where the document is gone.
+        Raises DocumentDamaged, on opening or from the iterator, before its end, where they are not what was received.
+        Raises KeyError on opening where the document is gone.
         """
         ...
 
