@@ -7,7 +7,7 @@ import re
 from xds.metadata import AnyObject
 
 _SHOWN = 80
-_UUID_URN = re.compile(r"urn:uuid:[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
+_UUID_URN = re.compile("[uU][rR][nN]:[uU]{2}[iI][dD]:[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 _IRREGULAR_TERMS = {
     "entry_uuid": "entryUUID",
