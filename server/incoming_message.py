@@ -1,0 +1,200 @@
+"""A SOAP request on its way in, simple or MTOM, read as its bytes arrive.
+
+ITI TF-2: Appendix V. Nothing is held but the envelope, which has a limit, and one chunk. Whatever is wrong with the
+message becomes a fault whose reason a sender can act on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from http import HTTPStatus
+
+from aiohttp import ClientPayloadError, web
+from server.settings import Limits
+from xds.actors import Attachment, MessageBroken
+from xds.mtom import (
+    Event,
+    MultipartLimits,
+    MultipartProblem,
+    MultipartReader,
+    PartData,
+    PartEnded,
+    PartHeader,
+    PartStarted,
+    action_of,
+    media_type,
+)
+from xds.soap import Envelope, FaultCode, SoapFault, message_id_of, read_envelope
+from xds.xml import XmlLimits, XmlProblem, parse
+
+_SIMPLE = frozenset({"application/soap+xml", "application/xml", "text/xml", ""})
+
+
+class Unreadable(MessageBroken):
+    """The message can not be acted on. `fault` says why, `http_status` goes with it."""
+
+    def __init__(self, fault: SoapFault, http_status: int | None = None) -> None:
+        super().__init__(fault.reason)
+        self.fault = fault
+        self.http_status = http_status or fault.http_status
+
+
+class ClientGone(MessageBroken):
+    """The connection was lost in the middle of the message: there is nobody to answer."""
+
+
+def unreadable(reason: str, http_status: int = HTTPStatus.BAD_REQUEST) -> Unreadable:
+    """The sender has to change something before this message can be read."""
+    return Unreadable(SoapFault(FaultCode.SENDER, reason), http_status)
+
+
+class IncomingMessage:
+    """One request, from its first byte to its last.
+
+    Read either until its envelope is there (`read_envelope`), or as its documents come (`documents`), or first the one
+    and then the other. `on_envelope` is called with the envelope the moment it is there, also in the midst of documents;
+    what it raises (SoapFault, XmlProblem) is why the message is unreadable.
+    """
+
+    def __init__(self, request: web.Request, limits: Limits) -> None:
+        """Raises Unreadable where the Content-Type is none of SOAP 1.2 or MTOM."""
+        content_type = request.headers.get("Content-Type", "")
+        kind = media_type(content_type).name
+        self.is_mtom = kind.startswith("multipart/")
+        self.http_action = action_of(content_type)
+        self.on_envelope: Callable[[Envelope], None] | None = None
+        self.parts: list[PartHeader] = []
+        self.received = 0
+        self.message_id: str | None = None
+        self._envelope: Envelope | None = None
+        self._limits = limits
+        self._chunks = self._arriving(request)
+        self._events: deque[Event] = deque()
+        self._in_part = False
+        self._ended = False
+        if not self.is_mtom and kind not in _SIMPLE:
+            raise unreadable(
+                f"The Content-Type {kind!r} is not read here; send application/soap+xml, "
+                "or multipart/related for MTOM/XOP.",
+                HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            )
+        if self.is_mtom:
+            # The envelope is a part, too.
+            parts = MultipartLimits(parts=limits.documents_per_submission + 1)
+            try:
+                self._reader = MultipartReader(content_type, limits=parts)
+            except MultipartProblem as problem:
+                raise unreadable(str(problem)) from problem
+
+    @property
+    def envelope(self) -> Envelope:
+        """The envelope. Only after it was read."""
+        if self._envelope is None:
+            raise RuntimeError("the envelope has not been read yet")
+        return self._envelope
+
+    async def read_envelope(self) -> bool:
+        """Read until the envelope is there (True), or a document comes before it (False). Raises MessageBroken."""
+        if not self.is_mtom:
+            self._take_envelope(await self._bounded(self._chunks))
+            return True
+        while (event := await self._next_event()) is not None:
+            if isinstance(event, PartStarted):
+                if not event.part.is_root:
+                    self._events.appendleft(event)
+                    return False
+                self._take_envelope(await self._bounded(self._content()))
+                return True
+        raise unreadable("The message has no envelope.")  # the reader has said so before, in its own words
+
+    async def documents(self) -> AsyncIterator[Attachment]:
+        """The parts that are not the envelope, in the order of the wire. Raises MessageBroken."""
+        if not self.is_mtom:
+            return
+        while (event := await self._next_event()) is not None:
+            if not isinstance(event, PartStarted):
+                continue  # what is left of a document that its reader did not read to the end
+            if event.part.is_root:
+                self._take_envelope(await self._bounded(self._content()))
+            else:
+                self.parts.append(event.part)
+                yield Attachment(content_id_of(event.part), self._content())
+
+    async def read_to_end(self) -> None:
+        """Take what is left of the message, and have the envelope if there is one. Raises MessageBroken."""
+        async for _ in self.documents():
+            pass
+
+    async def _content(self) -> AsyncIterator[bytes]:
+        while True:
+            event = await self._next_event()
+            if not isinstance(event, PartData):
+                return
+            yield event.data
+
+    async def _next_event(self) -> Event | None:
+        while not self._events:
+            if self._ended:
+                return None
+            chunk = await anext(self._chunks, None)
+            try:
+                if chunk is None:
+                    self._ended = True
+                    self._events.extend(self._reader.finish())
+                else:
+                    self._events.extend(self._reader.feed(chunk))
+            except MultipartProblem as problem:
+                raise unreadable(str(problem)) from problem
+        return self._events.popleft()
+
+    async def _bounded(self, content: AsyncIterator[bytes]) -> bytes:
+        """The whole of an envelope."""
+        received = bytearray()
+        async for chunk in content:
+            received += chunk
+            if len(received) > self._limits.envelope_bytes:
+                raise unreadable(
+                    f"The envelope is larger than {self._limits.envelope_bytes} bytes, the limit here; "
+                    "send documents as MTOM parts instead of inline, or split the submission.",
+                    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                )
+        return bytes(received)
+
+    def _take_envelope(self, data: bytes) -> None:
+        try:
+            root = parse(data, XmlLimits(max_bytes=self._limits.envelope_bytes))
+            self.message_id = message_id_of(root)
+            self._envelope = read_envelope(root)
+            if self.on_envelope:
+                self.on_envelope(self._envelope)
+        except XmlProblem as problem:
+            raise unreadable(f"The envelope can not be read: {problem}") from problem
+        except SoapFault as fault:
+            raise Unreadable(fault) from fault
+
+    async def _arriving(self, request: web.Request) -> AsyncIterator[bytes]:
+        """The body of the HTTP request, chunk by chunk."""
+        idle_seconds = self._limits.idle_seconds
+        while True:
+            try:
+                async with asyncio.timeout(idle_seconds):
+                    chunk = await request.content.readany()
+            except TimeoutError as silence:
+                raise unreadable(
+                    f"Nothing came for {idle_seconds:g} seconds after {self.received} bytes of the message; "
+                    "send it again without such a pause.",
+                    HTTPStatus.REQUEST_TIMEOUT,
+                ) from silence
+            except (ClientPayloadError, ConnectionError, web.RequestPayloadError) as gone:
+                raise ClientGone(f"the connection was lost after {self.received} bytes of the message") from gone
+            if not chunk:
+                return
+            self.received += len(chunk)
+            yield chunk
+
+
+def content_id_of(part: PartHeader) -> str:
+    """A name for a part: its Content-ID, or its place where it has none."""
+    return part.content_id if part.content_id is not None else f"part {part.index + 1}"

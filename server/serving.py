@@ -1,0 +1,148 @@
+"""One serving process: the HTTP application, and its life from the first request to the last."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+
+from aiohttp import web
+
+from repository.sweeper import sweep
+from server.health import Health
+from server.settings import ClientCertificate, Settings, TlsSettings
+from server.soap_endpoint import SoapEndpoint
+from server.transactions import registry_handlers, repository_handlers
+from server.wiring import Wired, wired
+from xds.transactions import ITI_41
+
+log = logging.getLogger(__name__)
+
+_READ_BUFFER_BYTES = 256 * 1024
+
+
+class CannotServe(Exception):
+    """The server can not start. The text is for the operator."""
+
+
+def application(settings: Settings, actors: Wired) -> web.Application:
+    """The HTTP application: one URL per actor, and health."""
+    app = web.Application()
+    endpoints = []
+    if actors.registry is not None:
+        handlers = registry_handlers(actors.registry)
+        endpoints.append(SoapEndpoint("registry", handlers, limits=settings.limits, public_url=settings.public_url))
+    if actors.repository is not None:
+        handlers = repository_handlers(actors.repository, limits=settings.limits)
+        endpoints.append(
+            SoapEndpoint(
+                "repository",
+                handlers,
+                limits=settings.limits,
+                documents_first=ITI_41,
+                public_url=settings.public_url,
+            )
+        )
+    for endpoint in endpoints:
+        app.router.add_get(endpoint.path, endpoint.get)
+        app.router.add_post(endpoint.path, endpoint.post)
+    health = Health(actors.checks)
+    app.router.add_get("/health/live", health.live)
+    app.router.add_get("/health/ready", health.ready)
+    return app
+
+
+async def serve(
+    settings: Settings,
+    *,
+    stop: asyncio.Event,
+    share_port: bool = False,
+    announce: Callable[[str], None] | None = None,
+) -> None:
+    """Serve until `stop` is set or SIGTERM or SIGINT comes; requests in flight are finished first.
+
+    announce   is called with the base URL once requests are answered
+    Raises CannotServe.
+    """
+    with suppress(NotImplementedError, RuntimeError, ValueError):  # not in the main thread: whoever runs us stops us
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    tls = tls_context(settings.tls)
+    async with wired(settings) as actors:
+        runner = web.AppRunner(
+            application(settings, actors),
+            access_log=None,
+            handle_signals=False,
+            shutdown_timeout=settings.shutdown_seconds,
+            read_bufsize=_READ_BUFFER_BYTES,
+        )
+        await runner.setup()
+        try:
+            site = web.TCPSite(runner, settings.host, settings.port, ssl_context=tls, reuse_port=share_port or None)
+            try:
+                await site.start()
+            except OSError as problem:
+                raise CannotServe(f"{settings.host}:{settings.port} can not be listened on: {problem}") from problem
+            port = runner.addresses[0][1]
+            base = f"{'https' if tls else 'http'}://{_shown(settings.host)}:{port}"
+            log.info("Listening", extra={"url": base})
+            if announce:
+                announce(base)
+            async with _sweeping(settings, actors):
+                await stop.wait()
+            log.info("Stopping; requests in flight are finished")
+        finally:
+            await runner.cleanup()
+
+
+def tls_context(tls: TlsSettings) -> ssl.SSLContext | None:
+    """What [tls] asks for; None for plain HTTP. Raises CannotServe, naming the file that can not be used."""
+    if tls.certificate is None or tls.key is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(tls.certificate, tls.key)
+    except (OSError, ssl.SSLError) as problem:
+        raise CannotServe(f"tls: {tls.certificate} and {tls.key} can not be used: {problem}") from problem
+    if tls.client_certificate is ClientCertificate.NONE:
+        return context
+    try:
+        context.load_verify_locations(tls.client_ca)
+    except (OSError, ssl.SSLError) as problem:
+        raise CannotServe(f"tls: {tls.client_ca} can not be used: {problem}") from problem
+    required = tls.client_certificate is ClientCertificate.REQUIRED
+    context.verify_mode = ssl.CERT_REQUIRED if required else ssl.CERT_OPTIONAL
+    return context
+
+
+@asynccontextmanager
+async def _sweeping(settings: Settings, actors: Wired) -> AsyncIterator[None]:
+    """Leftovers of broken uploads are looked after, at start and from time to time."""
+
+    async def from_time_to_time() -> None:
+        assert actors.documents is not None  # noqa: S101 - see below
+        while True:
+            try:
+                await sweep(actors.documents, actors.is_registered, older_than_seconds=settings.sweep_seconds)
+            except Exception:
+                log.exception("Sweeping failed; it is tried again later")
+            await asyncio.sleep(settings.sweep_seconds)
+
+    if actors.documents is None:
+        yield
+        return
+    task = asyncio.create_task(from_time_to_time())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+def _shown(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

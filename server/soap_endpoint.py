@@ -1,0 +1,188 @@
+"""The SOAP endpoints: one URL per actor, dispatching by what the body asks for.
+
+A message is answered as it came: simple SOAP as simple SOAP, MTOM as MTOM (ITI TF-2: Appendix V). What can not be read
+is answered with a SOAP fault, what can be read and is wrong with the transaction's own response.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
+
+from aiohttp import web
+
+import schemas
+from server.incoming_message import ClientGone, IncomingMessage, Unreadable
+from server.outgoing_message import Answer, sent
+from server.settings import Limits
+from xds import soap, xml
+from xds.soap import Envelope, FaultCode, SoapFault
+from xds.transactions import TRANSACTIONS, Transaction
+
+log = logging.getLogger(__name__)
+
+Handler = Callable[[IncomingMessage], Awaitable[Answer]]
+"""Acts on a message whose envelope was read and checked (or will be, where documents come first)."""
+
+_BUSY = SoapFault(FaultCode.RECEIVER, "The server is answering as many requests as it can; try again in a moment.")
+_FAULT_OF_OURS = SoapFault(FaultCode.RECEIVER, "The server failed; its log says why. Nothing was stored.")
+
+
+class SoapEndpoint:
+    """One actor's URL."""
+
+    def __init__(
+        self,
+        actor: str,
+        handlers: Mapping[Transaction, Handler],
+        *,
+        limits: Limits,
+        documents_first: Transaction | None = None,
+        public_url: str | None = None,
+    ) -> None:
+        """documents_first: the transaction whose documents may come before its envelope."""
+        self._actor = actor
+        self._handlers = handlers
+        self._limits = limits
+        self._documents_first = documents_first
+        self._public_url = public_url
+        self._requests = 0
+
+    @property
+    def path(self) -> str:
+        """Where the endpoint is found."""
+        return f"/xds/{self._actor}"
+
+    async def get(self, request: web.Request) -> web.Response:
+        """The service description (?wsdl) and its schemas (?xsd=name)."""
+        address = self._public_url + request.path if self._public_url else str(request.url.with_query(None))
+        query = {name.lower(): value for name, value in request.query.items()}
+        try:
+            if "wsdl" in query:
+                return web.Response(body=schemas.wsdl(self._actor, address), content_type="text/xml")
+            if "xsd" in query:
+                return web.Response(body=schemas.xsd(query["xsd"], address), content_type="text/xml")
+        except KeyError:
+            raise web.HTTPNotFound(text=f"There is no schema of that name; {address}?wsdl names them all.\n") from None
+        served = ", ".join(f"{transaction.title} [{transaction.name}]" for transaction in self._handlers)
+        raise web.HTTPMethodNotAllowed(
+            "GET", ["POST"], text=f"POST a SOAP 1.2 message here: {served}. Its description: {address}?wsdl\n"
+        )
+
+    async def post(self, request: web.Request) -> web.StreamResponse:
+        """Answer one message."""
+        if self._requests >= self._limits.requests_at_once:
+            return _faulted(_BUSY, HTTPStatus.SERVICE_UNAVAILABLE, headers={"Retry-After": "1"})
+        self._requests += 1
+        try:
+            return await _Exchange(self, request).response()
+        finally:
+            self._requests -= 1
+
+    @property
+    def limits(self) -> Limits:
+        return self._limits
+
+    @property
+    def documents_first(self) -> Transaction | None:
+        return self._documents_first
+
+    def transaction_of(self, envelope: Envelope, http_action: str | None) -> Transaction:
+        """What a message asks for. Raises SoapFault where that is nothing of this endpoint's."""
+        asked = [transaction for transaction in self._handlers if transaction.request == envelope.operation]
+        if not asked:
+            elsewhere = [transaction for transaction in TRANSACTIONS if transaction.request == envelope.operation]
+            hint = f"; send it to the {elsewhere[0].actor}'s endpoint" if elsewhere else ""
+            known = ", ".join(transaction.request for transaction in self._handlers)
+            raise SoapFault(
+                FaultCode.SENDER,
+                f"The body {envelope.operation} is not served here{hint}. Served here: {known}.",
+            )
+        action = soap.checked_action(envelope, http_action, {transaction.action for transaction in asked})
+        return next(transaction for transaction in asked if transaction.action == action)
+
+    async def act(self, transaction: Transaction, message: IncomingMessage) -> Answer:
+        return await self._handlers[transaction](message)
+
+
+class _Exchange:
+    """One message and its answer."""
+
+    def __init__(self, endpoint: SoapEndpoint, request: web.Request) -> None:
+        self._endpoint = endpoint
+        self._request = request
+        self._message: IncomingMessage | None = None
+        self._transaction: Transaction | None = None
+        self._documents_came_first = False
+        self._started = time.perf_counter()
+
+    async def response(self) -> web.StreamResponse:
+        try:
+            return await self._answered()
+        except Unreadable as problem:
+            return self._refused(problem.fault, problem.http_status)
+        except ClientGone as gone:
+            log.info("The client went away in the middle of its message", extra={**self._facts(), "why": str(gone)})
+            return web.Response(status=HTTPStatus.BAD_REQUEST)  # nobody reads it
+        except Exception:
+            log.exception("A request failed", extra=self._facts())
+            return self._refused(_FAULT_OF_OURS, HTTPStatus.INTERNAL_SERVER_ERROR)
+
+    async def _answered(self) -> web.StreamResponse:
+        message = self._message = IncomingMessage(self._request, self._endpoint.limits)
+        message.on_envelope = self._check
+        if not await message.read_envelope():
+            self._documents_came_first = True
+            self._transaction = self._endpoint.documents_first
+            if self._transaction is None:
+                await message.read_to_end()
+        assert self._transaction is not None  # noqa: S101 - _check sets it or raises
+        answer = await self._endpoint.act(self._transaction, message)
+        response = await sent(self._request, answer, is_mtom=message.is_mtom, relates_to=message.envelope.message_id)
+        log.info(
+            "Answered",
+            extra={
+                **self._facts(),
+                "status": answer.status.name,
+                "errors": sorted({str(error.code) for error in answer.errors}),
+            },
+        )
+        return response
+
+    def _check(self, envelope: Envelope) -> None:
+        """Judge the envelope as soon as it is there, before anything else of the message is read."""
+        message = self._message
+        assert message is not None  # noqa: S101 - it is the message that calls
+        transaction = self._endpoint.transaction_of(envelope, message.http_action)
+        if self._documents_came_first and transaction is not self._endpoint.documents_first:
+            raise SoapFault(FaultCode.SENDER, f"{transaction.title} takes no documents; send its envelope alone.")
+        xml.validate(envelope.body)
+        self._transaction = transaction
+
+    def _refused(self, fault: SoapFault, http_status: int) -> web.Response:
+        log.info(
+            "Answered with a fault",
+            extra={**self._facts(), "fault": fault.code.value, "not_understood": list(fault.not_understood)},
+        )
+        return _faulted(fault, http_status, relates_to=self._message.message_id if self._message else None)
+
+    def _facts(self) -> dict[str, object]:
+        """What is logged of every request: neither patients nor content."""
+        return {
+            "transaction": self._transaction.name if self._transaction else None,
+            "received": self._message.received if self._message else 0,
+            "milliseconds": round((time.perf_counter() - self._started) * 1000, 1),
+            "peer": self._request.remote,
+        }
+
+
+def _faulted(
+    fault: SoapFault, http_status: int, *, relates_to: str | None = None, headers: Mapping[str, str] | None = None
+) -> web.Response:
+    return web.Response(
+        status=http_status,
+        body=soap.fault_envelope(fault, relates_to),
+        headers={"Content-Type": fault.content_type, **(headers or {})},
+    )

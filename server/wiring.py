@@ -1,0 +1,136 @@
+"""Who works with whom: the one place that names adapters and joins the actors of this process.
+
+Each service gets either the actor in this process or a client of one on another host (server/remote_actors.py).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import aiohttp
+
+from registry.actor import Registry
+from registry.code_sets import CodeSets
+from registry.metadata_store import MetadataStore
+from registry.metadata_store_sqlite import SqliteMetadataStore
+from registry.patient_identities import OpenPatients, PatientIdentities
+from repository.actor import Repository
+from repository.document_store import DocumentStore
+from repository.document_store_filesystem import FilesystemDocumentStore
+from server.remote_actors import RemoteRegistry
+from server.settings import Actor, Settings, repository_unique_id
+from xds.actors import DocumentRegistry, DocumentRepository, OutcomeUnknown, QueryRequest, ReturnType
+from xds.ebxml_writer import codec
+from xds.errors import ResponseStatus
+from xds.metadata import DocumentEntry
+
+log = logging.getLogger(__name__)
+
+Check = Callable[[], Awaitable[None]]
+"""Raises where a part of the server can not do its work now."""
+
+IsRegistered = Callable[[str, str], Awaitable[bool]]
+"""Whether a document is registered: by uniqueId and SHA-1 in lower-case hex. Raises OutcomeUnknown."""
+
+GET_DOCUMENTS = "urn:uuid:5c4f972b-d56b-40ac-a5fc-c8ca9b40b9d4"
+
+
+@dataclass(frozen=True, slots=True)
+class Wired:
+    """The actors of this process, ready to work. None: not one of this server's actors."""
+
+    registry: DocumentRegistry | None
+    repository: DocumentRepository | None
+    documents: DocumentStore | None
+    is_registered: IsRegistered
+    checks: Mapping[str, Check]
+
+
+@asynccontextmanager
+async def wired(settings: Settings) -> AsyncIterator[Wired]:
+    """Open the stores that the settings name and join the actors. Leaving closes everything."""
+    async with AsyncExitStack() as opened:
+        checks: dict[str, Check] = {}
+        registry: DocumentRegistry
+        if Actor.REGISTRY in settings.actors:
+            store = metadata_store(settings)
+            opened.push_async_callback(store.close)
+            checks["metadata store"] = store.check
+            registry = local_registry(settings, store)
+        else:
+            registry = RemoteRegistry(
+                _registry_url(settings), await opened.enter_async_context(aiohttp.ClientSession())
+            )
+        is_registered = registration_check(registry)
+        repository: DocumentRepository | None = None
+        documents: DocumentStore | None = None
+        if Actor.REPOSITORY in settings.actors:
+            documents = document_store(settings)
+            opened.push_async_callback(documents.close)
+            checks["document store"] = documents.check
+            repository = Repository(
+                documents=documents,
+                registry=registry,
+                is_registered=is_registered,
+                repository_unique_id=repository_unique_id(settings),
+                size_limit=settings.limits.document_bytes,
+                documents_per_retrieve=settings.limits.documents_per_retrieve,
+            )
+        answering = registry if Actor.REGISTRY in settings.actors else None
+        yield Wired(answering, repository, documents, is_registered, checks)
+
+
+def metadata_store(settings: Settings) -> MetadataStore:
+    """The metadata store that the settings name, opened."""
+    return SqliteMetadataStore(
+        settings.data / "registry.sqlite", codec=codec, patience_seconds=settings.limits.store_seconds
+    )
+
+
+def document_store(settings: Settings) -> DocumentStore:
+    """The document store that the settings name, opened."""
+    return FilesystemDocumentStore(settings.data / "documents", min_free_bytes=settings.limits.min_free_bytes)
+
+
+def local_registry(settings: Settings, store: MetadataStore) -> Registry:
+    """The registry of this process."""
+    return Registry(
+        store=store,
+        patients=_patients(settings),
+        code_sets=_code_sets(settings),
+        max_results=settings.limits.results,
+    )
+
+
+def registration_check(registry: DocumentRegistry) -> IsRegistered:
+    """Ask `registry`, here or elsewhere, by the stored query GetDocuments (ITI TF-2: 3.18.4.1.2.3.7.5)."""
+
+    async def is_registered(unique_id: str, sha1: str) -> bool:
+        quoted = unique_id.replace("'", "''")
+        request = QueryRequest(
+            GET_DOCUMENTS, ReturnType.LEAF_CLASS, (("$XDSDocumentEntryUniqueId", (f"('{quoted}')",)),)
+        )
+        response = await registry.stored_query(request)
+        if response.status is not ResponseStatus.SUCCESS:
+            raise OutcomeUnknown("the registry could not say whether a document is registered")
+        entries = (codec.read(found.ebrim) for found in response.found if found.ebrim is not None)
+        return any(isinstance(entry, DocumentEntry) and (entry.hash or "").lower() == sha1 for entry in entries)
+
+    return is_registered
+
+
+def _registry_url(settings: Settings) -> str:
+    if settings.registry_url is None:
+        raise RuntimeError("the settings name neither a registry here nor one elsewhere")  # Settings refuses this
+    return settings.registry_url
+
+
+def _patients(settings: Settings) -> PatientIdentities:
+    return OpenPatients(frozenset(authority.oid for authority in settings.patients.assigning_authorities))
+
+
+def _code_sets(settings: Settings) -> CodeSets:
+    return CodeSets({})
