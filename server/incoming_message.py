@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from http import HTTPStatus
 
 from aiohttp import ClientPayloadError, web
+
 from server.settings import Limits
 from xds.actors import Attachment, MessageBroken
 from xds.mtom import (
@@ -20,7 +21,6 @@ from xds.mtom import (
     MultipartProblem,
     MultipartReader,
     PartData,
-    PartEnded,
     PartHeader,
     PartStarted,
     action_of,
@@ -54,8 +54,8 @@ class IncomingMessage:
     """One request, from its first byte to its last.
 
     Read either until its envelope is there (`read_envelope`), or as its documents come (`documents`), or first the one
-    and then the other. `on_envelope` is called with the envelope the moment it is there, also in the midst of documents;
-    what it raises (SoapFault, XmlProblem) is why the message is unreadable.
+    and then the other. `on_envelope` is called with the envelope the moment it is there, also in the midst of
+    documents; what it raises (SoapFault, XmlProblem) is why the message is unreadable.
     """
 
     def __init__(self, request: web.Request, limits: Limits) -> None:

@@ -15,7 +15,7 @@ from repository.sweeper import sweep
 from server.health import Health
 from server.settings import ClientCertificate, Settings, TlsSettings
 from server.soap_endpoint import SoapEndpoint
-from server.transactions import registry_handlers, repository_handlers
+from server.soap_transactions import registry_handlers, repository_handlers
 from server.wiring import Wired, wired
 from xds.transactions import ITI_41
 

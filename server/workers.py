@@ -85,7 +85,7 @@ class Workers:
         self._stopping.set()
 
     def _started(self) -> _Worker:
-        process = subprocess.Popen([sys.executable, "-m", "server.worker"], stdin=subprocess.PIPE)  # noqa: S603
+        process = subprocess.Popen([sys.executable, "-m", "server.worker"], stdin=subprocess.PIPE)
         assert process.stdin is not None  # noqa: S101 - for the type checker; PIPE was asked for
         process.stdin.write(self._settings.model_dump_json().encode() + b"\n")
         process.stdin.flush()
