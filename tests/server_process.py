@@ -1,0 +1,103 @@
+"""A real server in a process of its own, for tests that kill it, measure it or talk to it from outside."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+_START_SECONDS = 60.0
+
+
+@dataclass
+class ServerProcess:
+    """`toimik serve`, and all processes it started."""
+
+    process: subprocess.Popen[bytes]
+    url: str
+
+    @property
+    def registry(self) -> str:
+        return f"{self.url}/xds/registry"
+
+    @property
+    def repository(self) -> str:
+        return f"{self.url}/xds/repository"
+
+    def kill(self) -> None:
+        """SIGKILL to every process of the server at once: no handler runs, nothing is flushed."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self) -> int:
+        """Ask it to stop, as an operator would, and return its exit code."""
+        self.process.terminate()
+        return self.process.wait(timeout=60)
+
+    def peak_resident_bytes(self) -> dict[int, int]:
+        """The largest resident set each process of the server has had so far, by process id (Linux)."""
+        processes = [psutil.Process(self.process.pid), *psutil.Process(self.process.pid).children(recursive=True)]
+        return {process.pid: _peak(process.pid) for process in processes}
+
+
+def _peak(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError(f"no VmHWM for process {pid}")
+
+
+def free_port() -> int:
+    """A port that nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextlib.contextmanager
+def server_process(
+    data: Path, *, workers: int = 1, port: int | None = None, environment: dict[str, str] | None = None
+) -> Iterator[ServerProcess]:
+    """Start a server on `data`, wait until it is ready, and kill it at the end if it still runs."""
+    port = port or free_port()
+    command = [sys.executable, "-m", "server", "serve", "--port", str(port), "--workers", str(workers)]
+    command += ["--data", str(data)]
+    with (data.parent / f"{data.name}.log").open("ab") as log:
+        process = subprocess.Popen(
+            command, stdout=log, stderr=log, start_new_session=True, env={**os.environ, **(environment or {})}
+        )
+    server = ServerProcess(process, f"http://127.0.0.1:{port}")
+    try:
+        _wait_until_ready(server)
+        yield server
+    finally:
+        server.kill()
+
+
+def _wait_until_ready(server: ServerProcess) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline:
+        if server.process.poll() is not None:
+            raise RuntimeError(f"the server ended with {server.process.returncode} before it was ready")
+        with (
+            contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError),
+            urllib.request.urlopen(f"{server.url}/health/ready", timeout=5) as response,  # noqa: S310 - our own
+        ):
+            if json.load(response)["status"] == "ready":
+                return
+        time.sleep(0.05)
+    raise RuntimeError(f"the server was not ready after {_START_SECONDS:g} seconds")
