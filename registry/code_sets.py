@@ -1,4 +1,4 @@
-"""The codes of the affinity domain, and what becomes of others (ITI TF-3: 4.2.3.1, value sets of an affinity domain)."""
+"""The codes of the affinity domain, and what becomes of others."""
 
 from __future__ import annotations
 
