@@ -1,0 +1,196 @@
+"""`toimik doctor --deep`: does the index say what the log says, and is the log what was written?
+
+For any MetadataStore, and while it is in use. Every dossier's chain is verified, its log is replayed in memory, and
+the index must hold exactly what comes out: every column, every rendering, every identifier.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, replace
+
+from registry.change_body import decoded, revised
+from registry.dossier_log import LogRecord
+from registry.metadata_store import Criteria, Facts, Fingerprint, IndexRow, MetadataStore, Questions, StoreDamaged
+from registry.search_columns import search_columns
+from xds.actors import ObjectCodec
+from xds.metadata import AnyObject, DocumentEntry, Folder, ObjectKind, SubmissionSet
+
+_ATTEMPTS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedDossier:
+    """What the check of one dossier found.
+
+    records    of its log
+    objects    that its index should hold
+    problems   in sentences; they name records and entryUUIDs, and no patient
+    """
+
+    patient_id: str
+    records: int
+    objects: int
+    problems: tuple[str, ...] = ()
+
+
+async def checked_dossiers(store: MetadataStore, codec: ObjectCodec) -> AsyncIterator[CheckedDossier]:
+    """Check every dossier, and yield each as it is done. Memory is that of the largest dossier.
+
+    A dossier that moves while it is looked at is looked at again.
+    """
+    expected = 0
+    previous: str | None = None
+    async for record in store.records():
+        if record.patient_id == previous:
+            continue
+        previous = record.patient_id
+        checked = await checked_dossier(store, codec, record.patient_id)
+        expected += checked.objects
+        yield checked
+    if sum([await store.count(Criteria(kind)) for kind in ObjectKind]) > expected:
+        async for stray in _indexed_without_log(store):
+            yield stray
+
+
+async def checked_dossier(store: MetadataStore, codec: ObjectCodec, patient_id: str) -> CheckedDossier:
+    """Check one dossier."""
+    for _ in range(_ATTEMPTS):
+        replay = _Replay(codec)
+        async for record in store.records(patient_id):
+            replay.add(record)
+        problems = list(replay.problems)
+        problems += [problem async for problem in _index_problems(store, replay, patient_id)]
+        facts = await store.known(replay.questions(patient_id))
+        problems += replay.fact_problems(facts)
+        checked = CheckedDossier(patient_id, replay.records, len(replay.objects), tuple(problems))
+        if not problems or await _length(store, patient_id) == replay.records:
+            return checked
+    return replace(checked, problems=("the dossier changes faster than it can be checked; check it again",))
+
+
+async def _length(store: MetadataStore, patient_id: str) -> int:
+    return (await store.known(Questions(patient_id))).sequence
+
+
+async def _indexed_without_log(store: MetadataStore) -> AsyncIterator[CheckedDossier]:
+    """Dossiers of which the index has objects, and the log no record."""
+    previous: str | None = None
+    async for row in store.index_rows():
+        if row.patient_id == previous:
+            continue
+        previous = row.patient_id
+        if not [record async for record in store.records(row.patient_id)]:
+            yield CheckedDossier(row.patient_id, 0, 0, (f"the index has {row.entry_uuid}, and the log nothing at all",))
+
+
+async def _index_problems(store: MetadataStore, replay: _Replay, patient_id: str) -> AsyncIterator[str]:
+    missing = dict.fromkeys(replay.objects)
+    try:
+        async for row in store.index_rows(patient_id):
+            missing.pop(row.entry_uuid, None)
+            problem = replay.row_problem(row)
+            if problem:
+                yield problem
+    except StoreDamaged as error:
+        yield f"the index can not be read: {error}"
+        return
+    for entry_uuid in missing:
+        yield f"{entry_uuid} is missing from the index"
+
+
+class _Replay:
+    """One dossier as its log tells it."""
+
+    def __init__(self, codec: ObjectCodec) -> None:
+        self._codec = codec
+        self._last: LogRecord | None = None
+        self._blanked = False
+        self.records = 0
+        self.problems: list[str] = []
+        self.objects: dict[str, AnyObject] = {}
+        self._renderings: dict[str, bytes] = {}  # of objects that were never revised: as logged
+
+    def add(self, record: LogRecord) -> None:
+        self.records += 1
+        problem = record.problem(self._last)
+        if problem:
+            self.problems.append(problem)
+        self._last = record
+        if record.body is None:
+            self._blanked = True
+            return
+        try:
+            self._replay(record.body)
+        except Exception as error:  # noqa: BLE001 whatever is wrong with a record is what this is looking for
+            self.problems.append(f"record {record.sequence} can not be replayed: {error}")
+
+    def _replay(self, body: bytes) -> None:
+        change = decoded(body)
+        for rendering in change.renderings:
+            item = self._codec.read(rendering)
+            self.objects[item.entry_uuid] = item
+            self._renderings[item.entry_uuid] = rendering
+        for revision in change.revisions:
+            item_before = self.objects.get(revision.entry_uuid)
+            if item_before is not None:
+                self.objects[revision.entry_uuid] = revised(item_before, revision)
+                self._renderings.pop(revision.entry_uuid, None)
+            elif not self._blanked:
+                raise StoreDamaged(f"{revision.entry_uuid} is revised, but was never registered")
+
+    def row_problem(self, row: IndexRow) -> str | None:
+        """What the index says otherwise than the log, in a sentence."""
+        item = self.objects.get(row.entry_uuid)
+        if item is None:
+            return f"{row.entry_uuid} is in the index, but not in the log"
+        if row.kind is not item.kind:
+            return f"{row.entry_uuid} is a {item.kind} in the log and a {row.kind} in the index"
+        expected = search_columns(item)
+        for name, value in row.columns.items():
+            if value != expected[name]:
+                return f"{name} of {row.entry_uuid} is {value!r} in the index and should be {expected[name]!r}"
+        if not self._same_rendering(row.entry_uuid, row.ebrim):
+            return f"the rendering of {row.entry_uuid} is not the one that the log gives"
+        return None
+
+    def _same_rendering(self, entry_uuid: str, ebrim: bytes) -> bool:
+        logged = self._renderings.get(entry_uuid)
+        if logged is not None:
+            return ebrim == logged
+        # A revised object was rendered by the release that revised it, perhaps not byte by byte as by this one.
+        try:
+            return self._codec.read(ebrim) == self.objects[entry_uuid]
+        except Exception:  # noqa: BLE001 what can not be read is not the same
+            return False
+
+    def questions(self, patient_id: str) -> Questions:
+        """What the store must know if its identifiers are right."""
+        return Questions(
+            patient_id,
+            identifiers=frozenset(name for item in self.objects.values() for name in _identifiers(item)),
+            document_ids=frozenset(
+                item.unique_id for item in self.objects.values() if isinstance(item, DocumentEntry) and item.unique_id
+            ),
+        )
+
+    def fact_problems(self, facts: Facts) -> Iterator[str]:
+        """What the store knows otherwise than the log, in sentences."""
+        sequence = self._last.sequence if self._last else 0
+        if facts.sequence != sequence:
+            yield f"the log ends with record {sequence}, and {facts.sequence} were committed"
+        for item in self.objects.values():
+            for identifier in _identifiers(item):
+                if facts.taken.get(identifier) is not item.kind:
+                    yield f"{identifier} of a {item.kind} is not among the identifiers that are taken"
+            if isinstance(item, DocumentEntry) and item.unique_id:
+                fingerprint = Fingerprint(item.entry_uuid, item.hash.lower() if item.hash else None, item.size)
+                if fingerprint not in facts.documents.get(item.unique_id, ()):
+                    yield f"hash and size of {item.entry_uuid} are not found by its uniqueId"
+
+
+def _identifiers(item: AnyObject) -> tuple[str, ...]:
+    """The names that the object takes for itself alone."""
+    if isinstance(item, SubmissionSet | Folder) and item.unique_id:
+        return (item.entry_uuid, item.unique_id)
+    return (item.entry_uuid,)

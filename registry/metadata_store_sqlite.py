@@ -1,0 +1,229 @@
+"""The embedded metadata store: one SQLite file.
+
+Writes go through one thread with group commit (registry/sqlite_writer.py). What reads little is read in the event
+loop, because handing it to a thread would cost more than the reading; what may read much is read in threads, so that
+the loop is free for others. Several processes may use one file (registry/sqlite_write_turn.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+from registry.dossier_log import LogRecord
+from registry.metadata_store import (
+    Criteria,
+    Facts,
+    IndexRow,
+    Progress,
+    Questions,
+    RegistryChange,
+    StoreBusy,
+    StoredObject,
+)
+from registry.rendering_compression import RenderingCompression
+from registry.sqlite_database import Database, snapshot, translated
+from registry.sqlite_facts import FactFinder
+from registry.sqlite_index import rows
+from registry.sqlite_log import all_records, records_of
+from registry.sqlite_reindex import Reindexing
+from registry.sqlite_search import Search
+from registry.sqlite_writer import PreparedChange, SqliteWriter
+from xds.actors import ObjectCodec
+
+_T = TypeVar("_T")
+
+_SMALL_ROWS = 256
+"""What may look at more rows than this is read in a thread. Measured: about one millisecond of the event loop."""
+_SMALL_REFERENCES = 8
+_SMALL_OBJECTS = 32
+_STREAMED_AT_ONCE = 100
+
+
+class SqliteMetadataStore:
+    """Keeps dossiers in one file of SQLite 3.37 or newer. Used by one event loop at a time."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        codec: ObjectCodec,
+        compression: RenderingCompression | None = None,
+        busy_seconds: float = 10.0,
+        reader_threads: int = 4,
+        reindexing: bool = False,
+    ) -> None:
+        """Open the store, and create it where there is none. Opened after a fork, never carried across one.
+
+        busy_seconds   how long anything waits for its turn before StoreBusy
+        reindexing     accept an index of an older release, because reindex() is going to be called
+        Raises WrongVersion (a StoreDamaged), StoreBusy, StoreFull; RuntimeError where SQLite is too old.
+        """
+        self._codec = codec
+        self._compression = compression or RenderingCompression.shipped()
+        self._busy_seconds = busy_seconds
+        self._database = Database(path, busy_seconds=busy_seconds, reindexing=reindexing)
+        with translated():
+            self._in_loop = self._database.reader(busy_seconds=0)
+            self._writer = SqliteWriter(self._database, codec, self._compression, busy_seconds=busy_seconds)
+        self._threads = ThreadPoolExecutor(reader_threads, thread_name_prefix="registry-reader")
+        self._of_thread = threading.local()
+        self._connections = [self._in_loop]
+        self._closed = False
+
+    async def known(self, questions: Questions) -> Facts:
+        def read(connection: sqlite3.Connection) -> Facts:
+            with snapshot(connection):
+                return FactFinder(connection, self._codec, self._compression).known(questions)
+
+        small = (
+            not questions.replaced
+            and len(questions.references) <= _SMALL_REFERENCES
+            and len(questions.identifiers) + len(questions.document_ids) <= _SMALL_ROWS
+        )
+        return await self._read(read, small=small)
+
+    async def apply(self, change: RegistryChange, facts: Facts) -> LogRecord:
+        if len(change.objects) <= _SMALL_OBJECTS:
+            prepared = PreparedChange.of(change, facts, self._codec, self._compression)
+        else:
+            prepared = await asyncio.to_thread(PreparedChange.of, change, facts, self._codec, self._compression)
+        return await self._writer.commit(prepared)
+
+    async def find(
+        self, criteria: Criteria, *, rendering: bool = True, limit: int | None = None
+    ) -> tuple[StoredObject, ...]:
+        def read(connection: sqlite3.Connection) -> tuple[StoredObject, ...]:
+            with snapshot(connection):
+                search = Search.of(criteria, connection)
+                return search.found(connection, self._compression, rendering=rendering, limit=limit)
+
+        def read_if_small(connection: sqlite3.Connection) -> tuple[StoredObject, ...] | None:
+            with snapshot(connection):
+                search = Search.of(criteria, connection)
+                if search.at_most is None or search.at_most > _SMALL_ROWS:
+                    return None
+                most = _SMALL_ROWS if limit is None else min(limit, _SMALL_ROWS)
+                found = search.found(connection, self._compression, rendering=rendering, limit=most)
+                # An identifier may stand for many objects: a Folder has as many associations as it has members.
+                return None if len(found) == _SMALL_ROWS and most != limit else found
+
+        found = await self._read(read_if_small, small=True) if _may_be_small(criteria) else None
+        return found if found is not None else await self._read(read, small=False)
+
+    async def count(self, criteria: Criteria) -> int:
+        def read(connection: sqlite3.Connection) -> int:
+            with snapshot(connection):
+                return Search.of(criteria, connection).count(connection)
+
+        return await self._read(read, small=False)
+
+    async def records(self, patient_id: str | None = None) -> AsyncIterator[LogRecord]:
+        def read(connection: sqlite3.Connection) -> Iterator[LogRecord]:
+            if patient_id is None:
+                yield from all_records(connection, self._compression)
+            for patient, _ in _dossiers(connection, patient_id) if patient_id is not None else ():
+                yield from records_of(connection, self._compression, patient)
+
+        async for record in self._streamed(read):
+            yield record
+
+    async def index_rows(self, patient_id: str | None = None) -> AsyncIterator[IndexRow]:
+        def read(connection: sqlite3.Connection) -> Iterator[IndexRow]:
+            for patient, owner in _dossiers(connection, patient_id):
+                yield from rows(connection, patient, owner, self._compression)
+
+        async for row in self._streamed(read):
+            yield row
+
+    async def reindex(self, progress: Progress | None = None) -> int:
+        with translated():
+            run = Reindexing(self._database, self._codec, self._compression, busy_seconds=self._busy_seconds)
+        done = 0
+        steps = run.steps()
+        try:
+            while (step := await self._in_thread(lambda: next(steps, None))) is not None:
+                done, in_all = step
+                if progress:
+                    progress(done, in_all)
+        finally:
+            steps.close()
+            run.close()
+        return done
+
+    async def check(self) -> None:
+        await self._read(lambda connection: connection.execute("SELECT 1 FROM meta").fetchone(), small=False)
+
+    async def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        await self._writer.close()
+        await asyncio.to_thread(self._threads.shutdown)
+        for connection in self._connections:
+            connection.close()
+
+    async def _read(self, read: Callable[[sqlite3.Connection], _T], *, small: bool) -> _T:
+        """The answer of `read`: from this thread where it is small and nothing is in its way."""
+        if small and not self._closed:
+            try:
+                with translated():
+                    return read(self._in_loop)
+            except StoreBusy:
+                pass  # the loop does not wait; a thread may
+        return await self._in_thread(lambda: read(self._thread_connection()))
+
+    async def _in_thread(self, work: Callable[[], _T]) -> _T:
+        def translating() -> _T:
+            with translated():
+                return work()
+
+        if self._closed:
+            raise StoreBusy("the metadata store is closed")
+        return await asyncio.get_running_loop().run_in_executor(self._threads, translating)
+
+    def _thread_connection(self) -> sqlite3.Connection:
+        try:
+            connection: sqlite3.Connection = self._of_thread.connection
+        except AttributeError:
+            connection = self._of_thread.connection = self._database.reader()
+            self._connections.append(connection)
+        return connection
+
+    async def _streamed(self, read: Callable[[sqlite3.Connection], Iterator[_T]]) -> AsyncIterator[_T]:
+        """What `read` yields, some at a time, from a connection of its own."""
+        with translated():
+            connection = self._database.reader()
+        try:
+            source = read(connection)
+            while portion := await self._in_thread(lambda: list(islice(source, _STREAMED_AT_ONCE))):
+                for each in portion:
+                    yield each
+        finally:
+            connection.close()
+
+
+def _may_be_small(criteria: Criteria) -> bool:
+    """Whether it is worth a look how much there is to read."""
+    return bool(criteria.matches or criteria.patient_ids) and len(criteria.patient_ids) <= _SMALL_ROWS
+
+
+def _dossiers(connection: sqlite3.Connection, patient_id: str | None) -> Iterator[tuple[int, str]]:
+    """Number and patient id of one dossier, or of all in the order in which they were begun."""
+    if patient_id is not None:
+        yield from connection.execute(
+            "SELECT id, patient_id FROM patients WHERE patient_id = ?", (patient_id,)
+        ).fetchall()
+        return
+    after = 0
+    while page := connection.execute(
+        "SELECT id, patient_id FROM patients WHERE id > ? ORDER BY id LIMIT 500", (after,)
+    ).fetchall():
+        yield from page
+        after = page[-1][0]

@@ -1,0 +1,249 @@
+"""The index tables of the embedded metadata store: how an object becomes a row, and rows are written and read again.
+
+The tables are declared in schemas/sql/registry_index.sql.
+"""
+
+# ruff: noqa: S608 - statements are put together from names of our own; values are parameters
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import orjson
+
+from registry.change_body import revised
+from registry.metadata_store import IndexRow, Revision, StoreDamaged, StoreFull
+from registry.rendering_compression import RenderingCompression
+from registry.search_columns import SEARCH_COLUMNS, Column, SearchColumn, Shape
+from xds.actors import ObjectCodec
+from xds.metadata import AnyObject, Association, DocumentEntry, Folder, ObjectKind, SubmissionSet
+
+TABLES = {
+    ObjectKind.DOCUMENT_ENTRY: "document_entries",
+    ObjectKind.SUBMISSION_SET: "submission_sets",
+    ObjectKind.FOLDER: "folders",
+    ObjectKind.ASSOCIATION: "associations",
+}
+
+NUMBER_BITS = 24
+LAST_NUMBER = (1 << NUMBER_BITS) - 1
+
+_PAGE_ROWS = 200
+
+_Row: TypeAlias = tuple[str | bytes | int | None, ...]
+
+
+def first_id(patient: int) -> int:
+    """The id before the first one of a dossier's objects or records: numbers count from 1."""
+    return patient << NUMBER_BITS
+
+
+def last_id(patient: int) -> int:
+    """The highest id that one of a dossier's objects or records can have."""
+    return patient << NUMBER_BITS | LAST_NUMBER
+
+
+def numbered(patient: int, number: int) -> int:
+    """The id of the object or record `number` of a dossier.
+
+    Raises StoreFull.
+    """
+    if number > LAST_NUMBER:
+        raise StoreFull(f"a dossier can have {LAST_NUMBER} objects and as many changes, and this one has them")
+    return patient << NUMBER_BITS | number
+
+
+def as_lines(values: Iterable[str]) -> str:
+    """A column's several values: a JSON array with every element on a line of its own."""
+    return f"[{','.join(map(as_line, values))}]"
+
+
+def as_line(value: str) -> str:
+    """What as_lines() holds where, and only where, one of the values is `value`: JSON strings hold no line breaks."""
+    return f"\n{orjson.dumps(value).decode()}\n"
+
+
+@dataclass(frozen=True, slots=True)
+class IndexedObject:
+    """An object, ready to be written to the index.
+
+    identifiers   the names that it takes for itself alone
+    row           all columns but the ids
+    """
+
+    kind: ObjectKind
+    identifiers: tuple[str, ...]
+    row: _Row
+    unique_id: str | None = None
+    hash: str | None = None
+
+    @classmethod
+    def of(cls, item: AnyObject, compressed: bytes) -> IndexedObject:
+        """`item`, whose compressed rendering is given."""
+        match item:
+            case SubmissionSet() | Folder():
+                identifiers = (item.entry_uuid, item.unique_id) if item.unique_id else (item.entry_uuid,)
+                return cls(item.kind, identifiers, _row(item, compressed))
+            case DocumentEntry():
+                return cls(item.kind, (item.entry_uuid,), _row(item, compressed), item.unique_id, folded_hash(item))
+            case Association():
+                return cls(item.kind, (item.entry_uuid,), _row(item, compressed))
+
+
+def folded_hash(entry: DocumentEntry) -> str | None:
+    """The hash as it is compared."""
+    return entry.hash.lower() if entry.hash else None
+
+
+class IndexTables:
+    """Writes to the index, or with a `prefix` to one that is going to take its place."""
+
+    def __init__(
+        self, connection: sqlite3.Connection, codec: ObjectCodec, compression: RenderingCompression, prefix: str = ""
+    ) -> None:
+        self._connection = connection
+        self._codec = codec
+        self._compression = compression
+        self._identifiers = f"{prefix}identifiers"
+        self._tables = {kind: f"{prefix}{table}" for kind, table in TABLES.items()}
+        self._inserts = {kind: _insert(kind, table) for kind, table in self._tables.items()}
+
+    def take_identifiers(self, objects: Sequence[IndexedObject], patient: int, first_number: int) -> None:
+        """Write down who holds the objects' identifiers.
+
+        Raises sqlite3.IntegrityError where one of them is held already.
+        """
+        self._connection.executemany(
+            f"INSERT INTO {self._identifiers} (identifier, kind, object) VALUES (?, ?, ?)",
+            [
+                (identifier, item.kind.value, numbered(patient, number))
+                for number, item in enumerate(objects, first_number)
+                for identifier in item.identifiers
+            ],
+        )
+
+    def insert(self, objects: Iterable[IndexedObject], patient: int, first_number: int) -> None:
+        """Write the objects' rows, numbered from `first_number`."""
+        for number, item in enumerate(objects, first_number):
+            row_id = numbered(patient, number)
+            self._connection.execute(self._inserts[item.kind], _with_ids(item.kind, row_id, item.row))
+
+    def revise(self, revision: Revision, patient: int) -> bool:
+        """Write one object's row again as the revision leaves it. False where the dossier has no such object.
+
+        Raises StoreDamaged.
+        """
+        holder = self._connection.execute(
+            f"SELECT kind, object FROM {self._identifiers} WHERE identifier = ?",
+            (revision.entry_uuid,),
+        ).fetchone()
+        if holder is None or holder[1] >> NUMBER_BITS != patient:
+            return False
+        kind, row_id = ObjectKind(holder[0]), holder[1]
+        stored = self._connection.execute(
+            f"SELECT ebrim FROM {self._tables[kind]} WHERE id = ?",
+            (row_id,),
+        ).fetchone()
+        if stored is None:
+            raise StoreDamaged(f"{revision.entry_uuid} is known, but the index has no row of it")
+        item = revised(read(stored[0], self._codec, self._compression), revision)
+        row = _row(item, self._compression.compress(self._codec.written(item)))
+        self._connection.execute(self._inserts[kind].replace("INSERT", "REPLACE", 1), _with_ids(kind, row_id, row))
+        return True
+
+
+def read(compressed: bytes, codec: ObjectCodec, compression: RenderingCompression) -> AnyObject:
+    """The object that a stored rendering stands for.
+
+    Raises StoreDamaged.
+    """
+    return decoded(compression.restore(compressed), codec)
+
+
+def decoded(rendering: bytes, codec: ObjectCodec) -> AnyObject:
+    """The object that a rendering stands for.
+
+    Raises StoreDamaged.
+    """
+    try:
+        return codec.read(rendering)
+    except Exception as error:
+        raise StoreDamaged(f"a rendering can not be read: {error}") from error
+
+
+def rows(
+    connection: sqlite3.Connection, patient: int, patient_id: str, compression: RenderingCompression
+) -> Iterator[IndexRow]:
+    """Every row of a dossier, kind by kind. No statement stays open between two rows."""
+    for kind, table in TABLES.items():
+        names = ", ".join(_search_names(kind))
+        after = first_id(patient)
+        while True:
+            page = connection.execute(
+                f"SELECT id, ebrim, {names} FROM {table} WHERE id > ? AND id <= ? ORDER BY id LIMIT ?",
+                (after, last_id(patient), _PAGE_ROWS),
+            ).fetchall()
+            for _, compressed, *values in page:
+                columns = _columns(kind, values)
+                entry_uuid = str(columns["entry_uuid"])
+                yield IndexRow(kind, entry_uuid, patient_id, columns, compression.restore(compressed))
+            if len(page) < _PAGE_ROWS:
+                break
+            after = page[-1][0]
+
+
+def _search_names(kind: ObjectKind) -> list[str]:
+    """The SQL columns of a kind's search columns."""
+    names: list[str] = []
+    for column in SEARCH_COLUMNS[kind]:
+        names += [f"{column.name}_first", f"{column.name}_last"] if column.shape is Shape.TIME else [column.name]
+    return names
+
+
+def _insert(kind: ObjectKind, table: str) -> str:
+    ids = ["id", "patient"] if kind is ObjectKind.ASSOCIATION else ["id"]
+    measured = ["hash", "size"] if kind is ObjectKind.DOCUMENT_ENTRY else []
+    names = [*ids, *_search_names(kind), *measured, "home_community_id", "ebrim"]
+    return f"INSERT INTO {table} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"
+
+
+def _with_ids(kind: ObjectKind, row_id: int, row: _Row) -> _Row:
+    return (row_id, row_id >> NUMBER_BITS, *row) if kind is ObjectKind.ASSOCIATION else (row_id, *row)
+
+
+def _row(item: AnyObject, compressed: bytes) -> _Row:
+    values: list[str | None] = []
+    for column in SEARCH_COLUMNS[item.kind]:
+        values += _stored(column, column.value(item))
+    if isinstance(item, DocumentEntry):
+        values += [folded_hash(item), item.size]
+    return (*values, item.home_community_id, compressed)
+
+
+def _stored(column: SearchColumn, value: Column) -> tuple[str | None, ...]:
+    match column.shape:
+        case Shape.ONE:
+            return (value,) if value is None or isinstance(value, str) else (str(value),)
+        case Shape.TIME:
+            return tuple(value) if value else (None, None)
+        case Shape.SEVERAL | Shape.TEXTS:
+            return (as_lines(value or ()),)
+
+
+def _columns(kind: ObjectKind, stored: Sequence[str | None]) -> dict[str, Column]:
+    columns: dict[str, Column] = {}
+    values = iter(stored)
+    for column in SEARCH_COLUMNS[kind]:
+        value = next(values)
+        match column.shape:
+            case Shape.ONE:
+                columns[column.name] = value
+            case Shape.TIME:
+                last = next(values)
+                columns[column.name] = None if value is None or last is None else (value, last)
+            case Shape.SEVERAL | Shape.TEXTS:
+                columns[column.name] = tuple(orjson.loads(value or "[]"))
+    return columns

@@ -1,0 +1,214 @@
+"""Writing the index of the embedded metadata store again, from the log, while the registry is in use.
+
+A second index grows beside the first, dossier by dossier, each step a short transaction. What is registered meanwhile
+goes to the first index and is caught up with; the last catching up and the exchange of the two are one transaction.
+"""
+
+# ruff: noqa: S608 - statements are put together from names of our own; values are parameters
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+
+from registry.change_body import decoded as decoded_body
+from registry.dossier_log import LogRecord
+from registry.metadata_store import Revision, StoreDamaged
+from registry.rendering_compression import RenderingCompression
+from registry.sqlite_database import (
+    INDEX_TABLES,
+    INDEX_VERSION,
+    Database,
+    create_index,
+    index_generation,
+    transaction,
+)
+from registry.sqlite_index import IndexedObject, IndexTables, decoded
+from registry.sqlite_log import records_of
+from xds.actors import ObjectCodec
+
+_NEXT = "next_"
+_LAST = "last_"
+_DOSSIERS_PER_STEP = 20
+
+
+@dataclass(frozen=True, slots=True)
+class _Behind:
+    """A dossier of which the new index has less than the log, and how far each is."""
+
+    patient: int
+    patient_id: str
+    sequence: int
+    hash: bytes
+    indexed: int
+    objects: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Entered:
+    """One record, ready to be entered in the new index."""
+
+    objects: tuple[IndexedObject, ...]
+    revisions: tuple[Revision, ...]
+
+
+class Reindexing:
+    """One run. Used by one thread at a time."""
+
+    def __init__(
+        self, database: Database, codec: ObjectCodec, compression: RenderingCompression, *, busy_seconds: float
+    ) -> None:
+        self._codec = codec
+        self._compression = compression
+        self._busy_seconds = busy_seconds
+        self._connection = database.writer()
+        self._connection.execute("PRAGMA wal_autocheckpoint = 1000")
+        self._turn = database.write_turn()
+        self._alone = database.reindex_turn()
+        self._index = IndexTables(self._connection, codec, compression, _NEXT)
+        self._after = 0
+
+    def steps(self) -> Generator[tuple[int, int], None, None]:
+        """Do it, and yield (records done, records in all) after every step.
+
+        Raises StoreDamaged where the log can not be right, naming the record; the index stays as it was.
+        Raises StoreBusy, also where another run is under way.
+        """
+        with self._alone.taken(0):
+            self._begin()
+            done, in_all = 0, self._records()
+            while entered := self._step():
+                done += entered
+                yield done, max(done, in_all)
+            done += self._exchange()
+            yield done, done
+            self._drop(_LAST)
+
+    def close(self) -> None:
+        self._connection.close()
+        self._turn.close()
+        self._alone.close()
+
+    def _begin(self) -> None:
+        self._drop(_NEXT)  # what a run left that was interrupted
+        self._drop(_LAST)
+        with self._turn.taken(self._busy_seconds), transaction(self._connection):
+            create_index(self._connection, _NEXT, index_generation(self._connection) + 1)
+            self._connection.execute(
+                f"CREATE TABLE {_NEXT}heads "
+                "(patient INTEGER PRIMARY KEY, sequence INTEGER NOT NULL, objects INTEGER NOT NULL) STRICT"
+            )
+
+    def _step(self) -> int:
+        """Enter the next dossiers, and return how many records that were. 0: there are none left."""
+        entered = 0
+        for dossier in self._behind(_DOSSIERS_PER_STEP):
+            prepared = list(self._prepared(dossier))
+            with self._turn.taken(self._busy_seconds), transaction(self._connection):
+                self._enter(dossier, prepared)
+            entered += len(prepared)
+            self._after = dossier.patient
+        return entered
+
+    def _exchange(self) -> int:
+        """Catch up, and put the new index in the place of the old one."""
+        entered = 0
+        self._after = 0
+        with self._turn.taken(self._busy_seconds), transaction(self._connection):
+            while dossiers := self._behind(_DOSSIERS_PER_STEP):
+                for dossier in dossiers:
+                    prepared = list(self._prepared(dossier))
+                    self._enter(dossier, prepared)
+                    entered += len(prepared)
+            for table in INDEX_TABLES:
+                if self._exists(table):
+                    self._connection.execute(f"ALTER TABLE {table} RENAME TO {_LAST}{table}")
+                self._connection.execute(f"ALTER TABLE {_NEXT}{table} RENAME TO {table}")
+            self._connection.execute(
+                f"UPDATE patients SET objects = h.objects FROM {_NEXT}heads AS h WHERE h.patient = patients.id"
+            )
+            self._connection.execute(f"DROP TABLE {_NEXT}heads")
+            self._connection.executemany(
+                "UPDATE meta SET value = ? WHERE name = ?",
+                [(INDEX_VERSION, "index_version"), (index_generation(self._connection) + 1, "index_generation")],
+            )
+        return entered
+
+    def _behind(self, limit: int) -> list[_Behind]:
+        rows = self._connection.execute(
+            "SELECT p.id, p.patient_id, p.sequence, p.hash, coalesce(h.sequence, 0), coalesce(h.objects, 0) "
+            f"FROM patients AS p LEFT JOIN {_NEXT}heads AS h ON h.patient = p.id "
+            "WHERE p.id > ? AND p.sequence > coalesce(h.sequence, 0) ORDER BY p.id LIMIT ?",
+            (self._after, limit),
+        ).fetchall()
+        return [_Behind(*row) for row in rows]
+
+    def _prepared(self, dossier: _Behind) -> Iterator[_Entered]:
+        """The records that the new index lacks, verified."""
+        previous: LogRecord | None = None
+        for record in records_of(
+            self._connection, self._compression, dossier.patient, after=max(dossier.indexed - 1, 0)
+        ):
+            if record.sequence > dossier.sequence:
+                break  # appended since the dossier's head was read
+            known = record.sequence == dossier.indexed  # read only because the next one is chained to it
+            problem = None if known else record.problem(previous)
+            if problem:
+                raise StoreDamaged(f"dossier {dossier.patient}: {problem}")
+            previous = record
+            if not known:
+                yield self._read(record, dossier)
+        if previous is None or previous.sequence != dossier.sequence:
+            there = previous.sequence if previous else 0
+            raise StoreDamaged(
+                f"dossier {dossier.patient}: {dossier.sequence} records were committed, {there} are there"
+            )
+        if previous.hash != dossier.hash:
+            raise StoreDamaged(f"dossier {dossier.patient}: record {previous.sequence} is not the one committed last")
+
+    def _read(self, record: LogRecord, dossier: _Behind) -> _Entered:
+        if record.body is None:
+            return _Entered((), ())
+        try:
+            body = decoded_body(record.body)
+            objects = tuple(
+                IndexedObject.of(decoded(rendering, self._codec), self._compression.compress(rendering))
+                for rendering in body.renderings
+            )
+        except StoreDamaged as error:
+            raise StoreDamaged(f"dossier {dossier.patient}, record {record.sequence}: {error}") from error
+        return _Entered(objects, body.revisions)
+
+    def _enter(self, dossier: _Behind, prepared: list[_Entered]) -> None:
+        objects, patient = dossier.objects, dossier.patient
+        for entered in prepared:
+            try:
+                self._index.take_identifiers(entered.objects, patient, objects + 1)
+            except sqlite3.IntegrityError:
+                raise StoreDamaged(f"dossier {patient}: an identifier is in the log twice") from None
+            self._index.insert(entered.objects, patient, objects + 1)
+            objects += len(entered.objects)
+            for revision in entered.revisions:
+                if not self._index.revise(revision, patient) and not self._has_blanks(patient):
+                    raise StoreDamaged(f"dossier {patient}: {revision.entry_uuid} is revised, but was never registered")
+        self._connection.execute(
+            f"REPLACE INTO {_NEXT}heads (patient, sequence, objects) VALUES (?, ?, ?)",
+            (patient, dossier.sequence, objects),
+        )
+
+    def _has_blanks(self, patient: int) -> bool:
+        """Whether metadata was removed from the dossier, so that a revision may be of an object that is gone."""
+        return any(record.body is None for record in records_of(self._connection, self._compression, patient))
+
+    def _records(self) -> int:
+        return int(self._connection.execute("SELECT coalesce(sum(sequence), 0) FROM patients").fetchone()[0])
+
+    def _exists(self, table: str) -> bool:
+        found = self._connection.execute("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?", (table,))
+        return found.fetchone() is not None
+
+    def _drop(self, prefix: str) -> None:
+        for table in (*INDEX_TABLES, "heads"):
+            with self._turn.taken(self._busy_seconds), transaction(self._connection):
+                self._connection.execute(f"DROP TABLE IF EXISTS {prefix}{table}")

@@ -1,0 +1,96 @@
+-- The embedded metadata store, second part: the index of the log. `toimik reindex` writes all of it again.
+--
+-- Columns are those of registry/search_columns.py. A time is two columns, its first and its last second. A column with
+-- several values is a JSON array with every element on a line of its own, so that an element is found by instr().
+-- An object's id is patients.id << 24 | its number within the dossier: a dossier's objects lie side by side, in the
+-- order in which they were registered. Numbers are shared by the four kinds. ebrim is the rendering, zstd.
+
+-- Names that are given out once: entryUUIDs, and uniqueIds of SubmissionSets and Folders.
+CREATE TABLE identifiers (
+    identifier TEXT PRIMARY KEY,
+    kind TEXT NOT NULL,
+    object INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE document_entries (
+    id INTEGER PRIMARY KEY,
+    entry_uuid TEXT NOT NULL,
+    logical_id TEXT,
+    version TEXT,
+    availability_status TEXT,
+    unique_id TEXT,
+    object_type TEXT,
+    repository_unique_id TEXT,
+    class_code TEXT,
+    type_code TEXT,
+    practice_setting_code TEXT,
+    healthcare_facility_type_code TEXT,
+    format_code TEXT,
+    confidentiality_code TEXT NOT NULL,
+    event_code_list TEXT NOT NULL,
+    creation_time_first TEXT,
+    creation_time_last TEXT,
+    service_start_time_first TEXT,
+    service_start_time_last TEXT,
+    service_stop_time_first TEXT,
+    service_stop_time_last TEXT,
+    author_person TEXT NOT NULL,
+    reference_id_list TEXT NOT NULL,
+    hash TEXT,                        -- lower case
+    size TEXT,
+    home_community_id TEXT,
+    ebrim BLOB NOT NULL
+) STRICT;
+CREATE INDEX document_entries_by_unique_id ON document_entries (unique_id);
+CREATE INDEX document_entries_by_logical_id ON document_entries (logical_id) WHERE logical_id <> entry_uuid;
+
+CREATE TABLE submission_sets (
+    id INTEGER PRIMARY KEY,
+    entry_uuid TEXT NOT NULL,
+    logical_id TEXT,
+    version TEXT,
+    availability_status TEXT,
+    unique_id TEXT,
+    source_id TEXT,
+    content_type_code TEXT,
+    submission_time_first TEXT,
+    submission_time_last TEXT,
+    author_person TEXT NOT NULL,
+    home_community_id TEXT,
+    ebrim BLOB NOT NULL
+) STRICT;
+CREATE INDEX submission_sets_by_logical_id ON submission_sets (logical_id) WHERE logical_id <> entry_uuid;
+
+CREATE TABLE folders (
+    id INTEGER PRIMARY KEY,
+    entry_uuid TEXT NOT NULL,
+    logical_id TEXT,
+    version TEXT,
+    availability_status TEXT,
+    unique_id TEXT,
+    code_list TEXT NOT NULL,
+    last_update_time_first TEXT,
+    last_update_time_last TEXT,
+    home_community_id TEXT,
+    ebrim BLOB NOT NULL
+) STRICT;
+CREATE INDEX folders_by_logical_id ON folders (logical_id) WHERE logical_id <> entry_uuid;
+
+-- An association belongs to the dossier of the objects that it links.
+CREATE TABLE associations (
+    id INTEGER PRIMARY KEY,
+    patient INTEGER NOT NULL,         -- id >> 24
+    entry_uuid TEXT NOT NULL,
+    logical_id TEXT,
+    version TEXT,
+    availability_status TEXT,
+    association_type TEXT,
+    source_object TEXT,
+    target_object TEXT,
+    submission_set_status TEXT,
+    home_community_id TEXT,
+    ebrim BLOB NOT NULL
+) STRICT;
+CREATE INDEX associations_by_source_object ON associations (patient, source_object);
+CREATE INDEX associations_by_target_object ON associations (patient, target_object);
+CREATE INDEX associations_by_logical_id ON associations (logical_id) WHERE logical_id <> entry_uuid;
