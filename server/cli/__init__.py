@@ -1,0 +1,1 @@
+"""The commands of `toimik`, one file each; server/__main__.py lists them."""
