@@ -84,7 +84,6 @@ DOCUMENT_ENTRY_RULES = (  # ITI TF-3: 4.2.3.2
     AttributeRule("title", forms.TITLE),
     AttributeRule("type_code", forms.CODE, required=_BOTH),
     AttributeRule("unique_id", forms.DOCUMENT_UNIQUE_ID, required=_BOTH),
-    AttributeRule("uri", forms.TEXT),
 )
 SUBMISSION_SET_RULES = (  # ITI TF-3: 4.2.3.3
     *_EVERY_KIND,

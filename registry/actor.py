@@ -1,0 +1,95 @@
+"""The Document Registry: what it answers.
+
+Register Document Set-b [ITI-42]     iti42_register.py
+Registry Stored Query [ITI-18]       iti18_stored_query.py
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TypeVar
+from uuid import uuid4
+
+from registry.code_sets import CodeSets
+from registry.iti18_stored_query import stored_query
+from registry.iti42_register import register_document_set
+from registry.lifecycle import NewUuid
+from registry.metadata_store import MetadataStore, StoreBusy, StoreFull
+from registry.patient_identities import OpenPatients, PatientIdentities
+from xds.actors import QueryRequest, QueryResponse, RegistryResponse
+from xds.errors import RegistryError, ResponseStatus, XdsError
+from xds.metadata import Submission
+from xds.transactions import ITI_18, ITI_42, Transaction
+
+log = logging.getLogger(__name__)
+
+Response = TypeVar("Response", RegistryResponse, QueryResponse)
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registry:
+    """The Document Registry in this process: a DocumentRegistry (xds/actors.py).
+
+    max_results   most objects in one ITI-18 answer with LeafClass
+    """
+
+    store: MetadataStore
+    patients: PatientIdentities = field(default_factory=OpenPatients)
+    code_sets: CodeSets = field(default_factory=CodeSets)
+    max_results: int = 1000
+    clock: Callable[[], datetime] = utc_now
+    new_uuid: NewUuid = uuid4
+
+    async def register_document_set(self, submission: Submission) -> RegistryResponse:
+        """Register Document Set-b [ITI-42]."""
+        registering = register_document_set(
+            submission,
+            store=self.store,
+            patients=self.patients,
+            code_sets=self.code_sets,
+            clock=self.clock,
+            new_uuid=self.new_uuid,
+        )
+        return await _answering_errors(registering, ITI_42, RegistryResponse.of)
+
+    async def stored_query(self, request: QueryRequest) -> QueryResponse:
+        """Registry Stored Query [ITI-18]."""
+        querying = stored_query(request, store=self.store, max_results=self.max_results)
+        return await _answering_errors(querying, ITI_18, _query_failure)
+
+
+def _query_failure(errors: tuple[RegistryError, ...]) -> QueryResponse:
+    return QueryResponse(ResponseStatus.FAILURE, errors=errors)
+
+
+async def _answering_errors(
+    answer: Awaitable[Response],
+    transaction: Transaction,
+    refused: Callable[[tuple[RegistryError, ...]], Response],
+) -> Response:
+    """The answer, or the failure that says why there is none. A fault of ours is for the log, not for the wire."""
+    try:
+        return await answer
+    except XdsError as refusal:
+        log.info(
+            "A request was refused.",
+            extra={"transaction": transaction.name, "codes": [str(error.code) for error in refusal.errors]},
+        )
+        return refused(refusal.errors)
+    except StoreBusy:
+        log.warning("The metadata store is busy.", exc_info=True, extra={"transaction": transaction.name})
+        error = RegistryError(transaction.busy_code, "The registry is busy; nothing was done, send it again later.")
+    except StoreFull:
+        log.exception("The metadata store is full.", extra={"transaction": transaction.name})
+        error = RegistryError(transaction.full_code, "The registry has no room left; nothing was registered.")
+    except Exception:
+        log.exception("A request failed.", extra={"transaction": transaction.name})
+        error = RegistryError(transaction.fault_code, "The registry failed; its operator finds the cause in the log.")
+    return refused((error,))
