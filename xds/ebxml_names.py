@@ -39,8 +39,9 @@ ValueType: TypeAlias = type[str] | type[CX] | type[CXi] | type[XCN] | type[XON] 
 class SlotRow:
     """An attribute that is a Slot.
 
-    several   it may have several values: a tuple
-    indexed   a long value is cut into several, `1|...` `2|...` (URI)
+    several       it may have several values: a tuple
+    indexed       a long value is cut into several, `1|...` `2|...`
+    of_patient    its values say who the patient is, so that no error repeats them
     """
 
     attribute: str
@@ -48,6 +49,7 @@ class SlotRow:
     value_type: ValueType = str
     several: bool = False
     indexed: bool = False
+    of_patient: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +66,17 @@ class CodeRow:
 
 @dataclass(frozen=True, slots=True)
 class IdentifierRow:
-    """An attribute that is an ExternalIdentifier; name is the Name that the standard gives it."""
+    """An attribute that is an ExternalIdentifier.
+
+    name          the Name that the standard gives it
+    of_patient    its value says who the patient is, so that no error repeats it
+    """
 
     attribute: str
     scheme: str
     name: str
     value_type: ValueType = str
+    of_patient: bool = False
 
 
 def _by_slot(rows: tuple[SlotRow, ...]) -> Mapping[str, SlotRow]:
@@ -129,8 +136,8 @@ DOCUMENT_ENTRY: Final = Spelling(
         SlotRow("service_start_time", "serviceStartTime", DTM),
         SlotRow("service_stop_time", "serviceStopTime", DTM),
         SlotRow("size", "size"),
-        SlotRow("source_patient_id", "sourcePatientId", CX),
-        SlotRow("source_patient_info", "sourcePatientInfo", several=True),
+        SlotRow("source_patient_id", "sourcePatientId", CX, of_patient=True),
+        SlotRow("source_patient_info", "sourcePatientInfo", several=True, of_patient=True),
         SlotRow("uri", "URI", indexed=True),
     ),
     codes=(
@@ -144,7 +151,11 @@ DOCUMENT_ENTRY: Final = Spelling(
     ),
     identifiers=(
         IdentifierRow(
-            "patient_id", "urn:uuid:58a6f841-87b3-4a3e-92fd-a8ffeff98427", "XDSDocumentEntry.patientId", value_type=CX
+            "patient_id",
+            "urn:uuid:58a6f841-87b3-4a3e-92fd-a8ffeff98427",
+            "XDSDocumentEntry.patientId",
+            CX,
+            of_patient=True,
         ),
         IdentifierRow("unique_id", "urn:uuid:2e82c1f6-a085-4c72-9da3-8640a32e42ab", "XDSDocumentEntry.uniqueId"),
     ),
@@ -161,7 +172,11 @@ SUBMISSION_SET: Final = Spelling(
     codes=(CodeRow("content_type_code", "urn:uuid:aa543740-bdda-424e-8c96-df4873be8500"),),
     identifiers=(
         IdentifierRow(
-            "patient_id", "urn:uuid:6b5aea1a-874d-4603-a4bc-96a0a7b38446", "XDSSubmissionSet.patientId", value_type=CX
+            "patient_id",
+            "urn:uuid:6b5aea1a-874d-4603-a4bc-96a0a7b38446",
+            "XDSSubmissionSet.patientId",
+            CX,
+            of_patient=True,
         ),
         IdentifierRow("source_id", "urn:uuid:554ac39e-e3fe-47fe-b233-965d2a147832", "XDSSubmissionSet.sourceId"),
         IdentifierRow("unique_id", "urn:uuid:96fdda7c-d067-4183-912e-bf5ee74998a8", "XDSSubmissionSet.uniqueId"),
@@ -177,7 +192,7 @@ FOLDER: Final = Spelling(
     codes=(CodeRow("code_list", "urn:uuid:1ba97051-7806-41a8-a48b-8fce7af683c5", several=True),),
     identifiers=(
         IdentifierRow(
-            "patient_id", "urn:uuid:f64ffdf0-4b97-4e06-b79f-a52b38ec2f8a", "XDSFolder.patientId", value_type=CX
+            "patient_id", "urn:uuid:f64ffdf0-4b97-4e06-b79f-a52b38ec2f8a", "XDSFolder.patientId", CX, of_patient=True
         ),
         IdentifierRow("unique_id", "urn:uuid:75df8f67-9973-4fbe-a900-df66cefecc5a", "XDSFolder.uniqueId"),
     ),
