@@ -65,7 +65,7 @@ class FilesystemDocumentStore:
 
     @asynccontextmanager
     async def read(self, kept: Kept) -> AsyncIterator[AsyncIterator[bytes]]:
-        reading = _Reading(self._tree.outgoing(kept))
+        reading = _Reading(OutgoingFile(kept, self._tree))
         try:
             await in_thread(reading.open)
             async with aclosing(reading.blocks()) as blocks:

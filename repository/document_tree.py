@@ -151,9 +151,23 @@ class DocumentTree:
                     removed += 1
         return removed
 
-    def outgoing(self, kept: Kept) -> OutgoingFile:
-        """A document to be read. Another process may have settled it meanwhile: it has one of two names."""
-        return OutgoingFile(kept, (self._settled_path(kept.unique_id), self._unsettled_path(kept)))
+    @_in_the_ports_words()
+    def opened(self, kept: Kept) -> int:
+        """The descriptor of a document's file, at its start.
+
+        Raises KeyError where the document is gone.
+        """
+        if not kept.settled:
+            with suppress(FileNotFoundError):
+                return os.open(self._unsettled_path(kept), os.O_RDONLY)
+            # Another process may have settled it meanwhile, or have settled other bytes.
+            stays = self.find(kept.unique_id)
+            if stays is None or stays.measured != kept.measured:
+                raise KeyError(kept.key)
+        try:
+            return os.open(self._settled_path(kept.unique_id), os.O_RDONLY)
+        except FileNotFoundError as problem:
+            raise KeyError(kept.key) from problem
 
     def probe(self) -> None:
         """Raise StoreBusy or StoreFull where nothing could be written now."""
@@ -275,9 +289,9 @@ class IncomingFile:
 class OutgoingFile:
     """A document while it is read. Used by one thread at a time."""
 
-    def __init__(self, kept: Kept, paths: Sequence[Path]) -> None:
+    def __init__(self, kept: Kept, tree: DocumentTree) -> None:
         self._kept = kept
-        self._paths = paths
+        self._tree = tree
         self._descriptor: int | None = None
         self._sha256 = hashlib.sha256()
         self._left = kept.measured.size
@@ -287,14 +301,9 @@ class OutgoingFile:
         """Octets that were not read yet."""
         return self._left
 
-    @_in_the_ports_words()
     def open(self) -> None:
         """Raises KeyError where the document is gone."""
-        for path in self._paths:
-            with suppress(FileNotFoundError):
-                self._descriptor = os.open(path, os.O_RDONLY)
-                return
-        raise KeyError(self._kept.key)
+        self._descriptor = self._tree.opened(self._kept)
 
     @_in_the_ports_words()
     def next_block(self, octets: int) -> bytes:
