@@ -59,11 +59,12 @@ class QueryRequest:
 class Found:
     """One object that a query found.
 
+    kind    None where a registry on another host gave only a reference
     ebrim   its ebRIM element as UTF-8 bytes, with the prefix `rim` to be declared by what encloses it;
             None where only references were asked for
     """
 
-    kind: ObjectKind
+    kind: ObjectKind | None
     entry_uuid: str
     ebrim: bytes | None = None
     home_community_id: str | None = None

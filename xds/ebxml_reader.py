@@ -203,7 +203,7 @@ def _parts(element: _Element) -> _Parts:
     for child in element:
         tag = child.tag
         if tag == _SLOT:
-            slots.append(_slot(child))
+            slots.append(read_slot(child))
         elif tag == _CLASSIFICATION:
             classifications.append(child)
         elif tag == _NAME:
@@ -312,7 +312,7 @@ def _association_type(sent: str, sender: _Sender) -> str:
 # ------------------------------------------------------------------------------------------ slots and their values
 
 
-def _slot(element: _Element) -> Slot:
+def read_slot(element: _Element) -> Slot:
     """A Slot, without the white space that pretty printing puts around values. Its name is "" where it has none."""
     return Slot(element.get("name", ""), _values(element), element.get("slotType"))
 
@@ -320,11 +320,11 @@ def _slot(element: _Element) -> Slot:
 def _values(element: _Element) -> tuple[str, ...]:
     # Nearly every Slot has one value; that way through is several times faster than a search for Values.
     if len(element) == 1 and len(value_list := element[0]) == 1 and (value := value_list[0]).tag == _VALUE:
-        return (_text(value).strip(_XML_WHITE_SPACE),)
-    return tuple([_text(value).strip(_XML_WHITE_SPACE) for value in element.iter(_VALUE)])
+        return (element_text(value).strip(_XML_WHITE_SPACE),)
+    return tuple([element_text(value).strip(_XML_WHITE_SPACE) for value in element.iter(_VALUE)])
 
 
-def _text(element: _Element) -> str:
+def element_text(element: _Element) -> str:
     """All the text in it: a comment neither ends it nor belongs to it."""
     return element.text or "" if len(element) == 0 else str(element.xpath("string()"))
 

@@ -105,6 +105,11 @@ def _escape(match: re.Match[str]) -> str:
     return _ESCAPES[character]
 
 
+def legible(text: str) -> str:
+    """The text with U+FFFD in place of what XML 1.0 does not have: for sentences about what somebody sent."""
+    return _TO_ESCAPE.sub(lambda match: match[0] if match[0] in _ESCAPES else "\ufffd", text)
+
+
 def attribute(name: str, value: str | None) -> str:
     """An XML attribute with a blank before it, or nothing where there is no value."""
     return "" if value is None else f' {name}="{escaped(value)}"'
@@ -169,7 +174,7 @@ def _slots_of(owner: Any, rows: Iterable[SlotRow]) -> str:
             continue
         values = value if row.several else (value,)
         texts = values if row.value_type is str else [each.text for each in values]
-        slots.append(_slot(row.slot, _pieces(texts[0]) if row.indexed else texts))
+        slots.append(slot_element(row.slot, _pieces(texts[0]) if row.indexed else texts))
     return "".join(slots)
 
 
@@ -181,10 +186,13 @@ def _pieces(value: str) -> Sequence[str]:
 
 
 def _slots(slots: tuple[Slot, ...]) -> str:
-    return "".join([_slot(escaped(each.name), each.values, attribute("slotType", each.slot_type)) for each in slots])
+    return "".join(
+        [slot_element(escaped(each.name), each.values, attribute("slotType", each.slot_type)) for each in slots]
+    )
 
 
-def _slot(name: str, values: Iterable[str], slot_type: str = "") -> str:
+def slot_element(name: str, values: Iterable[str], slot_type: str = "") -> str:
+    """A Slot; name and slot_type (an XML attribute) are escaped already, the values are not."""
     listed = "".join([f"<rim:Value>{escaped(each)}</rim:Value>" for each in values])
     return f'<rim:Slot name="{name}"{slot_type}><rim:ValueList>{listed}</rim:ValueList></rim:Slot>'
 
@@ -223,7 +231,7 @@ def _author(author: Author, head: str, scheme: str) -> str:
 
 
 def _code(code: Code, head: str, scheme: str) -> str:
-    coding_scheme = "" if code.coding_scheme is None else _slot(CODING_SCHEME, (code.coding_scheme,))
+    coding_scheme = "" if code.coding_scheme is None else slot_element(CODING_SCHEME, (code.coding_scheme,))
     return (
         f'{head} classificationScheme="{scheme}"{attribute("nodeRepresentation", code.code)}>{coding_scheme}'
         f"{_slots(code.extra_slots)}{_international_string('Name', code.display_name)}</rim:Classification>"
