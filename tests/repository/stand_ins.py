@@ -6,9 +6,11 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+from repository.actor import Repository
 from repository.document_store import DocumentStore, Kept, Measured
-from tests.builders import submission, unmeasured
+from tests.builders import REPOSITORY, submission, unmeasured
 from xds.actors import (
     Attachment,
     OutcomeUnknown,
@@ -86,6 +88,17 @@ class SlowRegistry(RecordingRegistry):
         if self.refuses:
             return RegistryResponse.of([RegistryError(ErrorCode.UNKNOWN_PATIENT_ID, "Not this one.")])
         return await super().register_document_set(submission)
+
+
+def repository_of(documents: DocumentStore, registry: RecordingRegistry, **settings: Any) -> Repository:
+    """The repository REPOSITORY of tests/builders.py, in front of this registry."""
+    return Repository(
+        documents=documents,
+        registry=registry,
+        is_registered=registry.is_registered,
+        repository_unique_id=REPOSITORY,
+        **settings,
+    )
 
 
 @dataclass
