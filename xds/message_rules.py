@@ -26,8 +26,6 @@ from xds.metadata import (
 from xds.metadata_names import canonical_id, is_uuid_urn, location, named, shown, term
 from xds.transactions import Transaction
 
-# An association within its message ---------------------------------------------------------------------------------
-
 
 @dataclass(frozen=True, slots=True)
 class Link:
@@ -37,6 +35,30 @@ class Link:
     source: AnyObject | None
     target: AnyObject | None
     others: tuple[Association, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A submission and its objects by canonical id."""
+
+    submission: Submission
+    objects: Mapping[str, AnyObject]
+
+    @classmethod
+    def of(cls, submission: Submission) -> Message:
+        return cls(submission, {canonical_id(item.entry_uuid): item for item in submission.objects})
+
+    def find(self, object_id: str) -> AnyObject | None:
+        return self.objects.get(object_id) or self.objects.get(canonical_id(object_id))
+
+    def links(self) -> Iterator[Link]:
+        """Every association of the message with its ends."""
+        others = self.submission.associations
+        for link in others:
+            yield Link(link, self.find(link.source_object), self.find(link.target_object), others)
+
+
+# An association within its message ---------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +73,12 @@ class AssociationRule:
     attribute: str
     problem: Callable[[Link], str | None]
     code: ErrorCode | None = None
+
+    def broken(self, link: Link) -> str | None:
+        """What is wrong with this association, if the rule is about it."""
+        if self.types is None or link.association.association_type in self.types:
+            return self.problem(link)
+        return None
 
 
 _UPDATES = frozenset(
@@ -196,34 +224,22 @@ ASSOCIATION_RULES = (  # ITI TF-3: 4.2.2
 )
 
 
-def _association_findings(message: _Message) -> Iterator[Finding]:
-    others = message.submission.associations
-    for association in others:
-        source, target = message.find(association.source_object), message.find(association.target_object)
-        link = Link(association, source, target, others)
+def _association_findings(message: Message) -> Iterator[Finding]:
+    for link in message.links():
         for rule in ASSOCIATION_RULES:
-            if (rule.types is None or association.association_type in rule.types) and (problem := rule.problem(link)):
-                yield Finding(f"{named(association)} {problem}.", location(association, rule.attribute), rule.code)
+            if problem := rule.broken(link):
+                yield Finding(
+                    f"{named(link.association)} {problem}.", location(link.association, rule.attribute), rule.code
+                )
 
 
 # The message -------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Message:
-    """A submission and its objects by canonical id."""
-
-    submission: Submission
-    objects: Mapping[str, AnyObject]
-
-    def find(self, object_id: str) -> AnyObject | None:
-        return self.objects.get(object_id) or self.objects.get(canonical_id(object_id))
+MessageRule: TypeAlias = Callable[[Message, Transaction], Iterator[Finding]]
 
 
-MessageRule: TypeAlias = Callable[[_Message, Transaction], Iterator[Finding]]
-
-
-def _one_submission_set(message: _Message, _: Transaction) -> Iterator[Finding]:
+def _one_submission_set(message: Message, _: Transaction) -> Iterator[Finding]:
     sets = message.submission.submission_sets
     if not sets:
         yield Finding(
@@ -234,7 +250,7 @@ def _one_submission_set(message: _Message, _: Transaction) -> Iterator[Finding]:
         yield Finding(f"The message has {len(sets)} SubmissionSets ({names}); send one.")
 
 
-def _ids_differ(message: _Message, _: Transaction) -> Iterator[Finding]:
+def _ids_differ(message: Message, _: Transaction) -> Iterator[Finding]:
     if len(message.objects) == len(message.submission.objects):
         return
     for first, other in _repeated(message.submission.objects, lambda item: canonical_id(item.entry_uuid)):
@@ -244,7 +260,7 @@ def _ids_differ(message: _Message, _: Transaction) -> Iterator[Finding]:
         )
 
 
-def _unique_ids_differ(message: _Message, transaction: Transaction) -> Iterator[Finding]:
+def _unique_ids_differ(message: Message, transaction: Transaction) -> Iterator[Finding]:
     submission = message.submission
     code = (
         ErrorCode.REPOSITORY_DUPLICATE_UNIQUE_ID_IN_MESSAGE
@@ -261,7 +277,7 @@ def _unique_ids_differ(message: _Message, transaction: Transaction) -> Iterator[
         )
 
 
-def _logical_ids_differ(message: _Message, _: Transaction) -> Iterator[Finding]:
+def _logical_ids_differ(message: Message, _: Transaction) -> Iterator[Finding]:
     submission = message.submission
     for items in (submission.document_entries, submission.folders, submission.associations):
         for first, other in _repeated(items, lambda item: item.logical_id and canonical_id(item.logical_id)):
@@ -271,7 +287,7 @@ def _logical_ids_differ(message: _Message, _: Transaction) -> Iterator[Finding]:
             )
 
 
-def _one_patient(message: _Message, _: Transaction) -> Iterator[Finding]:
+def _one_patient(message: Message, _: Transaction) -> Iterator[Finding]:
     submission = message.submission
     if not submission.submission_sets or (patient_id := submission.submission_set.patient_id) is None:
         return
@@ -285,7 +301,7 @@ def _one_patient(message: _Message, _: Transaction) -> Iterator[Finding]:
             )
 
 
-def _all_are_members(message: _Message, _: Transaction) -> Iterator[Finding]:
+def _all_are_members(message: Message, _: Transaction) -> Iterator[Finding]:
     submission = message.submission
     if len(submission.submission_sets) != 1:
         return
@@ -331,7 +347,7 @@ def _repeated(items: tuple[Any, ...], key: Callable[[Any], Any]) -> Iterator[tup
 
 def message_findings(submission: Submission, transaction: Transaction) -> Iterator[Finding]:
     """Every rule of this module that a submission breaks."""
-    message = _Message(submission, {canonical_id(item.entry_uuid): item for item in submission.objects})
+    message = Message.of(submission)
     for rule in MESSAGE_RULES:
         yield from rule(message, transaction)
     yield from _association_findings(message)

@@ -180,9 +180,7 @@ TIME = Form(
 )
 TIME_WITH_SECONDS = Form(
     "the time in UTC as YYYYMMDDhhmmss",
-    lambda value: (
-        TIME.problem(value) or (None if len(value.text) == 14 else f"is {shown(value.text)}, without seconds")
-    ),
+    lambda value: TIME.problem(value) or (None if len(value.text) == 14 else f"is {value}; send it with seconds"),
 )
 PATIENT_ID = _hl7("idNumber^^^&OID&ISO")
 REFERENCE_ID = _hl7("idNumber^^^&OID&ISO^typeCode")
