@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from dataclasses import asdict, dataclass
 
-from repository.document_store import DocumentDamaged, DocumentStore, Kept, OtherBytesSettled, StoreBusy, StoreFull
+from repository.document_store import DocumentDamaged, DocumentStore, Kept, OtherBytesSettled, StoreFull
 from repository.settling import IsRegistered
 from xds.actors import OutcomeUnknown
 
@@ -36,6 +36,7 @@ async def sweep(documents: DocumentStore, is_registered: IsRegistered, *, older_
 
     older_than_seconds   far more than the longest submission takes, with the longest time that a registry may need to
                          answer: a document on its way must not be judged
+    Raises StoreBusy.
     """
     swept = Swept(staged=await documents.sweep_staged(older_than_seconds=older_than_seconds))
     registry_answers = True
@@ -58,19 +59,17 @@ async def sweep(documents: DocumentStore, is_registered: IsRegistered, *, older_
         else:
             swept.left += 1
     if swept != Swept():
-        logger.info("documents without an answer were swept", extra=asdict(swept))
+        logger.info("documents left behind were swept", extra=asdict(swept))
     return swept
 
 
 async def _settled(kept: Kept, documents: DocumentStore) -> bool:
     try:
         await documents.settle(kept)
-    except KeyError:
-        logger.info("another sweeper was here first", extra={"key": kept.key})
-        return False
-    except (StoreBusy, StoreFull) as problem:
+    except (StoreFull, KeyError) as problem:
+        # No room, or somebody else was here first: nothing is lost by looking again next time.
         logger.warning(
-            "a registered document stays unsettled for now", extra={"key": kept.key, "problem": str(problem)}
+            "a registered document was not settled this time", extra={"key": kept.key, "problem": str(problem)}
         )
         return False
     except (OtherBytesSettled, DocumentDamaged):
