@@ -18,6 +18,7 @@ from server.incoming_message import ClientGone, IncomingMessage, Unreadable
 from server.outgoing_message import Answer, sent
 from server.settings import Limits
 from xds import soap, xml
+from xds.ebxml_messages import BodyProblem
 from xds.soap import Envelope, FaultCode, SoapFault
 from xds.transactions import TRANSACTIONS, Transaction
 
@@ -123,6 +124,8 @@ class _Exchange:
             return await self._answered()
         except Unreadable as problem:
             return self._refused(problem.fault, problem.http_status)
+        except BodyProblem as problem:
+            return self._refused(SoapFault(FaultCode.SENDER, str(problem)), HTTPStatus.BAD_REQUEST)
         except ClientGone as gone:
             log.info("The client went away in the middle of its message", extra={**self._facts(), "why": str(gone)})
             return web.Response(status=HTTPStatus.BAD_REQUEST)  # nobody reads it
@@ -136,8 +139,9 @@ class _Exchange:
         if not await message.read_envelope():
             self._documents_came_first = True
             self._transaction = self._endpoint.documents_first
-            if self._transaction is None:
-                await message.read_to_end()
+        if self._transaction is None or self._transaction is not self._endpoint.documents_first:
+            # Nothing is acted upon before the message is there to its last byte.
+            await message.read_to_end()
         assert self._transaction is not None  # noqa: S101 - _check sets it or raises
         answer = await self._endpoint.act(self._transaction, message)
         response = await sent(self._request, answer, is_mtom=message.is_mtom, relates_to=message.envelope.message_id)

@@ -13,13 +13,14 @@ from dataclasses import dataclass
 import aiohttp
 
 from registry.actor import Registry
-from registry.code_sets import CodeSets
+from registry.code_sets import CodeSet, CodeSets, Policy
 from registry.metadata_store import MetadataStore
 from registry.metadata_store_sqlite import SqliteMetadataStore
 from registry.patient_identities import OpenPatients, PatientIdentities
 from repository.actor import Repository
 from repository.document_store import DocumentStore
 from repository.document_store_filesystem import FilesystemDocumentStore
+from repository.settling import IsRegistered
 from server.remote_actors import RemoteRegistry
 from server.settings import Actor, Settings, repository_unique_id
 from xds.actors import DocumentRegistry, DocumentRepository, OutcomeUnknown, QueryRequest, ReturnType
@@ -31,9 +32,6 @@ log = logging.getLogger(__name__)
 
 Check = Callable[[], Awaitable[None]]
 """Raises where a part of the server can not do its work now."""
-
-IsRegistered = Callable[[str, str], Awaitable[bool]]
-"""Whether a document is registered: by uniqueId and SHA-1 in lower-case hex. Raises OutcomeUnknown."""
 
 GET_DOCUMENTS = "urn:uuid:5c4f972b-d56b-40ac-a5fc-c8ca9b40b9d4"
 
@@ -77,7 +75,8 @@ async def wired(settings: Settings) -> AsyncIterator[Wired]:
                 is_registered=is_registered,
                 repository_unique_id=repository_unique_id(settings),
                 size_limit=settings.limits.document_bytes,
-                documents_per_retrieve=settings.limits.documents_per_retrieve,
+                submission_limit=settings.limits.documents_per_submission,
+                retrieval_limit=settings.limits.documents_per_retrieve,
             )
         answering = registry if Actor.REGISTRY in settings.actors else None
         yield Wired(answering, repository, documents, is_registered, checks)
@@ -86,7 +85,7 @@ async def wired(settings: Settings) -> AsyncIterator[Wired]:
 def metadata_store(settings: Settings) -> MetadataStore:
     """The metadata store that the settings name, opened."""
     return SqliteMetadataStore(
-        settings.data / "registry.sqlite", codec=codec, patience_seconds=settings.limits.store_seconds
+        settings.data / "registry.sqlite", codec=codec, busy_seconds=settings.limits.store_seconds
     )
 
 
@@ -133,4 +132,8 @@ def _patients(settings: Settings) -> PatientIdentities:
 
 
 def _code_sets(settings: Settings) -> CodeSets:
-    return CodeSets({})
+    by_attribute = {}
+    for attribute, configured in settings.codes.items():
+        values = (value if isinstance(value, str) else f"{value.code}^^{value.scheme}" for value in configured.values)
+        by_attribute[attribute] = CodeSet(frozenset(values), Policy(configured.policy.value))
+    return CodeSets(by_attribute)

@@ -1,0 +1,135 @@
+"""The transactions as SOAP endpoints see them: body in, actor asked, body out. One row each."""
+
+from __future__ import annotations
+
+import binascii
+from collections.abc import AsyncIterator, Mapping
+from uuid import uuid4
+
+from server.incoming_message import IncomingMessage, content_id_of, unreadable
+from server.outgoing_message import Answer
+from server.settings import Limits
+from server.soap_endpoint import Handler
+from xds.actors import (
+    Attachment,
+    DocumentRegistry,
+    DocumentRepository,
+    Provided,
+    RegistryResponse,
+    RetrieveResponse,
+)
+from xds.ebxml_messages import (
+    ProvidedDocument,
+    query_response,
+    read_provide_request,
+    read_query_request,
+    read_register_request,
+    read_retrieve_request,
+    registry_response,
+    retrieve_response,
+)
+from xds.errors import RegistryError, ResponseStatus
+from xds.transactions import ITI_18, ITI_41, ITI_42, ITI_43, Transaction
+
+_INLINE_BLOCK = 1024 * 1024  # characters of base64 decoded at once; a multiple of four
+
+
+def registry_handlers(registry: DocumentRegistry) -> Mapping[Transaction, Handler]:
+    """What the registry's endpoint answers."""
+
+    async def register_document_set(message: IncomingMessage) -> Answer:
+        response = await registry.register_document_set(read_register_request(message.envelope.body))
+        return _registry_answer(ITI_42, response)
+
+    async def stored_query(message: IncomingMessage) -> Answer:
+        body = message.envelope.body
+        response = await registry.stored_query(read_query_request(body))
+        pieces = query_response(response, request_id=body.get("id"))
+        return Answer(ITI_18.response_action, response.status, pieces, response.errors)
+
+    return {ITI_42: register_document_set, ITI_18: stored_query}
+
+
+def repository_handlers(repository: DocumentRepository, *, limits: Limits) -> Mapping[Transaction, Handler]:
+    """What the repository's endpoint answers."""
+
+    async def provide_and_register(message: IncomingMessage) -> Answer:
+        return _registry_answer(ITI_41, await repository.provide_and_register(ProvideMessage(message)))
+
+    async def retrieve(message: IncomingMessage) -> Answer:
+        response = await repository.retrieve(read_retrieve_request(message.envelope.body))
+        if message.is_mtom:
+            return _attached(response)
+        return _inline(response, limits)
+
+    return {ITI_41: provide_and_register, ITI_43: retrieve}
+
+
+class ProvideMessage:
+    """An ITI-41 message while it arrives: a ProvideAndRegisterRequest of xds/actors.py."""
+
+    def __init__(self, message: IncomingMessage) -> None:
+        self._message = message
+        self._provided: Provided | None = None
+
+    async def attachments(self) -> AsyncIterator[Attachment]:
+        """The parts of the message, then the documents inside of its envelope."""
+        async for attachment in self._message.documents():
+            yield attachment
+        submission, documents = read_provide_request(self._message.envelope.body)
+        names = tuple(self._name(number, document) for number, document in enumerate(documents))
+        self._provided = Provided(
+            submission, tuple((document.document_id, name) for document, name in zip(documents, names, strict=True))
+        )
+        for document, name in zip(documents, names, strict=True):
+            if document.inline is not None:
+                yield Attachment(name, _decoded(document.inline))
+
+    def provided(self) -> Provided:
+        """The envelope."""
+        if self._provided is None:
+            raise RuntimeError("the message has not been read to its end")
+        return self._provided
+
+    def _name(self, number: int, document: ProvidedDocument) -> str:
+        """What the attachment of a Document element is called: as its part is, however the href spells it."""
+        if document.content_id is None:
+            return f"\0inline {number}"  # no Content-ID holds a NUL
+        wanted = document.content_id
+        return next((content_id_of(part) for part in self._message.parts if part.is_named(wanted)), wanted)
+
+
+async def _decoded(base64_text: str) -> AsyncIterator[bytes]:
+    characters = "".join(base64_text.split())
+    for start in range(0, len(characters), _INLINE_BLOCK):
+        try:
+            yield binascii.a2b_base64(characters[start : start + _INLINE_BLOCK], strict_mode=True)
+        except ValueError as problem:
+            raise unreadable(f"A Document element holds what is not base64: {problem}.") from problem
+
+
+def _registry_answer(transaction: Transaction, response: RegistryResponse) -> Answer:
+    return Answer(transaction.response_action, response.status, [registry_response(response)], response.errors)
+
+
+def _attached(response: RetrieveResponse) -> Answer:
+    content_ids = [f"{uuid4()}@toimik" for _ in response.documents]
+    return Answer(
+        ITI_43.response_action,
+        response.status,
+        retrieve_response(response, content_ids),
+        response.errors,
+        tuple(zip(content_ids, response.documents, strict=True)),
+    )
+
+
+def _inline(response: RetrieveResponse, limits: Limits) -> Answer:
+    size = sum(document.size for document in response.documents)
+    if size > limits.inline_answer_bytes:
+        too_large = RegistryError(
+            ITI_43.full_code,
+            f"These documents have {size} octets; at most {limits.inline_answer_bytes} are sent inline as base64. "
+            "Ask with an MTOM/XOP message (Content-Type multipart/related), or for fewer documents at once.",
+        )
+        response = RetrieveResponse(ResponseStatus.FAILURE, (), (*response.errors, too_large))
+    return Answer(ITI_43.response_action, response.status, retrieve_response(response), response.errors)
