@@ -1,11 +1,22 @@
 """The stored queries of Registry Stored Query [ITI-18] as rows, and how a request is bound to its row.
 
-ITI TF-2: 3.18.4.1.2.3.7.
+ITI TF-2: 3.18.4.1.2.3.7 lists the queries and their parameters, 3.18.4.1.2.3.4 says how values are coded.
+A new stored query is a new row of STORED_QUERIES. Binding has no I/O: what comes out says which search columns must
+match what, and registry/iti18_stored_query.py asks the store.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from enum import Enum, auto
+from typing import NamedTuple
+
+from xds.actors import QueryRequest, ReturnType
+from xds.errors import ErrorCode, RegistryError, XdsError
+from xds.hl7v2 import CX, DTM, is_oid
+from xds.metadata import AvailabilityStatus, DocumentEntryType, ObjectKind
 
 
 class Operator(Enum):
@@ -20,3 +31,514 @@ class Operator(Enum):
     AT_OR_AFTER = auto()  # the last second that the time may mean is not before this one (14 digits)
     BEFORE = auto()  # the first second that the time may mean is before this one (14 digits)
     LIKE = auto()  # several patterns, one of which matches: % any text, _ one character; case does not matter
+
+
+class Answer(Enum):
+    """What a stored query returns. `start` is what its identifying parameters select."""
+
+    MATCHES = auto()  # the objects of one kind that meet all parameters
+    EVERYTHING = auto()  # the SubmissionSets, DocumentEntries and Folders of a patient, and the links between them
+    ASSOCIATIONS = auto()  # the associations that have one of the named objects at an end
+    START_AND_ASSOCIATIONS = auto()  # start, and the associations that have one of it at an end
+    SUBMISSION_SETS = auto()  # the SubmissionSets that brought the named objects, and the links to those
+    CONTENTS = auto()  # start (a SubmissionSet or Folders), its members, and the links between what is returned
+    FOLDERS = auto()  # the Folders that hold start
+    RELATED = auto()  # start, the documents related to it, and the associations that relate them
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One parameter of a stored query.
+
+    of          the kind of object it restricts; None: the query as a whole (see BoundQuery)
+    attribute   the search column that its values are compared with
+    operator    also says how often it may be given: EQUALS, AT_OR_AFTER and BEFORE take one value, the others several,
+                and only an ALL_OF_ANY_OF may be repeated
+    read        how one value is judged and normalised; None: any text, as it is
+    single      one value only, although the operator could take several
+    default     its values where it is not sent
+    """
+
+    name: str
+    of: ObjectKind | None
+    attribute: str
+    operator: Operator
+    read: Callable[[str], str] | None = None
+    required: bool = False
+    single: bool = False
+    default: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StoredQuery:
+    """One stored query.
+
+    returns   the kind of object it is about: what it finds, or where it starts
+    one_of    of these parameters exactly one must be given; they select what the query starts with
+    """
+
+    name: str
+    id: str
+    returns: ObjectKind
+    answer: Answer
+    parameters: tuple[Parameter, ...] = ()
+    one_of: tuple[Parameter, ...] = ()
+
+
+class Condition(NamedTuple):
+    """One search column and what it must match. groups: one group of values, but for ALL_OF_ANY_OF.
+
+    A tuple, because every query makes a dozen and a frozen dataclass takes three times as long.
+    """
+
+    attribute: str
+    operator: Operator
+    groups: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BoundQuery:
+    """A stored query whose parameters are read and sound.
+
+    patient_id   CX text; None where the query names objects, not a patient
+    uuids        entryUUIDs of objects of any kind ($uuid)
+    start        what selects the objects that the query starts with
+    filters      what else objects of a kind must meet to be part of the answer
+    """
+
+    query: StoredQuery
+    return_type: ReturnType
+    patient_id: str | None
+    uuids: tuple[str, ...]
+    start: tuple[Condition, ...]
+    filters: Mapping[ObjectKind, Sequence[Condition]]
+
+
+_EXAMPLE = "send 'value', ('value') or ('value', 'value'), with '' for a quote inside a value"
+# What nearly all values look like. Possessive, so that no text takes more than linear time.
+_ONE_VALUE = re.compile(r"\s*+(\()?+\s*+'([^']++)'\s*+(?(1)\)\s*+)")
+_PLAIN_LIST = re.compile(r"\(\s*+'[^']++'(?:\s*+,\s*+'[^']++')*+\s*+\)")
+_QUOTED = re.compile(r"'([^']*(?:''[^']*)*)'")
+_BLANKS = re.compile(r"\s*")
+_PATIENT_ID = re.compile(r"[^\s^&]+\^\^\^&([0-9.]+)&ISO")
+
+
+def values_of(texts: Iterable[str]) -> tuple[str, ...]:
+    """The values that the Value elements of a slot hold, in their order (ITI TF-2: 3.18.4.1.2.3.4).
+
+    Read are 'a', ('a'), ('a','b') with blanks anywhere between, '' as a quote inside quotes, and values without quotes;
+    several Value elements make one list.
+    Raises ValueError with a predicate for the name of the parameter: what it holds, and what to send.
+    """
+    values: list[str] = []
+    for text in texts:
+        one = _ONE_VALUE.fullmatch(text)
+        if one and not one[2].isspace():
+            values.append(one[2])
+        else:
+            values.extend(_items(text))
+    return tuple(values)
+
+
+def _items(text: str) -> list[str]:
+    """The values of one Value element, however many."""
+    inner = text.strip()
+    if _PLAIN_LIST.fullmatch(inner):
+        items = inner.split("'")[1::2]
+        if not any(map(str.isspace, items)):
+            return items
+    if inner.startswith("("):
+        if not inner.endswith(")"):
+            raise ValueError(f"holds {_shown(text)}, a list that is not closed; {_EXAMPLE}")
+        inner = inner[1:-1].strip()
+    elif "'" not in inner:
+        return [inner] if inner else []
+    items = []
+    position = 0
+    while inner:
+        position = _after_blanks(inner, position)
+        quoted = _QUOTED.match(inner, position)
+        if quoted:
+            item = quoted[1].replace("''", "'")
+            position = _after_blanks(inner, quoted.end())
+        else:
+            comma = inner.find(",", position)
+            end = comma if comma >= 0 else len(inner)
+            item, position = inner[position:end].strip(), end
+        if not item or item.isspace():
+            raise ValueError(f"holds {_shown(text)}, with an empty value; leave that out")
+        if (not quoted and "'" in item) or inner[position : position + 1] not in ("", ","):
+            raise ValueError(f"holds {_shown(text)}, which can not be read; {_EXAMPLE}")
+        items.append(item)
+        if position == len(inner):
+            break
+        position += 1
+    return items
+
+
+def _after_blanks(text: str, position: int) -> int:
+    blanks = _BLANKS.match(text, position)
+    return blanks.end() if blanks else position
+
+
+def _patient_id(value: str) -> str:
+    usual = _PATIENT_ID.fullmatch(value)
+    problem = None if usual and is_oid(usual[1]) else CX(value).problem()
+    if problem:
+        raise ValueError(f"is not a patient id: {problem}")
+    return value
+
+
+def _code(value: str) -> str:
+    code, _, scheme = value.partition("^^")
+    if not code or not scheme or "^" in code or "^" in scheme:
+        raise ValueError(f"holds the code {_shown(value)}; send code^^codingScheme, both of them")
+    return value
+
+
+def _time(value: str) -> str:
+    time = DTM(value)
+    problem = time.problem() if len(value) <= 32 else f"{_shown(value)} is not a time"
+    if problem:
+        raise ValueError(f"is wrong: {problem}")
+    return time.first
+
+
+def _uuid(value: str) -> str:
+    return value.lower()
+
+
+def _status(value: str) -> str:
+    if value in _STATUSES:
+        return value
+    raise ValueError(f"holds {_shown(value)}, which is not an availabilityStatus; send {_either(_STATUSES)}")
+
+
+def _entry_type(value: str) -> str:
+    if value.lower() in _ENTRY_TYPES:
+        return value.lower()
+    raise ValueError(f"holds {_shown(value)}, which is not a type of DocumentEntry; send {_either(_ENTRY_TYPES)}")
+
+
+_STATUSES = tuple(status.value for status in AvailabilityStatus)
+_ENTRY_TYPES = tuple(entry_type.value for entry_type in DocumentEntryType)
+
+
+def _shown(text: str) -> str:
+    """Text for an error: quoted, and cut where it is long."""
+    return repr(text if len(text) <= 80 else text[:80] + "...")
+
+
+def _either(names: Iterable[str]) -> str:
+    return " or ".join(names)
+
+
+_ENTRY = ObjectKind.DOCUMENT_ENTRY
+_SET = ObjectKind.SUBMISSION_SET
+_FOLDER = ObjectKind.FOLDER
+_ASSOCIATION = ObjectKind.ASSOCIATION
+_EQUALS, _ANY_OF, _ALL_OF_ANY_OF = Operator.EQUALS, Operator.ANY_OF, Operator.ALL_OF_ANY_OF
+_AT_OR_AFTER, _BEFORE, _LIKE = Operator.AT_OR_AFTER, Operator.BEFORE, Operator.LIKE
+_OF_ONE_VALUE = (_EQUALS, _AT_OR_AFTER, _BEFORE)
+
+_ENTRY_STATUS = Parameter("$XDSDocumentEntryStatus", _ENTRY, "availability_status", _ANY_OF, _status, required=True)
+_SET_STATUS = Parameter("$XDSSubmissionSetStatus", _SET, "availability_status", _ANY_OF, _status, required=True)
+_FOLDER_STATUS = Parameter("$XDSFolderStatus", _FOLDER, "availability_status", _ANY_OF, _status, required=True)
+_ASSOCIATION_STATUS = Parameter(
+    "$XDSAssociationStatus", _ASSOCIATION, "availability_status", _ANY_OF, _status,
+    default=(AvailabilityStatus.APPROVED.value,),
+)  # fmt: skip
+_ENTRY_TYPE = Parameter(
+    "$XDSDocumentEntryType", _ENTRY, "object_type", _ANY_OF, _entry_type,
+    default=(DocumentEntryType.STABLE.value,),
+)  # fmt: skip
+_ENTRY_FILTERS = (
+    Parameter("$XDSDocumentEntryFormatCode", _ENTRY, "format_code", _ANY_OF, _code),
+    Parameter("$XDSDocumentEntryConfidentialityCode", _ENTRY, "confidentiality_code", _ALL_OF_ANY_OF, _code),
+    _ENTRY_TYPE,
+)
+_FIND_DOCUMENTS_PARAMETERS = (
+    Parameter("$XDSDocumentEntryPatientId", None, "patient_id", _EQUALS, _patient_id, required=True),
+    _ENTRY_STATUS,
+    Parameter("$XDSDocumentEntryClassCode", _ENTRY, "class_code", _ANY_OF, _code),
+    Parameter("$XDSDocumentEntryTypeCode", _ENTRY, "type_code", _ANY_OF, _code),
+    Parameter("$XDSDocumentEntryPracticeSettingCode", _ENTRY, "practice_setting_code", _ANY_OF, _code),
+    Parameter("$XDSDocumentEntryHealthcareFacilityTypeCode", _ENTRY, "healthcare_facility_type_code", _ANY_OF, _code),
+    Parameter("$XDSDocumentEntryEventCodeList", _ENTRY, "event_code_list", _ALL_OF_ANY_OF, _code),
+    Parameter("$XDSDocumentEntryCreationTimeFrom", _ENTRY, "creation_time", _AT_OR_AFTER, _time),
+    Parameter("$XDSDocumentEntryCreationTimeTo", _ENTRY, "creation_time", _BEFORE, _time),
+    Parameter("$XDSDocumentEntryServiceStartTimeFrom", _ENTRY, "service_start_time", _AT_OR_AFTER, _time),
+    Parameter("$XDSDocumentEntryServiceStartTimeTo", _ENTRY, "service_start_time", _BEFORE, _time),
+    Parameter("$XDSDocumentEntryServiceStopTimeFrom", _ENTRY, "service_stop_time", _AT_OR_AFTER, _time),
+    Parameter("$XDSDocumentEntryServiceStopTimeTo", _ENTRY, "service_stop_time", _BEFORE, _time),
+    Parameter("$XDSDocumentEntryAuthorPerson", _ENTRY, "author_person", _LIKE),
+    *_ENTRY_FILTERS,
+)
+_ONE_ENTRY = (
+    Parameter("$XDSDocumentEntryEntryUUID", _ENTRY, "entry_uuid", _EQUALS, _uuid),
+    Parameter("$XDSDocumentEntryUniqueId", _ENTRY, "unique_id", _EQUALS),
+)
+_ENTRIES = (
+    Parameter("$XDSDocumentEntryEntryUUID", _ENTRY, "entry_uuid", _ANY_OF, _uuid),
+    Parameter("$XDSDocumentEntryUniqueId", _ENTRY, "unique_id", _ANY_OF),
+)
+_OBJECTS = Parameter("$uuid", None, "entry_uuid", _ANY_OF, _uuid, required=True)
+
+_ROWS = (
+    StoredQuery(  # ITI TF-2: 3.18.4.1.2.3.7.1
+        name="FindDocuments",
+        id="urn:uuid:14d4debf-8f97-4251-9a74-a90016b0af0d",
+        returns=_ENTRY,
+        answer=Answer.MATCHES,
+        parameters=_FIND_DOCUMENTS_PARAMETERS,
+    ),
+    StoredQuery(  # ITI TF-2: 3.18.4.1.2.3.7.2
+        name="FindSubmissionSets",
+        id="urn:uuid:f26abbcb-ac74-4422-8a30-edb644bbc1a9",
+        returns=_SET,
+        answer=Answer.MATCHES,
+        parameters=(
+            Parameter("$XDSSubmissionSetPatientId", None, "patient_id", _EQUALS, _patient_id, required=True),
+            _SET_STATUS,
+            Parameter("$XDSSubmissionSetSourceId", _SET, "source_id", _ANY_OF),
+            Parameter("$XDSSubmissionSetSubmissionTimeFrom", _SET, "submission_time", _AT_OR_AFTER, _time),
+            Parameter("$XDSSubmissionSetSubmissionTimeTo", _SET, "submission_time", _BEFORE, _time),
+            Parameter("$XDSSubmissionSetAuthorPerson", _SET, "author_person", _LIKE, single=True),
+            Parameter("$XDSSubmissionSetContentType", _SET, "content_type_code", _ANY_OF, _code),
+        ),
+    ),
+    StoredQuery(  # ITI TF-2: 3.18.4.1.2.3.7.3
+        name="FindFolders",
+        id="urn:uuid:958f3006-baad-4929-a4de-ff1114824431",
+        returns=_FOLDER,
+        answer=Answer.MATCHES,
+        parameters=(
+            Parameter("$XDSFolderPatientId", None, "patient_id", _EQUALS, _patient_id, required=True),
+            _FOLDER_STATUS,
+            Parameter("$XDSFolderLastUpdateTimeFrom", _FOLDER, "last_update_time", _AT_OR_AFTER, _time),
+            Parameter("$XDSFolderLastUpdateTimeTo", _FOLDER, "last_update_time", _BEFORE, _time),
+            Parameter("$XDSFolderCodeList", _FOLDER, "code_list", _ALL_OF_ANY_OF, _code),
+        ),
+    ),
+    StoredQuery(  # ITI TF-2: 3.18.4.1.2.3.7.4
+        name="GetAll",
+        id="urn:uuid:10b545ea-725c-446d-9b95-8aeb444eddf3",
+        returns=_ENTRY,
+        answer=Answer.EVERYTHING,
+        parameters=(
+            Parameter("$patientId", None, "patient_id", _EQUALS, _patient_id, required=True),
+            _ENTRY_STATUS,
+            _SET_STATUS,
+            _FOLDER_STATUS,
+            *_ENTRY_FILTERS,
+            _ASSOCIATION_STATUS,
+        ),
+    ),
+    StoredQuery(  # ITI TF-2: 3.18.4.1.2.3.7.5
+        name="GetDocuments",
+        id="urn:uuid:5c4f972b-d56b-40ac-a5fc-c8ca9b40b9d4",
+        returns=_ENTRY,
+        answer=Answer.MATCHES,
+        one_of=(*_ENTRIES, Parameter("$XDSDocumentEntryLogicalID", _ENTRY, "logical_id", _ANY_OF, _uuid)),
+    ),
+    StoredQuery(  # ITI TF-2: 3.18.4.1.2.3.7.6
+        name="GetFolders",
+        id="urn:uuid:5737b14c-8a1a-4539-b659-e03a34a5e1e4",
+        returns=_FOLDER,
+        answer=Answer.MATCHES,
+        one_of=(
+            Parameter("$XDSFolderEntryUUID", _FOLDER, "entry_uuid", _ANY_OF, _uuid),
+            Parameter("$XDSFolderUniqueId", _FOLDER, "unique_id", _ANY_OF),
+            Parameter("$XDSFolderLogicalID", _FOLDER, "logical_id", _ANY_OF, _uuid),
+        ),
+    ),
+    StoredQuery(  # ITI TF-2: 3.18.4.1.2.3.7.7
+        name="GetAssociations",
+        id="urn:uuid:a7ae438b-4bc2-4642-93e9-be891f7bb155",
+        returns=_ASSOCIATION,
+        answer=Answer.ASSOCIATIONS,
+        parameters=(_OBJECTS, _ASSOCIATION_STATUS),
+    ),
+    StoredQuery(  # ITI TF-2: 3.18.4.1.2.3.7.8
+        name="GetDocumentsAndAssociations",
+        id="urn:uuid:bab9529a-4a10-40b3-a01f-f68a615d247a",
+        returns=_ENTRY,
+        answer=Answer.START_AND_ASSOCIATIONS,
+        one_of=_ENTRIES,
+        parameters=(_ASSOCIATION_STATUS,),
+    ),
+    StoredQuery(  # ITI TF-2: 3.18.4.1.2.3.7.9
+        name="GetSubmissionSets",
+        id="urn:uuid:51224314-5390-4169-9b91-b1980040715a",
+        returns=_SET,
+        answer=Answer.SUBMISSION_SETS,
+        parameters=(_OBJECTS,),
+    ),
+    StoredQuery(  # ITI TF-2: 3.18.4.1.2.3.7.10
+        name="GetSubmissionSetAndContents",
+        id="urn:uuid:e8e3cb2c-e39c-46b9-99e4-c12f57260b83",
+        returns=_SET,
+        answer=Answer.CONTENTS,
+        one_of=(
+            Parameter("$XDSSubmissionSetEntryUUID", _SET, "entry_uuid", _EQUALS, _uuid),
+            Parameter("$XDSSubmissionSetUniqueId", _SET, "unique_id", _EQUALS),
+        ),
+        parameters=_ENTRY_FILTERS,
+    ),
+    StoredQuery(  # ITI TF-2: 3.18.4.1.2.3.7.11
+        name="GetFolderAndContents",
+        id="urn:uuid:b909a503-523d-4517-8acf-8e5834dfc4c7",
+        returns=_FOLDER,
+        answer=Answer.CONTENTS,
+        one_of=(
+            Parameter("$XDSFolderEntryUUID", _FOLDER, "entry_uuid", _EQUALS, _uuid),
+            Parameter("$XDSFolderUniqueId", _FOLDER, "unique_id", _EQUALS),
+        ),
+        parameters=(*_ENTRY_FILTERS, _ASSOCIATION_STATUS),
+    ),
+    StoredQuery(  # ITI TF-2: 3.18.4.1.2.3.7.12
+        name="GetFoldersForDocument",
+        id="urn:uuid:10cae35a-c7f9-4cf5-b61e-fc3278ffb578",
+        returns=_ENTRY,
+        answer=Answer.FOLDERS,
+        one_of=_ONE_ENTRY,
+        parameters=(_ASSOCIATION_STATUS,),
+    ),
+    StoredQuery(  # ITI TF-2: 3.18.4.1.2.3.7.13
+        name="GetRelatedDocuments",
+        id="urn:uuid:d90e5407-b356-4d91-a89f-873917b4b0e6",
+        returns=_ENTRY,
+        answer=Answer.RELATED,
+        one_of=_ONE_ENTRY,
+        parameters=(
+            Parameter("$AssociationTypes", _ASSOCIATION, "association_type", _ANY_OF, required=True),
+            _ENTRY_TYPE,
+            _ASSOCIATION_STATUS,
+        ),
+    ),
+    StoredQuery(  # ITI TF-2: 3.18.4.1.2.3.7.14
+        name="FindDocumentsByReferenceId",
+        id="urn:uuid:12941a89-e02e-4be5-967c-ce4bfc8fe492",
+        returns=_ENTRY,
+        answer=Answer.MATCHES,
+        parameters=(
+            *_FIND_DOCUMENTS_PARAMETERS,
+            Parameter("$XDSDocumentEntryReferenceIdList", _ENTRY, "reference_id_list", _ALL_OF_ANY_OF, required=True),
+        ),
+    ),
+)
+
+STORED_QUERIES: Mapping[str, StoredQuery] = {row.id: row for row in _ROWS}
+"""Every stored query of ITI-18 by its id."""
+
+
+def bind(request: QueryRequest) -> BoundQuery:
+    """The query that `request` asks for, with its parameters read.
+
+    Parameters that the query does not have are ignored (among them $homeCommunityId and $MetadataLevel: every object
+    has one version), and so is the homeCommunityId.
+    Raises XdsError with all that is wrong: XDSUnknownStoredQuery, XDSStoredQueryMissingParam,
+    XDSStoredQueryParamNumber, and XDSRegistryError for a value or returnType that can not be.
+    """
+    binding = _Binding(request.parameters)
+    return_type = binding.return_type(request.return_type)
+    query = STORED_QUERIES.get(request.query_id.strip().lower())
+    if query is None:
+        binding.refuse(
+            ErrorCode.UNKNOWN_STORED_QUERY,
+            f"{_shown(request.query_id)} is not the id of a stored query of this registry; "
+            f"it answers {', '.join(row.name for row in _ROWS)}",
+            "AdhocQuery.id",
+        )
+        raise XdsError.of(binding.errors)
+    start = binding.start(query)
+    filters: dict[ObjectKind, list[Condition]] = {}
+    patient_id: str | None = None
+    uuids: tuple[str, ...] = ()
+    for parameter in query.parameters:
+        groups = binding.groups(parameter)
+        if not groups:
+            continue
+        if parameter.of is not None:
+            condition = Condition(parameter.attribute, parameter.operator, groups)
+            filters.setdefault(parameter.of, []).append(condition)
+        elif parameter.attribute == "patient_id":
+            patient_id = groups[0][0]
+        else:
+            uuids = groups[0]
+    if binding.errors or return_type is None:
+        raise XdsError.of(binding.errors)
+    return BoundQuery(query, return_type, patient_id, uuids, start, filters)
+
+
+class _Binding:
+    """The parameters as sent, and the errors found in them so far."""
+
+    __slots__ = ("_sent", "errors")
+
+    def __init__(self, parameters: Iterable[tuple[str, tuple[str, ...]]]) -> None:
+        self.errors: list[RegistryError] = []
+        self._sent: dict[str, list[tuple[str, ...]]] = {}
+        for name, values in parameters:
+            self._sent.setdefault(name, []).append(values)
+
+    def refuse(self, code: ErrorCode, code_context: str, location: str) -> None:
+        self.errors.append(RegistryError(code, code_context, location))
+
+    def return_type(self, text: str) -> ReturnType | None:
+        try:
+            return ReturnType(text)
+        except ValueError:
+            sentence = f"returnType is {_shown(text)}; send LeafClass or ObjectRef"
+            self.refuse(ErrorCode.REGISTRY_ERROR, sentence, "ResponseOption.returnType")
+            return None
+
+    def start(self, query: StoredQuery) -> tuple[Condition, ...]:
+        """The condition of the one parameter of `one_of` that was sent."""
+        sent = [parameter for parameter in query.one_of if parameter.name in self._sent]
+        if len(sent) == 1:
+            groups = self.groups(sent[0])
+            return (Condition(sent[0].attribute, sent[0].operator, groups),) if groups else ()
+        names = _either(parameter.name for parameter in query.one_of)
+        if sent:
+            sentence = f"{query.name} takes only one of {names}, and {len(sent)} of them were sent"
+            self.refuse(ErrorCode.STORED_QUERY_PARAM_NUMBER, sentence, sent[1].name)
+        elif query.one_of:
+            sentence = f"{query.name} needs one of {names}, and none of them was sent"
+            self.refuse(ErrorCode.STORED_QUERY_MISSING_PARAM, sentence, query.one_of[0].name)
+        return ()
+
+    def groups(self, parameter: Parameter) -> tuple[tuple[str, ...], ...]:
+        """The values of a parameter, one group for each time it was sent; () where it was not sent or is wrong."""
+        slots = self._sent.get(parameter.name)
+        if slots is None:
+            return self._unsent(parameter)
+        if len(slots) > 1 and parameter.operator is not Operator.ALL_OF_ANY_OF:
+            sentence = f"{parameter.name} was sent {len(slots)} times; send it once, with all values in its ValueList"
+            self.refuse(ErrorCode.STORED_QUERY_PARAM_NUMBER, sentence, parameter.name)
+            return ()
+        groups = tuple([self._group(parameter, texts) for texts in slots])
+        return groups if all(groups) else ()
+
+    def _unsent(self, parameter: Parameter) -> tuple[tuple[str, ...], ...]:
+        if parameter.required:
+            sentence = f"{parameter.name} is required and was not sent"
+            self.refuse(ErrorCode.STORED_QUERY_MISSING_PARAM, sentence, parameter.name)
+        return (parameter.default,) if parameter.default else ()
+
+    def _group(self, parameter: Parameter, texts: tuple[str, ...]) -> tuple[str, ...]:
+        """The values of one slot; () where something is wrong with them, which is added to the errors."""
+        name, read = parameter.name, parameter.read
+        try:
+            values = values_of(texts)
+            if len(values) == 1 or (values and not parameter.single and parameter.operator not in _OF_ONE_VALUE):
+                return tuple([read(value) for value in values]) if read else values
+        except ValueError as problem:
+            self.refuse(ErrorCode.REGISTRY_ERROR, f"{name} {problem}", name)
+            return ()
+        if values:
+            sentence = f"{name} takes one value, and {len(values)} were sent"
+            self.refuse(ErrorCode.STORED_QUERY_PARAM_NUMBER, sentence, name)
+        else:
+            self.refuse(ErrorCode.STORED_QUERY_MISSING_PARAM, f"{name} was sent without a value", name)
+        return ()
