@@ -12,6 +12,7 @@ import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -100,12 +101,12 @@ class SqliteMetadataStore:
         self, criteria: Criteria, *, rendering: bool = True, limit: int | None = None
     ) -> tuple[StoredObject, ...]:
         def read(connection: sqlite3.Connection) -> tuple[StoredObject, ...]:
-            with snapshot(connection):
+            with _one_moment(connection, criteria):
                 search = Search.of(criteria, connection)
                 return search.found(connection, self._compression, rendering=rendering, limit=limit)
 
         def read_if_small(connection: sqlite3.Connection) -> tuple[StoredObject, ...] | None:
-            with snapshot(connection):
+            with _one_moment(connection, criteria):
                 search = Search.of(criteria, connection)
                 if search.at_most is None or search.at_most > _SMALL_ROWS:
                     return None
@@ -119,7 +120,7 @@ class SqliteMetadataStore:
 
     async def count(self, criteria: Criteria) -> int:
         def read(connection: sqlite3.Connection) -> int:
-            with snapshot(connection):
+            with _one_moment(connection, criteria):
                 return Search.of(criteria, connection).count(connection)
 
         return await self._read(read, small=False)
@@ -207,6 +208,12 @@ class SqliteMetadataStore:
                     yield each
         finally:
             connection.close()
+
+
+def _one_moment(connection: sqlite3.Connection, criteria: Criteria) -> AbstractContextManager[None]:
+    """A snapshot where one is needed. One dossier is read by one statement, which is of one moment by itself; that the
+    dossier exists, and its number, never changes."""
+    return nullcontext() if len(criteria.patient_ids) == 1 else snapshot(connection)
 
 
 def _may_be_small(criteria: Criteria) -> bool:

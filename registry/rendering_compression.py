@@ -34,6 +34,7 @@ class RenderingCompression:
         loaded = [zstandard.ZstdCompressionDict(dictionary) for dictionary in dictionaries]
         self._dictionaries = {dictionary.dict_id(): dictionary for dictionary in loaded}
         self._newest = loaded[-1]
+        self._newest.precompute_compress(level=_LEVEL)
         self._own = threading.local()
 
     @classmethod

@@ -17,7 +17,7 @@ import orjson
 from registry.change_body import revised
 from registry.metadata_store import IndexRow, Revision, StoreDamaged, StoreFull
 from registry.rendering_compression import RenderingCompression
-from registry.search_columns import SEARCH_COLUMNS, Column, SearchColumn, Shape
+from registry.search_columns import SEARCH_COLUMNS, Column, Shape
 from xds.actors import ObjectCodec
 from xds.metadata import AnyObject, Association, DocumentEntry, Folder, ObjectKind, SubmissionSet
 
@@ -216,21 +216,30 @@ def _with_ids(kind: ObjectKind, row_id: int, row: _Row) -> _Row:
 
 def _row(item: AnyObject, compressed: bytes) -> _Row:
     values: list[str | None] = []
-    for column in SEARCH_COLUMNS[item.kind]:
-        values += _stored(column, column.value(item))
+    for value_of, stored in _STORED[item.kind]:
+        values += stored(value_of(item))
     if isinstance(item, DocumentEntry):
-        values += [folded_hash(item), item.size]
+        values += (folded_hash(item), item.size)
     return (*values, item.home_community_id, compressed)
 
 
-def _stored(column: SearchColumn, value: Column) -> tuple[str | None, ...]:
-    match column.shape:
-        case Shape.ONE:
-            return (value,) if value is None or isinstance(value, str) else (str(value),)
-        case Shape.TIME:
-            return tuple(value) if value else (None, None)
-        case Shape.SEVERAL | Shape.TEXTS:
-            return (as_lines(value or ()),)
+def _one(value: Column) -> tuple[str | None, ...]:
+    return (value,) if value is None or isinstance(value, str) else (str(value),)
+
+
+def _time(value: Column) -> tuple[str | None, ...]:
+    return tuple(value) if value else (None, None)
+
+
+def _several(value: Column) -> tuple[str | None, ...]:
+    return (as_lines(value),) if value else ("[]",)
+
+
+_STORERS = {Shape.ONE: _one, Shape.TIME: _time, Shape.SEVERAL: _several, Shape.TEXTS: _several}
+_STORED = {
+    kind: tuple((column.value, _STORERS[column.shape]) for column in columns)
+    for kind, columns in SEARCH_COLUMNS.items()
+}
 
 
 def _columns(kind: ObjectKind, stored: Sequence[str | None]) -> dict[str, Column]:

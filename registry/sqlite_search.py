@@ -16,7 +16,7 @@ import re
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple
 
 import orjson
 
@@ -38,16 +38,14 @@ _SHAPES: Mapping[ObjectKind, Mapping[str, Shape]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Sql:
+class Sql(NamedTuple):
     """A piece of a statement and the values of its parameters, in order."""
 
     text: str
     values: tuple[str | int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Dossier:
+class Dossier(NamedTuple):
     """A dossier to read; objects: how many there are in it, at least."""
 
     patient: int
@@ -86,9 +84,9 @@ class Search:
             return cls(criteria, conditions, _pinned(names, criteria.kind), None, False, len(names.groups[0]))
         ends = _first_match(criteria, ("source_object", "target_object"))
         if criteria.patient_ids:
-            dossiers = tuple(Dossier(*row) for row in _dossiers_of(criteria.patient_ids, connection))
+            dossiers = _dossiers_of(criteria.patient_ids, connection)
         elif ends is not None:
-            dossiers = tuple(Dossier(*row) for row in _dossiers_holding(ends.groups[0], connection))
+            dossiers = _dossiers_holding(ends.groups[0], connection)
         else:
             return cls(criteria, conditions, None, None, False, None)
         size = len(ends.groups[0]) if ends else sum(dossier.objects for dossier in dossiers)
@@ -109,17 +107,13 @@ class Search:
             if remaining == 0:
                 break
             text = f"{statement.text} ORDER BY o.id LIMIT ?"
-            for owner, entry_uuid, community, ebrim, *link in connection.execute(text, (*statement.values, remaining)):
-                found.append(
-                    StoredObject(
-                        kind,
-                        entry_uuid,
-                        patient_id or owner,
-                        community,
-                        None if ebrim is None else restore(ebrim),
-                        *link,
-                    )
+            rows = connection.execute(text, (*statement.values, remaining)).fetchall()
+            found += [
+                StoredObject(
+                    kind, uuid, patient_id or owner, community, None if ebrim is None else restore(ebrim), *link
                 )
+                for owner, uuid, community, ebrim, *link in rows
+            ]
         return tuple(found)
 
     def count(self, connection: sqlite3.Connection) -> int:
@@ -193,25 +187,21 @@ def _pinned(match: Match, kind: ObjectKind) -> Sql:
     return Sql(f"o.id IN ({by_identifier})", members.values)
 
 
-_Row: TypeAlias = tuple[int, str, int]
-
-
-def _dossiers_of(patient_ids: Sequence[str], connection: sqlite3.Connection) -> list[_Row]:
+def _dossiers_of(patient_ids: Sequence[str], connection: sqlite3.Connection) -> tuple[Dossier, ...]:
     members = _members(patient_ids)
-    return connection.execute(
-        f"SELECT id, patient_id, objects FROM patients WHERE patient_id IN {members.text} ORDER BY id",
-        members.values,
-    ).fetchall()
+    return _dossiers(Sql(f"patient_id IN {members.text}", members.values), connection)
 
 
-def _dossiers_holding(identifiers: Sequence[str], connection: sqlite3.Connection) -> list[_Row]:
+def _dossiers_holding(identifiers: Sequence[str], connection: sqlite3.Connection) -> tuple[Dossier, ...]:
     """The dossiers of the objects with these identifiers: an association is in that of its ends."""
     members = _members(identifiers)
-    return connection.execute(
-        f"SELECT id, patient_id, objects FROM patients WHERE id IN (SELECT object >> {NUMBER_BITS} FROM identifiers "
-        f"WHERE identifier IN {members.text}) ORDER BY id",
-        members.values,
-    ).fetchall()
+    holding = f"id IN (SELECT object >> {NUMBER_BITS} FROM identifiers WHERE identifier IN {members.text})"
+    return _dossiers(Sql(holding, members.values), connection)
+
+
+def _dossiers(condition: Sql, connection: sqlite3.Connection) -> tuple[Dossier, ...]:
+    text = f"SELECT id, patient_id, objects FROM patients WHERE {condition.text} ORDER BY id"
+    return tuple(map(Dossier._make, connection.execute(text, condition.values).fetchall()))
 
 
 # --- what to look for ------------------------------------------------------------------------------------------------
