@@ -1,0 +1,143 @@
+"""Kills ITI-41 at every step it takes on the disk, and checks what a restart finds.
+
+`python -m tests.repository.crashes DIRECTORY` forks a process for each step, which ends with os._exit before or after
+that step, as a killed process does. What the registry has registered is told by a file beside the store. Exits with 1
+and a sentence where a promise is broken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from repository.document_store_filesystem import FilesystemDocumentStore
+from repository.sweeper import sweep
+from tests.builders import document_entry
+from tests.repository.stand_ins import RecordingRegistry, message, repository_of
+from xds.actors import DocumentRequest, RegistryResponse
+from xds.errors import ErrorCode, RegistryError
+from xds.metadata import Submission
+
+STEPS = ("open", "write", "fsync", "close", "mkdir", "rename", "link", "unlink")
+KILLED = 9
+UNIQUE_IDS = ("1.2.3.1", "1.2.3.2")
+CONTENTS = (b"small", b"large" * 150_000)
+
+
+class RegistryBesideTheStore(RecordingRegistry):
+    """Registers by making a file, as a commit does: it is there or it is not."""
+
+    def __init__(self, place: Path, *, refuses: bool = False) -> None:
+        super().__init__()
+        self._committed = place / "registered"
+        self._refuses = refuses
+
+    async def register_document_set(self, submission: Submission) -> RegistryResponse:
+        if self._refuses:
+            return RegistryResponse.of([RegistryError(ErrorCode.UNKNOWN_PATIENT_ID, "Not this one.")])
+        os.mkdir(self._committed)  # noqa: PTH102  (a step that may be the last one)
+        return await super().register_document_set(submission)
+
+    async def is_registered(self, unique_id: str, hash_: str) -> bool:
+        assert hash_
+        return self._committed.exists() and unique_id in UNIQUE_IDS
+
+
+def submit(place: Path, *, refuses: bool) -> None:
+    """One ITI-41 with a small and a large document; the acknowledgement is a file, too."""
+    entries = [document_entry(unique_id=unique_id) for unique_id in UNIQUE_IDS]
+    repository = repository_of(
+        FilesystemDocumentStore(place / "documents"), RegistryBesideTheStore(place, refuses=refuses)
+    )
+    response = asyncio.run(repository.provide_and_register(message(*zip(entries, CONTENTS, strict=True))))
+    if response.succeeded is refuses:
+        raise SystemExit(f"the submission was answered with {response}")
+    if response.succeeded:
+        (place / "acknowledged").mkdir()
+
+
+def killed_at(step: int, *, after: bool) -> None:
+    """Have this process end at its `step`th step on the disk, counted over all its threads."""
+    steps = itertools.count(1)
+
+    def counted(system_call: Callable[..., Any]) -> Callable[..., Any]:
+        def last(*args: Any, **kwargs: Any) -> Any:
+            is_last = next(steps) == step
+            if is_last and not after:
+                os._exit(KILLED)
+            result = system_call(*args, **kwargs)
+            if is_last:
+                os._exit(KILLED)
+            return result
+
+        return last
+
+    for name in STEPS:
+        setattr(os, name, counted(getattr(os, name)))
+
+
+def was_killed(place: Path, step: int, *, after: bool, refuses: bool) -> bool:
+    """Submit in a process of its own, which ends at this step. False where it takes fewer steps."""
+    child = os.fork()
+    if not child:
+        killed_at(step, after=after)
+        submit(place, refuses=refuses)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    exit_code = os.waitstatus_to_exitcode(status)
+    if exit_code not in (0, KILLED):
+        raise SystemExit(f"the submission failed with {exit_code}")
+    return exit_code == KILLED
+
+
+async def broken_promises(place: Path) -> Sequence[str]:
+    """What is not as promised after a restart, before and after the leftovers were swept."""
+    documents = FilesystemDocumentStore(place / "documents")
+    registry = RegistryBesideTheStore(place)
+    repository = repository_of(documents, registry)
+    registered = (place / "registered").exists()
+    broken = []
+    if (place / "acknowledged").exists() and not registered:
+        broken.append("a submission was acknowledged that is not registered")
+    for when in ("before sweeping", "after sweeping"):
+        for unique_id, content in zip(UNIQUE_IDS, CONTENTS, strict=True):
+            response = await repository.retrieve([DocumentRequest(repository.repository_unique_id, unique_id)])
+            received = [await _bytes_of(document.content()) for document in response.documents]
+            if received != ([content] if registered else []):
+                broken.append(f"{unique_id} is answered with {len(received)} documents {when}: {response.errors}")
+        await sweep(documents, registry.is_registered, older_than_seconds=-60)
+    files = sorted(path for path in (place / "documents").rglob("*") if path.is_file())
+    if len(files) != (len(CONTENTS) if registered else 0):
+        broken.append(f"these files are left: {files}")
+    return broken
+
+
+async def _bytes_of(opening: Any) -> bytes:
+    async with opening as content:
+        return b"".join([chunk async for chunk in content])
+
+
+def main(directory: Path) -> int:
+    crashes = 0
+    for refuses, after in itertools.product((False, True), repeat=2):
+        for step in itertools.count(1):
+            place = directory / "crash"
+            place.mkdir()
+            killed = was_killed(place, step, after=after, refuses=refuses)
+            if broken := asyncio.run(broken_promises(place)):
+                sys.exit(f"killed {'after' if after else 'before'} step {step}: {'; '.join(broken)}")
+            shutil.rmtree(place)
+            if not killed:
+                break
+            crashes += 1
+    return crashes
+
+
+if __name__ == "__main__":
+    sys.stdout.write(f"{main(Path(sys.argv[1]))} crashes\n")
