@@ -73,16 +73,18 @@ class Parameter:
 class StoredQuery:
     """One stored query.
 
-    returns   the kind of object it is about: what it finds, or where it starts
-    one_of    of these parameters exactly one must be given; they select what the query starts with
+    finds     the kind of object that it finds, or starts with
+    one_of    of these parameters exactly one must be given; they select what the query finds, or starts with
+    follows   for Answer.CONTENTS: the kinds of members that belong to the answer
     """
 
     name: str
     id: str
-    returns: ObjectKind
+    finds: ObjectKind
     answer: Answer
     parameters: tuple[Parameter, ...] = ()
     one_of: tuple[Parameter, ...] = ()
+    follows: tuple[ObjectKind, ...] = ()
 
 
 class Condition(NamedTuple):
@@ -102,7 +104,7 @@ class BoundQuery:
 
     patient_id   CX text; None where the query names objects, not a patient
     uuids        entryUUIDs of objects of any kind ($uuid)
-    start        what selects the objects that the query starts with
+    start        what selects the objects that the query finds, or starts with
     filters      what else objects of a kind must meet to be part of the answer
     """
 
@@ -288,14 +290,14 @@ _ROWS = (
     StoredQuery(  # ITI TF-2: 3.18.4.1.2.3.7.1
         name="FindDocuments",
         id="urn:uuid:14d4debf-8f97-4251-9a74-a90016b0af0d",
-        returns=_ENTRY,
+        finds=_ENTRY,
         answer=Answer.MATCHES,
         parameters=_FIND_DOCUMENTS_PARAMETERS,
     ),
     StoredQuery(  # ITI TF-2: 3.18.4.1.2.3.7.2
         name="FindSubmissionSets",
         id="urn:uuid:f26abbcb-ac74-4422-8a30-edb644bbc1a9",
-        returns=_SET,
+        finds=_SET,
         answer=Answer.MATCHES,
         parameters=(
             Parameter("$XDSSubmissionSetPatientId", None, "patient_id", _EQUALS, _patient_id, required=True),
@@ -310,7 +312,7 @@ _ROWS = (
     StoredQuery(  # ITI TF-2: 3.18.4.1.2.3.7.3
         name="FindFolders",
         id="urn:uuid:958f3006-baad-4929-a4de-ff1114824431",
-        returns=_FOLDER,
+        finds=_FOLDER,
         answer=Answer.MATCHES,
         parameters=(
             Parameter("$XDSFolderPatientId", None, "patient_id", _EQUALS, _patient_id, required=True),
@@ -323,7 +325,7 @@ _ROWS = (
     StoredQuery(  # ITI TF-2: 3.18.4.1.2.3.7.4
         name="GetAll",
         id="urn:uuid:10b545ea-725c-446d-9b95-8aeb444eddf3",
-        returns=_ENTRY,
+        finds=_ENTRY,
         answer=Answer.EVERYTHING,
         parameters=(
             Parameter("$patientId", None, "patient_id", _EQUALS, _patient_id, required=True),
@@ -337,14 +339,14 @@ _ROWS = (
     StoredQuery(  # ITI TF-2: 3.18.4.1.2.3.7.5
         name="GetDocuments",
         id="urn:uuid:5c4f972b-d56b-40ac-a5fc-c8ca9b40b9d4",
-        returns=_ENTRY,
+        finds=_ENTRY,
         answer=Answer.MATCHES,
         one_of=(*_ENTRIES, Parameter("$XDSDocumentEntryLogicalID", _ENTRY, "logical_id", _ANY_OF, _uuid)),
     ),
     StoredQuery(  # ITI TF-2: 3.18.4.1.2.3.7.6
         name="GetFolders",
         id="urn:uuid:5737b14c-8a1a-4539-b659-e03a34a5e1e4",
-        returns=_FOLDER,
+        finds=_FOLDER,
         answer=Answer.MATCHES,
         one_of=(
             Parameter("$XDSFolderEntryUUID", _FOLDER, "entry_uuid", _ANY_OF, _uuid),
@@ -355,14 +357,14 @@ _ROWS = (
     StoredQuery(  # ITI TF-2: 3.18.4.1.2.3.7.7
         name="GetAssociations",
         id="urn:uuid:a7ae438b-4bc2-4642-93e9-be891f7bb155",
-        returns=_ASSOCIATION,
+        finds=_ASSOCIATION,
         answer=Answer.ASSOCIATIONS,
         parameters=(_OBJECTS, _ASSOCIATION_STATUS),
     ),
     StoredQuery(  # ITI TF-2: 3.18.4.1.2.3.7.8
         name="GetDocumentsAndAssociations",
         id="urn:uuid:bab9529a-4a10-40b3-a01f-f68a615d247a",
-        returns=_ENTRY,
+        finds=_ENTRY,
         answer=Answer.START_AND_ASSOCIATIONS,
         one_of=_ENTRIES,
         parameters=(_ASSOCIATION_STATUS,),
@@ -370,36 +372,38 @@ _ROWS = (
     StoredQuery(  # ITI TF-2: 3.18.4.1.2.3.7.9
         name="GetSubmissionSets",
         id="urn:uuid:51224314-5390-4169-9b91-b1980040715a",
-        returns=_SET,
+        finds=_SET,
         answer=Answer.SUBMISSION_SETS,
         parameters=(_OBJECTS,),
     ),
     StoredQuery(  # ITI TF-2: 3.18.4.1.2.3.7.10
         name="GetSubmissionSetAndContents",
         id="urn:uuid:e8e3cb2c-e39c-46b9-99e4-c12f57260b83",
-        returns=_SET,
+        finds=_SET,
         answer=Answer.CONTENTS,
         one_of=(
             Parameter("$XDSSubmissionSetEntryUUID", _SET, "entry_uuid", _EQUALS, _uuid),
             Parameter("$XDSSubmissionSetUniqueId", _SET, "unique_id", _EQUALS),
         ),
+        follows=(_ENTRY, _FOLDER, _ASSOCIATION),
         parameters=_ENTRY_FILTERS,
     ),
     StoredQuery(  # ITI TF-2: 3.18.4.1.2.3.7.11
         name="GetFolderAndContents",
         id="urn:uuid:b909a503-523d-4517-8acf-8e5834dfc4c7",
-        returns=_FOLDER,
+        finds=_FOLDER,
         answer=Answer.CONTENTS,
         one_of=(
             Parameter("$XDSFolderEntryUUID", _FOLDER, "entry_uuid", _EQUALS, _uuid),
             Parameter("$XDSFolderUniqueId", _FOLDER, "unique_id", _EQUALS),
         ),
+        follows=(_ENTRY,),
         parameters=(*_ENTRY_FILTERS, _ASSOCIATION_STATUS),
     ),
     StoredQuery(  # ITI TF-2: 3.18.4.1.2.3.7.12
         name="GetFoldersForDocument",
         id="urn:uuid:10cae35a-c7f9-4cf5-b61e-fc3278ffb578",
-        returns=_ENTRY,
+        finds=_ENTRY,
         answer=Answer.FOLDERS,
         one_of=_ONE_ENTRY,
         parameters=(_ASSOCIATION_STATUS,),
@@ -407,7 +411,7 @@ _ROWS = (
     StoredQuery(  # ITI TF-2: 3.18.4.1.2.3.7.13
         name="GetRelatedDocuments",
         id="urn:uuid:d90e5407-b356-4d91-a89f-873917b4b0e6",
-        returns=_ENTRY,
+        finds=_ENTRY,
         answer=Answer.RELATED,
         one_of=_ONE_ENTRY,
         parameters=(
@@ -419,7 +423,7 @@ _ROWS = (
     StoredQuery(  # ITI TF-2: 3.18.4.1.2.3.7.14
         name="FindDocumentsByReferenceId",
         id="urn:uuid:12941a89-e02e-4be5-967c-ce4bfc8fe492",
-        returns=_ENTRY,
+        finds=_ENTRY,
         answer=Answer.MATCHES,
         parameters=(
             *_FIND_DOCUMENTS_PARAMETERS,

@@ -1,0 +1,234 @@
+"""Registry Stored Query [ITI-18], the registry's part.
+
+ITI TF-2: 3.18. What a query asks is a row of xds/stored_queries.py; here is how each kind of answer is found.
+Most answers are one read of the store. The others walk along associations: a fixed number of reads, however many
+objects there are, and of references only. So it is known what will be returned, how much it is and that it is of one
+patient, before anything is rendered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import TypeAlias
+
+from registry.metadata_store import Criteria, Match, MetadataStore, StoredObject
+from xds.actors import Found, QueryRequest, QueryResponse, ReturnType
+from xds.errors import ErrorCode, ResponseStatus, XdsError
+from xds.metadata import AssociationType, ObjectKind
+from xds.stored_queries import Answer, BoundQuery, Condition, Operator, bind
+
+Objects: TypeAlias = tuple[StoredObject, ...]
+
+
+async def stored_query(request: QueryRequest, *, store: MetadataStore, max_results: int | None) -> QueryResponse:
+    """The objects that a stored query asks for, or references to them.
+
+    max_results   most objects in an answer with returnType LeafClass, None: any number; references are not limited
+    Raises XdsError with all that is wrong with the request (see bind), or XDSTooManyResults, or
+    XDSResultNotSinglePatient; and StoreBusy.
+    """
+    query = bind(request)
+    if query.return_type is ReturnType.OBJECT_REF:
+        found = await _references(query, store)
+    elif query.query.answer is Answer.MATCHES:
+        found = await _matches_in_full(query, store, max_results)
+    else:
+        found = await _references(query, store)
+        _refuse_what_no_answer_may_hold(found, len(found), max_results)
+        found = await _rendered(found, store)
+    return QueryResponse(
+        ResponseStatus.SUCCESS,
+        tuple([Found(each.kind, each.entry_uuid, each.ebrim, each.home_community_id) for each in found]),
+    )
+
+
+async def _matches_in_full(query: BoundQuery, store: MetadataStore, max_results: int | None) -> Objects:
+    criteria = _matching(query)
+    found = await store.find(criteria, limit=None if max_results is None else max_results + 1)
+    too_many = max_results is not None and len(found) > max_results
+    _refuse_what_no_answer_may_hold(found, await store.count(criteria) if too_many else len(found), max_results)
+    return found
+
+
+def _refuse_what_no_answer_may_hold(found: Objects, count: int, max_results: int | None) -> None:
+    """Raise XdsError where objects may be referred to, but not be returned in full (ITI TF-2: 3.18.4.1.3)."""
+    if max_results is not None and count > max_results:
+        raise XdsError(
+            ErrorCode.TOO_MANY_RESULTS,
+            f"The query finds {count} objects, and an answer with returnType LeafClass holds at most {max_results}; "
+            "narrow the query, or ask with returnType ObjectRef and fetch the objects in parts by their entryUUIDs",
+        )
+    if len(_patients_of(found)) > 1:
+        raise XdsError(
+            ErrorCode.RESULT_NOT_SINGLE_PATIENT,
+            f"The {count} objects found belong to {len(_patients_of(found))} patients, and an answer with returnType "
+            "LeafClass holds those of one; ask for one patient's at a time, or with returnType ObjectRef",
+        )
+
+
+async def _rendered(found: Objects, store: MetadataStore) -> Objects:
+    """The same objects with their renderings: one read for each kind of object."""
+    renderings: dict[str, bytes | None] = {}
+    for kind in dict.fromkeys(each.kind for each in found):
+        named = _any_of("entry_uuid", _ids(each for each in found if each.kind is kind))
+        for each in await store.find(_criteria(kind, (named,), _patients_of(found))):
+            renderings[each.entry_uuid] = each.ebrim
+    return tuple([replace(each, ebrim=renderings[each.entry_uuid]) for each in found if each.entry_uuid in renderings])
+
+
+# --- what each kind of answer consists of, as references --------------------------------------------------------------
+
+
+async def _references(query: BoundQuery, store: MetadataStore) -> Objects:
+    return await _ANSWERS[query.query.answer](query, store)
+
+
+async def _matches(query: BoundQuery, store: MetadataStore) -> Objects:
+    return await store.find(_matching(query), rendering=False)
+
+
+async def _everything(query: BoundQuery, store: MetadataStore) -> Objects:
+    kinds = (ObjectKind.SUBMISSION_SET, ObjectKind.DOCUMENT_ENTRY, ObjectKind.FOLDER)
+    objects = [each for kind in kinds for each in await _find(store, kind, _filters(query, kind), _patient(query))]
+    links = await _find(store, ObjectKind.ASSOCIATION, _filters(query, ObjectKind.ASSOCIATION), _patient(query))
+    return (*objects, *_closed(objects, links))
+
+
+async def _associations(query: BoundQuery, store: MetadataStore) -> Objects:
+    return await _associations_of(query.uuids, query, store, ())
+
+
+async def _start_and_associations(query: BoundQuery, store: MetadataStore) -> Objects:
+    start = await _matches(query, store)
+    return (*start, *await _associations_of(_ids(start), query, store, _patients_of(start)))
+
+
+async def _submission_sets(query: BoundQuery, store: MetadataStore) -> Objects:
+    to_named = (_HAS_MEMBER, _any_of("target_object", query.uuids))
+    links = await _find(store, ObjectKind.ASSOCIATION, to_named)
+    sources = _any_of("entry_uuid", _sources(links))
+    sets = await _find(store, ObjectKind.SUBMISSION_SET, (sources,), _patients_of(links))
+    known = set(_ids(sets))
+    return (*sets, *(link for link in links if link.source_object in known))
+
+
+async def _contents(query: BoundQuery, store: MetadataStore) -> Objects:
+    objects = list(await _find(store, query.query.finds, query.start))
+    patients = _patients_of(objects)
+    from_start = (_HAS_MEMBER, _any_of("source_object", _ids(objects)), *_filters(query, ObjectKind.ASSOCIATION))
+    links = list(await _find(store, ObjectKind.ASSOCIATION, from_start, patients))
+    members = _any_of("entry_uuid", _targets(links))
+    for kind in query.query.follows:
+        followed = await _find(store, kind, (members, *_filters(query, kind)), patients)
+        (links if kind is ObjectKind.ASSOCIATION else objects).extend(followed)
+    return (*objects, *_closed(objects, links))
+
+
+async def _folders(query: BoundQuery, store: MetadataStore) -> Objects:
+    start = await _find(store, query.query.finds, query.start)
+    to_start = (_HAS_MEMBER, _any_of("target_object", _ids(start)), *_filters(query, ObjectKind.ASSOCIATION))
+    links = await _find(store, ObjectKind.ASSOCIATION, to_start, _patients_of(start))
+    sources = _any_of("entry_uuid", _sources(links))
+    return await _find(store, ObjectKind.FOLDER, (sources,), _patients_of(start))
+
+
+async def _related(query: BoundQuery, store: MetadataStore) -> Objects:
+    start = await _matches(query, store)
+    patients = _patients_of(start)
+    links = await _associations_of(_ids(start), query, store, patients)
+    ends = _any_of("entry_uuid", (*_sources(links), *_targets(links)))
+    entries = await _find(store, query.query.finds, (ends, *_filters(query, query.query.finds)), patients)
+    between_entries = _closed(entries, links)
+    related = {*_sources(between_entries), *_targets(between_entries)}
+    return (*(entry for entry in entries if entry.entry_uuid in related), *between_entries)
+
+
+_ANSWERS: Mapping[Answer, Callable[[BoundQuery, MetadataStore], Awaitable[Objects]]] = {
+    Answer.MATCHES: _matches,
+    Answer.EVERYTHING: _everything,
+    Answer.ASSOCIATIONS: _associations,
+    Answer.START_AND_ASSOCIATIONS: _start_and_associations,
+    Answer.SUBMISSION_SETS: _submission_sets,
+    Answer.CONTENTS: _contents,
+    Answer.FOLDERS: _folders,
+    Answer.RELATED: _related,
+}
+
+
+# --- steps of the walk ------------------------------------------------------------------------------------------------
+
+
+async def _associations_of(
+    uuids: tuple[str, ...], query: BoundQuery, store: MetadataStore, patients: tuple[str, ...]
+) -> Objects:
+    """The associations that have one of the objects as source or as target, each once."""
+    filters = _filters(query, ObjectKind.ASSOCIATION)
+    leaving = await _find(store, ObjectKind.ASSOCIATION, (_any_of("source_object", uuids), *filters), patients)
+    arriving = await _find(store, ObjectKind.ASSOCIATION, (_any_of("target_object", uuids), *filters), patients)
+    return tuple({each.entry_uuid: each for each in (*leaving, *arriving)}.values())
+
+
+def _closed(objects: Iterable[StoredObject], links: Iterable[StoredObject]) -> Objects:
+    """The links both of whose ends are returned; an end may be another link, which must then be returned as well."""
+    ids = set(_ids(objects))
+    kept = {link.entry_uuid: link for link in links}
+    while True:
+        dangling = [
+            each
+            for each, link in kept.items()
+            if not all(end in ids or end in kept for end in (link.source_object, link.target_object))
+        ]
+        if not dangling:
+            return tuple(kept.values())
+        for each in dangling:
+            del kept[each]
+
+
+async def _find(
+    store: MetadataStore, kind: ObjectKind, conditions: Iterable[Condition], patients: tuple[str, ...] = ()
+) -> Objects:
+    conditions = tuple(conditions)
+    if any(not group for condition in conditions for group in condition.groups):
+        return ()  # nothing is any of nothing
+    return await store.find(_criteria(kind, conditions, patients), rendering=False)
+
+
+def _matching(query: BoundQuery) -> Criteria:
+    kind = query.query.finds
+    return _criteria(kind, (*query.start, *_filters(query, kind)), _patient(query))
+
+
+def _criteria(kind: ObjectKind, conditions: Iterable[Condition], patients: tuple[str, ...]) -> Criteria:
+    return Criteria(kind, tuple([Match(*condition) for condition in conditions]), patients)
+
+
+def _filters(query: BoundQuery, kind: ObjectKind) -> tuple[Condition, ...]:
+    return tuple(query.filters.get(kind, ()))
+
+
+def _any_of(attribute: str, values: tuple[str, ...]) -> Condition:
+    return Condition(attribute, Operator.ANY_OF, (values,))
+
+
+_HAS_MEMBER = _any_of("association_type", (AssociationType.HAS_MEMBER.value,))
+
+
+def _patient(query: BoundQuery) -> tuple[str, ...]:
+    return () if query.patient_id is None else (query.patient_id,)
+
+
+def _patients_of(found: Iterable[StoredObject]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(each.patient_id for each in found))
+
+
+def _ids(found: Iterable[StoredObject]) -> tuple[str, ...]:
+    return tuple(each.entry_uuid for each in found)
+
+
+def _sources(links: Iterable[StoredObject]) -> tuple[str, ...]:
+    return tuple(link.source_object for link in links if link.source_object is not None)
+
+
+def _targets(links: Iterable[StoredObject]) -> tuple[str, ...]:
+    return tuple(link.target_object for link in links if link.target_object is not None)
