@@ -18,9 +18,10 @@ from server.incoming_message import ClientGone, IncomingMessage, Unreadable
 from server.outgoing_message import Answer, sent
 from server.settings import Limits
 from xds import soap, xml
-from xds.ebxml_messages import BodyProblem
+from xds.mtom import MultipartProblem
 from xds.soap import Envelope, FaultCode, SoapFault
 from xds.transactions import TRANSACTIONS, Transaction
+from xds.xml import XmlProblem
 
 log = logging.getLogger(__name__)
 
@@ -124,7 +125,7 @@ class _Exchange:
             return await self._answered()
         except Unreadable as problem:
             return self._refused(problem.fault, problem.http_status)
-        except BodyProblem as problem:
+        except (XmlProblem, MultipartProblem) as problem:
             return self._refused(SoapFault(FaultCode.SENDER, str(problem)), HTTPStatus.BAD_REQUEST)
         except ClientGone as gone:
             log.info("The client went away in the middle of its message", extra={**self._facts(), "why": str(gone)})
@@ -162,7 +163,7 @@ class _Exchange:
         transaction = self._endpoint.transaction_of(envelope, message.http_action)
         if self._documents_came_first and transaction is not self._endpoint.documents_first:
             raise SoapFault(FaultCode.SENDER, f"{transaction.title} takes no documents; send its envelope alone.")
-        xml.validate(envelope.body)
+        xml.validate(envelope.body, xml.Schema.of(envelope.body))
         self._transaction = transaction
 
     def _refused(self, fault: SoapFault, http_status: int) -> web.Response:
