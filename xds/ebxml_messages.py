@@ -2,8 +2,8 @@
 
 ITI TF-2: 3.18 (Registry Stored Query), 3.41 (Provide and Register Document Set-b), 3.42 (Register Document Set-b),
 3.43 (Retrieve Document Set); ITI TF-3: 4.2.4 (RegistryResponse). Every body that is written declares its own
-namespaces and stands in a SOAP Body as it is. What is read is expected to be valid by the schema; a body that can not
-be read all the same raises BodyProblem.
+namespaces and stands in a SOAP Body as it is. What is read is expected to be valid by the schema; where a
+body lacks what is read all the same, that is an XmlProblem.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from xds.errors import ErrorCode, RegistryError, ResponseStatus, Severity
 from xds.metadata import Submission
 from xds.metadata_names import canonical_id, shown
 from xds.mtom import XOP_NAMESPACE, content_id_of, href_of
+from xds.xml import XmlProblem
 
 _SUBMIT_OBJECTS_REQUEST: Final = f"{{{LCM}}}SubmitObjectsRequest"
 _ADHOC_QUERY: Final = f"{{{RIM}}}AdhocQuery"
@@ -49,10 +50,6 @@ _MIME_TYPE: Final = f"{{{XDSB}}}mimeType"
 _INCLUDE: Final = f"{{{XOP_NAMESPACE}}}Include"
 
 _DEFAULT_RETURN_TYPE: Final = "RegistryObject"  # of ebRS 3.0; no value of ITI-18, which demands one of its own
-
-
-class BodyProblem(ValueError):
-    """A body that can not be read. The text is a sentence that says what to change."""
 
 
 # ------------------------------------------------------------------------------------------------ reading requests
@@ -79,7 +76,7 @@ def read_register_request(body: _Element) -> Submission:
 def read_provide_request(body: _Element) -> tuple[Submission, list[ProvidedDocument]]:
     """ITI-41: ProvideAndRegisterDocumentSetRequest, with its Document elements in the order sent.
 
-    Raises BodyProblem; MultipartProblem where an xop:Include refers to anything but a part of the message.
+    Raises XmlProblem; MultipartProblem where an xop:Include refers to anything but a part of the message.
     """
     submit_objects_request = _child(body, _SUBMIT_OBJECTS_REQUEST)
     documents = [
@@ -90,7 +87,7 @@ def read_provide_request(body: _Element) -> tuple[Submission, list[ProvidedDocum
 
 
 def read_query_request(body: _Element) -> QueryRequest:
-    """ITI-18: AdhocQueryRequest. Raises BodyProblem."""
+    """ITI-18: AdhocQueryRequest. Raises XmlProblem."""
     query = _child(body, _ADHOC_QUERY)
     option = body.find(_RESPONSE_OPTION)
     slots = [read_slot(element) for element in query.iterchildren(_SLOT)]
@@ -127,8 +124,9 @@ def _child(element: _Element, name: str) -> _Element:
     child = element.find(name)
     if child is None:
         wanted = QName(name)
-        raise BodyProblem(
-            f"{QName(element).localname} has no {wanted.localname} (namespace {wanted.namespace}); send one."
+        raise XmlProblem(
+            f"{QName(element).localname} has no {wanted.localname} (namespace {wanted.namespace}); send one",
+            element.sourceline,
         )
     return child
 
@@ -160,12 +158,12 @@ class ReceivedDocuments:
 
 
 def read_registry_response(body: _Element) -> RegistryResponse:
-    """ITI-41 and ITI-42: RegistryResponse. Raises BodyProblem."""
+    """ITI-41 and ITI-42: RegistryResponse. Raises XmlProblem."""
     return RegistryResponse(_status(body), _errors_of(body))
 
 
 def read_query_response(body: _Element) -> QueryResponse:
-    """ITI-18: AdhocQueryResponse. Objects come as this registry would have rendered them. Raises BodyProblem."""
+    """ITI-18: AdhocQueryResponse. Objects come as this registry would have rendered them. Raises XmlProblem."""
     objects = body.find(_REGISTRY_OBJECT_LIST)
     items = read_objects(objects, [])
     found = [Found(each.kind, each.entry_uuid, written(each), each.home_community_id) for each in items]
@@ -177,7 +175,7 @@ def read_query_response(body: _Element) -> QueryResponse:
 
 
 def read_retrieve_response(body: _Element) -> ReceivedDocuments:
-    """ITI-43: RetrieveDocumentSetResponse. Raises BodyProblem, and MultipartProblem as read_provide_request does."""
+    """ITI-43: RetrieveDocumentSetResponse. Raises XmlProblem, and MultipartProblem as read_provide_request does."""
     response = _child(body, _REGISTRY_RESPONSE)
     documents = []
     for element in body.iterchildren(_DOCUMENT_RESPONSE):
@@ -197,7 +195,9 @@ def _status(response: _Element) -> ResponseStatus:
     status = _STATUS_BY_NAME.get(sent.rpartition(":")[2])
     if status is None:
         known = ", ".join(ResponseStatus)
-        raise BodyProblem(f"The status of {QName(response).localname} is {shown(sent)}; send one of {known}.")
+        raise XmlProblem(
+            f"The status of {QName(response).localname} is {shown(sent)}; send one of {known}", response.sourceline
+        )
     return status
 
 

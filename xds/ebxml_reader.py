@@ -145,8 +145,8 @@ def _unknown_element(element: _Element) -> Finding:
 
 def _without_object(element: str, attribute: str, object_id: str) -> Finding:
     return Finding(
-        f"A {element} beside the objects has the {attribute} {shown(object_id)}, which is the id of none of them; "
-        f"send the id of an object of this message.",
+        f"The {attribute} of a top-level {element} is {shown(object_id)}, the id of no object of the message; "
+        "send the id of one.",
         f"{object_id}/{element}",
     )
 
@@ -282,8 +282,6 @@ def _spelling(
 
 
 def _xml_attributes(element: _Element, spelling: Spelling, sender: _Sender) -> dict[str, Any]:
-    if not sender.object_id:
-        sender.is_told("entryUUID", "it has no id; send a UUID URN, or a symbol that is unique in the message.")
     attributes: dict[str, Any] = {
         "entry_uuid": sender.object_id,
         "logical_id": _id(element, "lid") or None,
@@ -340,37 +338,50 @@ def _international_string(element: _Element) -> InternationalString:
 
 
 def _read_slots(
-    slots: Iterable[Slot], rows: Mapping[str, SlotRow], attributes: dict[str, Any], sender: _Sender
+    slots: Iterable[Slot], rows: Mapping[str, SlotRow], attributes: dict[str, Any], sender: _Sender, within: str = ""
 ) -> tuple[Slot, ...]:
-    """Put what the rows know into `attributes`; the other Slots are returned."""
+    """Put what the rows know into `attributes`; the other Slots are returned.
+
+    within   the attribute whose Slots these are, where they are not the object's own
+    """
     unknown = []
     names = set()
     for slot in slots:
         name = slot.name
+        row = rows.get(name)
         if not name:
-            sender.is_told("Slot", f"a Slot with {_listed(slot.values)} has no name; send its name.")
+            sender.is_told(within or "Slot", f"a Slot with {_listed(slot.values)} has no name; send its name.")
         elif name in names:
-            again = _listed(slot.values, rows.get(name))
-            sender.is_told(name, f"the Slot {name} is repeated, with {again}; send one Slot with all its values.")
-        elif (row := rows.get(name)) is None:
+            again = _listed(slot.values, row)
+            sender.is_told(
+                within or name, f"{_whose(name, within)} is repeated, with {again}; send one Slot with all its values."
+            )
+        elif row is None:
             unknown.append(slot)
         elif row.several:
             make = row.value_type
             attributes[row.attribute] = slot.values if make is str else tuple([make(each) for each in slot.values])
         else:
-            value = _single_value(slot.values, row, sender)
+            value = _single_value(slot.values, row, sender, within)
             attributes[row.attribute] = value and row.value_type(value)
         names.add(name)
     return tuple(unknown)
 
 
-def _single_value(values: tuple[str, ...], row: SlotRow, sender: _Sender) -> str | None:
+def _single_value(values: tuple[str, ...], row: SlotRow, sender: _Sender, within: str) -> str | None:
     if len(values) == 1 and values[0]:
         return values[0]
     if row.indexed and (joined := _joined(values)):
         return joined
-    sender.is_told(_term(row.attribute), f"{row.slot} has {_listed(values, row)}; send exactly one, or no Slot at all.")
+    sender.is_told(
+        within or _term(row.attribute),
+        f"{_whose(row.slot, within)} has {_listed(values, row)}; send exactly one, or leave the Slot out.",
+    )
     return (values[0] or None) if values else None
+
+
+def _whose(name: str, within: str) -> str:
+    return f"the Slot {name} of its {within}" if within else f"the Slot {name}"
 
 
 def _joined(values: Iterable[str]) -> str | None:
@@ -438,7 +449,7 @@ _CODE_SLOTS: Final = {CODING_SCHEME: SlotRow("coding_scheme", CODING_SCHEME)}
 def _read_code(element: _Element, name: str, sender: _Sender) -> Code:
     parts = _parts(element)
     attributes: dict[str, Any] = {}
-    extra_slots = _read_slots(parts.slots, _CODE_SLOTS, attributes, sender)
+    extra_slots = _read_slots(parts.slots, _CODE_SLOTS, attributes, sender, name)
     if parts.description:
         sender.is_warned(name, f"the Description of its {name}")
     _warn_of_nested(parts, name, sender)
@@ -450,7 +461,7 @@ def _read_author(element: _Element, sender: _Sender) -> Author:
         sender.is_told("author", f"the nodeRepresentation of its author is {shown(code)}; send none.")
     parts = _parts(element)
     attributes: dict[str, Any] = {}
-    extra_slots = _read_slots(parts.slots, AUTHOR_SLOTS_BY_NAME, attributes, sender)
+    extra_slots = _read_slots(parts.slots, AUTHOR_SLOTS_BY_NAME, attributes, sender, "author")
     if parts.name or parts.description:
         sender.is_warned("author", "the Name or Description of an author's Classification")
     _warn_of_nested(parts, "author", sender)
@@ -464,7 +475,7 @@ def _read_classification(element: _Element, sender: _Sender) -> Classification:
         _id(element, "classificationScheme") or None,
         element.get("nodeRepresentation"),
         _id(element, "classificationNode") or None,
-        _read_slots(parts.slots, {}, {}, sender),
+        _read_slots(parts.slots, {}, {}, sender, "Classification"),
         parts.name,
         parts.description,
     )
@@ -499,7 +510,7 @@ def _read_identifiers(
 def _read_identifier(element: _Element, scheme: str, value: str, sender: _Sender) -> ExternalIdentifier:
     parts = _parts(element)
     _warn_of_nested(parts, "ExternalIdentifier", sender)
-    slots = _read_slots(parts.slots, {}, {}, sender)
+    slots = _read_slots(parts.slots, {}, {}, sender, "ExternalIdentifier")
     return ExternalIdentifier(scheme, value, parts.name, parts.description, slots)
 
 
