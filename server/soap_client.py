@@ -208,7 +208,11 @@ class Host:
                 read_bufsize=_READ_BUFFER_BYTES,
             ) as response:
                 yield Answer(self.url, response, self._patience.envelope_bytes)
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as problem:
+        except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as problem:
+            raise NotReachable(
+                f"{self.url!r} is no address of a web service; give one as http://host:port"
+            ) from problem
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as problem:
             raise NotReachable(f"{self.url} can not be reached: {_said(problem)}") from problem
         except aiohttp.ClientError as problem:
             if broken:
