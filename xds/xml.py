@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
+from itertools import takewhile
 from typing import Any
 
 from lxml import etree
@@ -21,6 +22,7 @@ import schemas
 
 # The deepest tree libxml2 builds when it is not told to give up its own guard.
 _LIBXML2_DEPTH = 256
+_LAST_SURE_LINE = 65535
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,7 +287,7 @@ def validate(element: etree._Element, schema: Schema) -> None:
     """
     if element.tag != schema.value:
         raise XmlProblem(
-            f"{prefixed(str(element.tag))} (line {element.sourceline}): expected is {prefixed(schema.value)}",
+            f"{prefixed(str(element.tag))} (line {element.sourceline}): {prefixed(schema.value)} is expected here",
             element.sourceline,
         )
     if not _tools.is_large(element) and _tools.grammar.validate(element):
@@ -304,61 +306,56 @@ _MARKUP = re.compile(rb"[^>]*>?")
 def _first_departure(message: etree._Element, grammar: etree.XMLSchema) -> tuple[etree._Element, str] | None:
     """The first element that departs from the grammar, and what libxml2 says about it.
 
-    The message is read once more, in rough steps as long as it is in order; the step in which it ceases to
-    be so is then taken again tag by tag. Whatever is wrong was said by the tag read last.
+    The message is read again, in rough steps and without a tree as long as it is in order. The step in which
+    it ceases to be so is then taken tag by tag: whatever is wrong was said by the tag read last.
     """
-    text = etree.tostring(message, with_tail=False)
-    rough = range(0, len(text), _ROUGH_STEP)
-    reader = _GrammarReader(message, grammar)
-    start = next((at for at in rough if reader.departs_with(text[at : at + _ROUGH_STEP])), None)
-    if start is None:
-        return None
-    reader = _GrammarReader(message, grammar)
-    reader.departs_with(text[:start])
-    for markup in _MARKUP.findall(text, start):
-        if reader.departs_with(markup):
+    text = etree.tostring(message, encoding="utf-8", xml_declaration=False, with_tail=False)
+    nothing: Any = _Nothing()
+    rough = etree.XMLParser(target=nothing, schema=grammar, resolve_entities=False, no_network=True)
+    for start in range(0, len(text), _ROUGH_STEP):
+        rough.feed(text[start : start + _ROUGH_STEP])
+        if len(rough.feed_error_log):
             break
-    return reader.departure
+    else:
+        return None
+    exact = etree.XMLPullParser(
+        ("start",), tag=str(message.tag), schema=grammar, resolve_entities=False, no_network=True
+    )
+    exact.feed(text[:start])
+    for markup in _MARKUP.findall(text, start):
+        exact.feed(markup)
+        if len(exact.feed_error_log):
+            break
+    said = exact.feed_error_log[0].message
+    copy: Any = next(iter(exact.read_events()))[1]
+    return _speaking_element(message, copy, said), said
 
 
-class _GrammarReader:
-    """Reads a copy of a message piece by piece and stops to think after each."""
+class _Nothing:
+    """Makes nothing of what is parsed."""
 
-    def __init__(self, message: etree._Element, grammar: etree.XMLSchema) -> None:
-        self._message = message
-        self._parser = etree.XMLPullParser(
-            ("start",), tag=str(message.tag), schema=grammar, resolve_entities=False, no_network=True
-        )
+    def close(self) -> None:
+        pass
 
-    def departs_with(self, piece: bytes) -> bool:
-        self._parser.feed(piece)
-        return len(self._parser.feed_error_log) > 0
 
-    @property
-    def departure(self) -> tuple[etree._Element, str]:
-        """The element of the message (not of the copy) that departs from the grammar, and the reason."""
-        reason = self._parser.feed_error_log[0].message
-        named = _ELEMENT_AND_REASON.match(reason)
-        copy: Any = next(iter(self._parser.read_events()))[1]
-        found = original = self._message
-        while len(copy):
-            original = original[len(copy) - 1]
-            copy = copy[-1]
-            if named and original.tag == named["element"]:
-                found = original
-        return found, reason
+def _speaking_element(message: etree._Element, copy: etree._Element, said: str) -> etree._Element:
+    """The element of the message at the end of what was copied so far, of the name that is spoken of."""
+    match = _ELEMENT_AND_REASON.match(said)
+    name = match["element"] if match else message.tag
+    found = message
+    while len(copy):
+        message, copy = message[len(copy) - 1], copy[-1]
+        if message.tag == name:
+            found = message
+    return found
 
 
 _ELEMENT_AND_REASON = re.compile(
     r"Element '(?P<element>[^']+)'(?:, attribute '(?P<attribute>[^']+)')?: (?P<reason>.*)", re.DOTALL
 )
 
-# What libxml2 says of an element that should not stand where it stands, and what we say of its parent.
-_MISPLACED = (
-    (re.compile(r"This element is not expected\. Expected is one of \( (.*) \)\."), "; expected is one of {}"),
-    (re.compile(r"This element is not expected\. Expected is \( (.*) \)\."), "; expected is {}"),
-    (re.compile(r"This element is not expected\."), ""),
-)
+# What libxml2 says of an element that should not stand where it stands; it is told of the parent.
+_MISPLACED = re.compile(r"This element is not expected\.(?: Expected is (one of )?\( (.*) \)\.)?")
 # What libxml2 says of an element's own content and attributes, and what we say.
 _REWORDED = (
     (
@@ -378,18 +375,22 @@ _REWORDED = (
 def _schema_problem(element: etree._Element, said: str, *, message: etree._Element) -> XmlProblem:
     match = _ELEMENT_AND_REASON.match(said)
     reason = match["reason"].strip() if match else said
-    parent = element.getparent()
-    for pattern, expectation in _MISPLACED:
-        if (found := pattern.fullmatch(reason)) and parent is not None and element is not message:
-            place = parent
-            reason = f"element {element.tag!s} is not expected here" + expectation.format(*found.groups())
-            break
+    place, parent = element, element.getparent()
+    if (misplaced := _MISPLACED.fullmatch(reason)) and parent is not None:
+        place = parent
+        reason = f"element {element.tag!s} is not expected here"
+        if misplaced[2]:
+            reason += f"; expected is {misplaced[1] or ''}{misplaced[2]}"
     else:
-        place = element
         reason = _reworded(reason, match["attribute"] if match else None)
     identity = f", id {_excerpt(place.get('id', ''), 64)}" if place.get("id") else ""
-    where = f"{_path(place, message)} (line {element.sourceline}{identity})"
-    return XmlProblem(prefixed(f"{where}: {_excerpt(reason)}"), element.sourceline)
+    where = prefixed(f"{_path(place, message)} ({_line(element)}{identity})")
+    return XmlProblem(f"{where}: {_excerpt(prefixed(reason))}", element.sourceline)
+
+
+def _line(element: etree._Element) -> str:
+    # libxml2 keeps sixteen bits for the line of an element that has no text near it.
+    return f"line {element.sourceline}" + (" or later" if element.sourceline == _LAST_SURE_LINE else "")
 
 
 def _reworded(reason: str, attribute: str | None) -> str:
@@ -405,15 +406,8 @@ def _reworded(reason: str, attribute: str | None) -> str:
 
 
 def _path(element: etree._Element, message: etree._Element) -> str:
-    steps = [str(message.tag)]
-    below = []
-    while element is not message:
-        below.append(_step(element))
-        parent = element.getparent()
-        if parent is None:
-            break
-        element = parent
-    return "/".join(steps + below[::-1])
+    upwards = takewhile(lambda each: each is not message, (element, *element.iterancestors()))
+    return "/".join([str(message.tag), *reversed([_step(each) for each in upwards])])
 
 
 def _step(element: etree._Element) -> str:
