@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import io
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,9 +34,11 @@ from xds.ebxml_messages import (
 )
 from xds.metadata import Submission
 from xds.mtom import MultipartReader, Package, PartData, PartEnded, PartStarted, PartToWrite, media_type
+from xds.stored_queries import STORED_QUERIES
 from xds.transactions import ITI_18, ITI_41, ITI_42, Transaction
 
 BODY = f"{{{soap.SOAP}}}Body"
+_QUERY_IDS = {row.name: row.id for row in STORED_QUERIES.values()}
 _OFFICIAL = {
     "AdhocQueryResponse": "query.xsd",
     "RegistryResponse": "rs.xsd",
@@ -128,7 +131,9 @@ class Wire:
 
     async def post(self, url: str, data: Any, headers: Mapping[str, str]) -> Reply:
         """Send bytes as they are and read a SOAP answer."""
-        async with self.session.post(url, data=data, headers=dict(headers)) as response:
+        async with self.session.post(
+            url, data=io.BytesIO(data) if isinstance(data, bytes) else data, headers=dict(headers)
+        ) as response:
             return reply(response.status, response.headers, await response.read())
 
     async def simple(self, transaction: Transaction, body: bytes, **changes: Any) -> Reply:
@@ -162,12 +167,12 @@ class Wire:
         """ITI-42."""
         return await self.simple(ITI_42, register_request(submission))
 
-    async def query(self, query_id: str, return_type: str = "LeafClass", **parameters: str | Sequence[str]) -> Reply:
-        """ITI-18; a parameter is named without its `$`."""
+    async def query(self, query: str, return_type: str = "LeafClass", **parameters: str | Sequence[str]) -> Reply:
+        """ITI-18; the query by name or id, its parameters without their `$`."""
         slots = tuple(
             (f"${name}", (value,) if isinstance(value, str) else tuple(value)) for name, value in parameters.items()
         )
-        return await self.simple(ITI_18, query_request(QueryRequest(query_id, return_type, slots)))
+        return await self.simple(ITI_18, query_request(QueryRequest(_QUERY_IDS.get(query, query), return_type, slots)))
 
 
 def envelope(
