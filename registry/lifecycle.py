@@ -235,7 +235,7 @@ def judged(
     return RegistryChange(
         patient_id=facts.patient_id,
         change_id=str(new_uuid()),
-        time=now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        time=now.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z",
         objects=(*sent, *inherited),
         revisions=(*_deprecations(links, facts), *_folder_updates((*links, *inherited), facts, update_time)),
     )

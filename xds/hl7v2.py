@@ -13,6 +13,7 @@ from typing import Self
 
 OID_PATTERN = re.compile(r"[0-2](\.(0|[1-9][0-9]*))+")
 _OID_LENGTH = 64
+_PLAIN_AUTHORITY = re.compile(f"&({OID_PATTERN.pattern})&ISO")
 _DTM_PATTERN = re.compile(r"[0-9]{4}([0-9]{2}){0,5}")
 _DTM_LENGTHS = (4, 6, 8, 10, 12, 14)
 
@@ -57,6 +58,9 @@ class HD(_Typed):
 
     def problem(self) -> str | None:
         """XDS allows only `&OID&ISO`: no namespace id, type ISO (ITI TF-3 Table 4.2.3.1.7-2, CX)."""
+        plain = _PLAIN_AUTHORITY.fullmatch(self.text)
+        if plain and len(plain[1]) <= _OID_LENGTH:
+            return None
         if self.namespace_id:
             return f"its assigning authority has a namespace id {self.namespace_id!r}; send &OID&ISO"
         if self.universal_id_type != "ISO":
@@ -86,13 +90,14 @@ class CX(_Typed):
         return HD(self.component(4))
 
     def problem(self) -> str | None:
-        if not self.id_number:
+        id_number, *rest = self.text.split("^")
+        if not id_number:
             return "it has no id number; send idNumber^^^&OID&ISO"
-        if not self.component(4):
+        if len(rest) < 3 or not rest[2]:
             return "it has no assigning authority; send idNumber^^^&OID&ISO"
-        if any(component for index, component in enumerate(self.text.split("^"), 1) if index not in (1, 4)):
+        if rest[0] or rest[1] or any(rest[3:]):
             return "only the id number and the assigning authority may be given; send idNumber^^^&OID&ISO"
-        return self.assigning_authority.problem()
+        return HD(rest[2]).problem()
 
 
 @dataclass(frozen=True, slots=True)
