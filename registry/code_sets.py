@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from enum import StrEnum
 from typing import Any
 
@@ -59,10 +59,13 @@ class CodeSets:
         judged = {name: codes for name, codes in self.by_attribute.items() if codes.policy is not Policy.ACCEPT}
         if not judged:
             return []
-        return [finding for item in submission.objects for finding in _object_findings(item, judged)]
+        advice = {name: _Advice(codes.values) for name, codes in judged.items()}
+        return [finding for item in submission.objects for finding in _object_findings(item, judged, advice)]
 
 
-def _object_findings(item: AnyObject, judged: Mapping[str, CodeSet]) -> Iterator[Finding]:
+def _object_findings(
+    item: AnyObject, judged: Mapping[str, CodeSet], advice: Mapping[str, _Advice]
+) -> Iterator[Finding]:
     for attribute in CODED_ATTRIBUTES[item.kind]:
         codes = judged.get(attribute)
         if codes is None:
@@ -71,7 +74,7 @@ def _object_findings(item: AnyObject, judged: Mapping[str, CodeSet]) -> Iterator
             if value not in codes.values:
                 yield Finding(
                     f"{term(attribute)} of {named(item)} is {shown(value)}, which this affinity domain does not have; "
-                    f"{_advice(value, codes.values)}.",
+                    f"{advice[attribute].about(value)}.",
                     location(item, attribute),
                     severity=Severity.ERROR if codes.policy is Policy.REJECT else Severity.WARNING,
                 )
@@ -87,13 +90,27 @@ def _values(value: Any) -> Iterator[str]:
             yield each
 
 
-def _advice(value: str, known: Collection[str]) -> str:
-    """The codes that may have been meant: like ones first, else those of the same scheme, else any."""
-    _, separator, scheme = value.partition("^^")
-    same_scheme = sorted(each for each in known if separator and each.endswith(f"^^{scheme}"))
-    candidates = same_scheme or sorted(known)
-    if not candidates:
-        return "it has none for this attribute"
-    like = get_close_matches(value, candidates, _NAMED_AT_MOST) or candidates[:_NAMED_AT_MOST]
-    others = len(candidates) - len(like)
-    return f"send {' or '.join(like)}" + (f", or one of {others} others" if others else "")
+class _Advice:
+    """What to send in place of a code. Sorts a scheme's codes once: a message may hold many wrong ones."""
+
+    def __init__(self, known: Collection[str]) -> None:
+        self._known = known
+        self._sorted: dict[str, list[str]] = {}
+
+    def about(self, value: str) -> str:
+        """The codes that may have been meant: the neighbours in the scheme, or in all where it has none."""
+        candidates = self._of_scheme(value.partition("^^")[2]) or self._of_scheme("")
+        if not candidates:
+            return "it has none for this attribute"
+        position = bisect_left(candidates, value.casefold(), key=str.casefold)
+        first = max(0, min(position - _NAMED_AT_MOST // 2, len(candidates) - _NAMED_AT_MOST))
+        near = candidates[first : first + _NAMED_AT_MOST]
+        others = len(candidates) - len(near)
+        return f"send {' or '.join(near)}" + (f", or one of {others} others" if others else "")
+
+    def _of_scheme(self, scheme: str) -> list[str]:
+        """In alphabetical order; "" stands for every scheme."""
+        if scheme not in self._sorted:
+            ending = f"^^{scheme}" if scheme else ""
+            self._sorted[scheme] = sorted((each for each in self._known if each.endswith(ending)), key=str.casefold)
+        return self._sorted[scheme]

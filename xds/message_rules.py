@@ -29,12 +29,15 @@ from xds.transactions import Transaction
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """An association of a message with the objects of the message at its ends, None for ends outside of it."""
+    """An association of a message with the objects of the message at its ends, None for ends outside of it.
+
+    rival   the association before it that replaces the same document, where it replaces one
+    """
 
     association: Association
     source: AnyObject | None
     target: AnyObject | None
-    others: tuple[Association, ...]
+    rival: Association | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +56,13 @@ class Message:
 
     def links(self) -> Iterator[Link]:
         """Every association of the message with its ends."""
-        others = self.submission.associations
-        for link in others:
-            yield Link(link, self.find(link.source_object), self.find(link.target_object), others)
+        replacing: dict[str, Association] = {}
+        for each in self.submission.associations:
+            rival = None
+            if each.association_type in REPLACING:
+                first = replacing.setdefault(canonical_id(each.target_object), each)
+                rival = first if first is not each else None
+            yield Link(each, self.find(each.source_object), self.find(each.target_object), rival)
 
 
 # An association within its message ---------------------------------------------------------------------------------
@@ -148,13 +155,9 @@ def _replaced_is_registered(link: Link) -> str | None:
 
 
 def _replaced_once(link: Link) -> str | None:
-    target = canonical_id(link.association.target_object)
-    for other in link.others:
-        if other is link.association:
-            return None
-        if other.association_type in REPLACING and canonical_id(other.target_object) == target:
-            return f"replaces {target}, as {named(other)} does; a document has one replacement"
-    return None
+    if link.rival is None:
+        return None
+    return f"replaces {link.association.target_object}, as {named(link.rival)} does; a document has one replacement"
 
 
 def _snapshot_is_stable(link: Link) -> str | None:

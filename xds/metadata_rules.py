@@ -7,6 +7,7 @@ together. Rules that need to know what is registered are in registry/lifecycle.p
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -166,9 +167,9 @@ def _stops_after_it_starts(entry: DocumentEntry) -> Iterator[Complaint]:
 def _slot_names_differ(item: AnyObject) -> Iterator[Complaint]:
     if len(item.extra_slots) < 2:
         return
-    names = [slot.name for slot in item.extra_slots]
-    for name in sorted({name for name in names if name and names.count(name) > 1}):
-        yield "extra_slots", f"has the Slot {shown(name)} more than once; send one Slot with all values"
+    for name, times in Counter(slot.name for slot in item.extra_slots).items():
+        if name and times > 1:
+            yield "extra_slots", f"has the Slot {shown(name)} {times} times; send one Slot with all values"
 
 
 def _no_version_of_something_else(item: AnyObject) -> Iterator[Complaint]:

@@ -80,21 +80,31 @@ def test_an_incomplete_code_is_left_to_the_rules(incomplete: Code | None) -> Non
     assert only("class_code", "1^^1.2.3").findings(submission(document_entry(class_code=incomplete))) == []
 
 
-def test_codes_that_may_have_been_meant_are_named() -> None:
-    known = (f"18842-5^^{LOINC}", f"11490-0^^{LOINC}", f"57133-1^^{LOINC}", "18842-6^^1.2.3")
+def test_codes_of_the_same_scheme_are_named() -> None:
+    known = (f"18842-5^^{LOINC}", f"57133-1^^{LOINC}", "18842-6^^1.2.3")
 
     [finding] = only("class_code", *known).findings(submission(document_entry(class_code=code("18842-6"))))
 
-    assert f"send 18842-5^^{LOINC}" in finding.code_context
-    assert "1.2.3" not in finding.code_context.replace(LOINC, "")
+    assert finding.code_context.endswith(f"; send 18842-5^^{LOINC} or 57133-1^^{LOINC}.")
 
 
-def test_a_few_codes_of_many_are_named() -> None:
-    known = tuple(f"{number}^^1.2.3" for number in range(100, 200))
+@pytest.mark.parametrize(
+    ("sent", "named"),
+    [("A", "A00 or A01 or A02 or A03 or A04"), ("c50", "C48 or C49 or C51 or C52 or C53"), ("zz", "E95 or E96")],
+)
+def test_the_neighbours_of_a_code_are_named_where_there_are_many(sent: str, named: str) -> None:
+    known = (f"{letter}{number:02}^^1.2.3" for letter in "ABCDE" for number in range(97) if number != 50)
 
-    [finding] = only("class_code", *known).findings(submission(document_entry(class_code=code("zz", "1.2.3"))))
+    [finding] = only("class_code", *known).findings(submission(document_entry(class_code=code(sent, "1.2.3"))))
 
-    assert "or one of 95 others" in finding.code_context
+    assert named in finding.code_context.replace("^^1.2.3", "")
+    assert "or one of 475 others" in finding.code_context
+
+
+def test_a_scheme_that_is_unknown_is_answered_with_known_ones() -> None:
+    found = only("class_code", "1^^1.2.3").findings(submission(document_entry(class_code=code("1", "1.2.4"))))
+
+    assert "send 1^^1.2.3" in found[0].code_context
 
 
 def test_an_empty_code_set_says_so() -> None:

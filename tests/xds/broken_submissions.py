@@ -287,7 +287,7 @@ BROKEN_MESSAGES = (
     Broken(
         "a Slot name twice",
         submission(document_entry(extra_slots=(Slot("urn:example:a"), Slot("urn:example:a")))),
-        "has the Slot 'urn:example:a' more than once",
+        "has the Slot 'urn:example:a' 2 times",
     ),
     Broken(
         "an association of unknown type",
