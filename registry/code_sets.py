@@ -102,7 +102,7 @@ class _Advice:
         candidates = self._of_scheme(value.partition("^^")[2]) or self._of_scheme("")
         if not candidates:
             return "it has none for this attribute"
-        position = bisect_left(candidates, value.casefold(), key=str.casefold)
+        position = bisect_left(candidates, _alphabetically(value), key=_alphabetically)
         first = max(0, min(position - _NAMED_AT_MOST // 2, len(candidates) - _NAMED_AT_MOST))
         near = candidates[first : first + _NAMED_AT_MOST]
         others = len(candidates) - len(near)
@@ -112,5 +112,9 @@ class _Advice:
         """In alphabetical order; "" stands for every scheme."""
         if scheme not in self._sorted:
             ending = f"^^{scheme}" if scheme else ""
-            self._sorted[scheme] = sorted((each for each in self._known if each.endswith(ending)), key=str.casefold)
+            self._sorted[scheme] = sorted((each for each in self._known if each.endswith(ending)), key=_alphabetically)
         return self._sorted[scheme]
+
+
+def _alphabetically(coded: str) -> str:
+    return coded.partition("^^")[0].casefold()
