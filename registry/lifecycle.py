@@ -273,7 +273,7 @@ def _registered(item: AnyObject, entry_uuids: Mapping[str, str], update_time: st
 def _inherited_memberships(
     links: Sequence[Association], set_id: str, facts: Facts, new_uuid: NewUuid
 ) -> Iterator[Association]:
-    """A replacement takes the place of what it replaces in every Folder (ITI TF-2: 3.42.4.1.3.3)."""
+    """A replacement takes the place of what it replaces in every Folder (ITI TF-2: 3.42.4.1.3)."""
     memberships = {(link.source_object, link.target_object) for link in links if _is_membership(link)}
     for replacement, folder_id in _inheritances(links, facts):
         if (folder_id, replacement) in memberships:
@@ -311,7 +311,7 @@ def _new_membership(source: str, target: str, new_uuid: NewUuid) -> Association:
 
 
 def _deprecations(links: Sequence[Association], facts: Facts) -> Iterator[Revision]:
-    """What is replaced, and all that was appended to it or transformed from it, and so on (ITI TF-3: 4.2.2.2.3)."""
+    """What is replaced, and all that was appended to it or transformed from it, and so on (ITI TF-3: 4.2.2.2)."""
     dependants = defaultdict(list)
     for relation in facts.relations:
         if relation.association_type in _DEPRECATED_WITH_THEIR_TARGET:
