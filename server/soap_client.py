@@ -9,10 +9,12 @@ after OutcomeUnknown nobody can tell.
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from errno import errorcode
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import unquote
@@ -235,7 +237,13 @@ async def _noting(pieces: AsyncGenerator[bytes, None], broken: list[Exception]) 
 
 
 def _said(problem: Exception) -> str:
-    return str(problem) or type(problem).__name__
+    """The cause itself: what an HTTP client adds to it helps nobody."""
+    cause = problem.os_error if isinstance(problem, aiohttp.ClientConnectorError) else problem
+    errno = cause.errno if isinstance(cause, OSError) and not isinstance(cause, ssl.SSLError) else None
+    text = str(cause)
+    if errno is not None and errno in errorcode:
+        text = os.strerror(errno)
+    return text or type(problem).__name__
 
 
 # -------------------------------------------------------------------------------------------------------- the answer

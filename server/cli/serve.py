@@ -1,0 +1,72 @@
+"""`toimik serve`: the server, in this process or in several workers."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from server.cli.screen import ExitCode, messages, plain, stopped
+from server.event_loop import run as run_in_event_loop
+from server.logs import configure_logging
+from server.serving import CannotServe, serve, tls_context
+from server.settings import Actor, Settings, SettingsProblem, load_settings
+from server.workers import Workers, reserve_port
+
+
+def run(
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", "-c", metavar="FILE", help="A file as `toimik settings` prints it."),
+    ] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 for any free one.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes; about one per core.")] = None,
+    data: Annotated[Path | None, typer.Option(metavar="DIR", help="Where everything is kept.")] = None,
+) -> None:
+    """Answer requests until told to stop (Ctrl-C, SIGTERM); requests in flight are finished first.
+
+    With no settings at all it listens on 127.0.0.1:8080 and keeps everything in ./toimik-data.
+
+    Exit code: 0 stopped as asked, 2 it can not serve like this.
+    """
+    try:
+        settings = load_settings(config, host=host, port=port, workers=workers, data=data)
+        configure_logging(settings.log)
+        if settings.workers == 1:
+            run_in_event_loop(serve(settings, stop=asyncio.Event(), announce=lambda base: _announce(base, settings)))
+            return
+        raise typer.Exit(_run_workers(settings))
+    except (SettingsProblem, CannotServe) as problem:
+        raise stopped(problem, ExitCode.USAGE) from problem
+
+
+def _run_workers(settings: Settings) -> int:
+    """Several processes on one port, which has to be known before they start."""
+    tls = tls_context(settings.tls)
+    try:
+        held = reserve_port(settings.host, settings.port)
+    except OSError as problem:
+        raise CannotServe(f"{settings.host}:{settings.port} can not be listened on: {problem}") from problem
+    with held:
+        port = held.getsockname()[1]
+        settings = settings.model_copy(update={"port": port})
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        _announce(f"{'https' if tls else 'http'}://{host}:{port}", settings)
+        return Workers(settings).run()
+
+
+def _announce(base: str, settings: Settings) -> None:
+    """For a person; programs read the log."""
+    if not sys.stderr.isatty():
+        return
+    screen = messages()
+    screen.print(f"[bold]Toimik[/] serves here, and keeps everything in [bold]{plain(settings.data)}[/]:")
+    if Actor.REGISTRY in settings.actors:
+        screen.print(f"  Registry    [cyan]{base}/xds/registry[/]    (ITI-42, ITI-18)")
+    if Actor.REPOSITORY in settings.actors:
+        screen.print(f"  Repository  [cyan]{base}/xds/repository[/]  (ITI-41, ITI-43)")
+    screen.print("Stop it with Ctrl-C.")
