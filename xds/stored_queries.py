@@ -17,6 +17,7 @@ from xds.actors import QueryRequest, ReturnType
 from xds.errors import ErrorCode, RegistryError, XdsError
 from xds.hl7v2 import CX, DTM, is_oid
 from xds.metadata import AvailabilityStatus, DocumentEntryType, ObjectKind
+from xds.metadata_names import canonical_id, shown
 
 
 class Operator(Enum):
@@ -122,24 +123,24 @@ _ONE_VALUE = re.compile(r"\s*+(\()?+\s*+'([^']++)'\s*+(?(1)\)\s*+)")
 _PLAIN_LIST = re.compile(r"\(\s*+'[^']++'(?:\s*+,\s*+'[^']++')*+\s*+\)")
 _QUOTED = re.compile(r"'([^']*(?:''[^']*)*)'")
 _BLANKS = re.compile(r"\s*")
-_PATIENT_ID = re.compile(r"[^\s^&]+\^\^\^&([0-9.]+)&ISO")
+_USUAL_PATIENT_ID = re.compile(r"[^\s^&]++\^\^\^&([0-9.]++)&ISO")
+_USUAL_TIME = re.compile(
+    r"[12][0-9]{3}(?:(?:0[1-9]|1[0-2])(?:(?:0[1-9]|1[0-9]|2[0-8])(?:(?:[01][0-9]|2[0-3])(?:[0-5][0-9]){0,2})?)?)?"
+)
 
 
-def values_of(texts: Iterable[str]) -> tuple[str, ...]:
+def values_of(texts: Sequence[str]) -> tuple[str, ...]:
     """The values that the Value elements of a slot hold, in their order (ITI TF-2: 3.18.4.1.2.3.4).
 
     Read are 'a', ('a'), ('a','b') with blanks anywhere between, '' as a quote inside quotes, and values without quotes;
     several Value elements make one list.
     Raises ValueError with a predicate for the name of the parameter: what it holds, and what to send.
     """
-    values: list[str] = []
-    for text in texts:
-        one = _ONE_VALUE.fullmatch(text)
+    if len(texts) == 1:
+        one = _ONE_VALUE.fullmatch(texts[0])
         if one and not one[2].isspace():
-            values.append(one[2])
-        else:
-            values.extend(_items(text))
-    return tuple(values)
+            return (one[2],)
+    return tuple([value for text in texts for value in _items(text)])
 
 
 def _items(text: str) -> list[str]:
@@ -151,7 +152,7 @@ def _items(text: str) -> list[str]:
             return items
     if inner.startswith("("):
         if not inner.endswith(")"):
-            raise ValueError(f"holds {_shown(text)}, a list that is not closed; {_EXAMPLE}")
+            raise ValueError(f"holds {shown(text)}, a list that is not closed; {_EXAMPLE}")
         inner = inner[1:-1].strip()
     elif "'" not in inner:
         return [inner] if inner else []
@@ -168,9 +169,9 @@ def _items(text: str) -> list[str]:
             end = comma if comma >= 0 else len(inner)
             item, position = inner[position:end].strip(), end
         if not item or item.isspace():
-            raise ValueError(f"holds {_shown(text)}, with an empty value; leave that out")
+            raise ValueError(f"holds {shown(text)}, with an empty value; leave that out")
         if (not quoted and "'" in item) or inner[position : position + 1] not in ("", ","):
-            raise ValueError(f"holds {_shown(text)}, which can not be read; {_EXAMPLE}")
+            raise ValueError(f"holds {shown(text)}, which can not be read; {_EXAMPLE}")
         items.append(item)
         if position == len(inner):
             break
@@ -184,7 +185,7 @@ def _after_blanks(text: str, position: int) -> int:
 
 
 def _patient_id(value: str) -> str:
-    usual = _PATIENT_ID.fullmatch(value)
+    usual = _USUAL_PATIENT_ID.fullmatch(value)
     problem = None if usual and is_oid(usual[1]) else CX(value).problem()
     if problem:
         raise ValueError(f"is not a patient id: {problem}")
@@ -194,41 +195,32 @@ def _patient_id(value: str) -> str:
 def _code(value: str) -> str:
     code, _, scheme = value.partition("^^")
     if not code or not scheme or "^" in code or "^" in scheme:
-        raise ValueError(f"holds the code {_shown(value)}; send code^^codingScheme, both of them")
+        raise ValueError(f"holds the code {shown(value)}; send code^^codingScheme, both of them")
     return value
 
 
 def _time(value: str) -> str:
     time = DTM(value)
-    problem = time.problem() if len(value) <= 32 else f"{_shown(value)} is not a time"
+    problem = None if _USUAL_TIME.fullmatch(value) else time.problem()
     if problem:
-        raise ValueError(f"is wrong: {problem}")
+        raise ValueError(f"is wrong: {problem if len(value) < 32 else f'{shown(value)} is not a time'}")
     return time.first
-
-
-def _uuid(value: str) -> str:
-    return value.lower()
 
 
 def _status(value: str) -> str:
     if value in _STATUSES:
         return value
-    raise ValueError(f"holds {_shown(value)}, which is not an availabilityStatus; send {_either(_STATUSES)}")
+    raise ValueError(f"holds {shown(value)}, which is not an availabilityStatus; send {_either(_STATUSES)}")
 
 
 def _entry_type(value: str) -> str:
     if value.lower() in _ENTRY_TYPES:
         return value.lower()
-    raise ValueError(f"holds {_shown(value)}, which is not a type of DocumentEntry; send {_either(_ENTRY_TYPES)}")
+    raise ValueError(f"holds {shown(value)}, which is not a type of DocumentEntry; send {_either(_ENTRY_TYPES)}")
 
 
 _STATUSES = tuple(status.value for status in AvailabilityStatus)
 _ENTRY_TYPES = tuple(entry_type.value for entry_type in DocumentEntryType)
-
-
-def _shown(text: str) -> str:
-    """Text for an error: quoted, and cut where it is long."""
-    return repr(text if len(text) <= 80 else text[:80] + "...")
 
 
 def _either(names: Iterable[str]) -> str:
@@ -277,14 +269,14 @@ _FIND_DOCUMENTS_PARAMETERS = (
     *_ENTRY_FILTERS,
 )
 _ONE_ENTRY = (
-    Parameter("$XDSDocumentEntryEntryUUID", _ENTRY, "entry_uuid", _EQUALS, _uuid),
+    Parameter("$XDSDocumentEntryEntryUUID", _ENTRY, "entry_uuid", _EQUALS, canonical_id),
     Parameter("$XDSDocumentEntryUniqueId", _ENTRY, "unique_id", _EQUALS),
 )
 _ENTRIES = (
-    Parameter("$XDSDocumentEntryEntryUUID", _ENTRY, "entry_uuid", _ANY_OF, _uuid),
+    Parameter("$XDSDocumentEntryEntryUUID", _ENTRY, "entry_uuid", _ANY_OF, canonical_id),
     Parameter("$XDSDocumentEntryUniqueId", _ENTRY, "unique_id", _ANY_OF),
 )
-_OBJECTS = Parameter("$uuid", None, "entry_uuid", _ANY_OF, _uuid, required=True)
+_OBJECTS = Parameter("$uuid", None, "entry_uuid", _ANY_OF, canonical_id, required=True)
 
 _ROWS = (
     StoredQuery(  # ITI TF-2: 3.18.4.1.2.3.7.1
@@ -341,7 +333,7 @@ _ROWS = (
         id="urn:uuid:5c4f972b-d56b-40ac-a5fc-c8ca9b40b9d4",
         finds=_ENTRY,
         answer=Answer.MATCHES,
-        one_of=(*_ENTRIES, Parameter("$XDSDocumentEntryLogicalID", _ENTRY, "logical_id", _ANY_OF, _uuid)),
+        one_of=(*_ENTRIES, Parameter("$XDSDocumentEntryLogicalID", _ENTRY, "logical_id", _ANY_OF, canonical_id)),
     ),
     StoredQuery(  # ITI TF-2: 3.18.4.1.2.3.7.6
         name="GetFolders",
@@ -349,9 +341,9 @@ _ROWS = (
         finds=_FOLDER,
         answer=Answer.MATCHES,
         one_of=(
-            Parameter("$XDSFolderEntryUUID", _FOLDER, "entry_uuid", _ANY_OF, _uuid),
+            Parameter("$XDSFolderEntryUUID", _FOLDER, "entry_uuid", _ANY_OF, canonical_id),
             Parameter("$XDSFolderUniqueId", _FOLDER, "unique_id", _ANY_OF),
-            Parameter("$XDSFolderLogicalID", _FOLDER, "logical_id", _ANY_OF, _uuid),
+            Parameter("$XDSFolderLogicalID", _FOLDER, "logical_id", _ANY_OF, canonical_id),
         ),
     ),
     StoredQuery(  # ITI TF-2: 3.18.4.1.2.3.7.7
@@ -382,7 +374,7 @@ _ROWS = (
         finds=_SET,
         answer=Answer.CONTENTS,
         one_of=(
-            Parameter("$XDSSubmissionSetEntryUUID", _SET, "entry_uuid", _EQUALS, _uuid),
+            Parameter("$XDSSubmissionSetEntryUUID", _SET, "entry_uuid", _EQUALS, canonical_id),
             Parameter("$XDSSubmissionSetUniqueId", _SET, "unique_id", _EQUALS),
         ),
         follows=(_ENTRY, _FOLDER, _ASSOCIATION),
@@ -394,7 +386,7 @@ _ROWS = (
         finds=_FOLDER,
         answer=Answer.CONTENTS,
         one_of=(
-            Parameter("$XDSFolderEntryUUID", _FOLDER, "entry_uuid", _EQUALS, _uuid),
+            Parameter("$XDSFolderEntryUUID", _FOLDER, "entry_uuid", _EQUALS, canonical_id),
             Parameter("$XDSFolderUniqueId", _FOLDER, "unique_id", _EQUALS),
         ),
         follows=(_ENTRY,),
@@ -450,8 +442,8 @@ def bind(request: QueryRequest) -> BoundQuery:
     if query is None:
         binding.refuse(
             ErrorCode.UNKNOWN_STORED_QUERY,
-            f"{_shown(request.query_id)} is not the id of a stored query of this registry; "
-            f"it answers {', '.join(row.name for row in _ROWS)}",
+            f"{shown(request.query_id)} is not the id of a stored query of this registry; "
+            f"it answers {', '.join(row.name for row in _ROWS)}.",
             "AdhocQuery.id",
         )
         raise XdsError.of(binding.errors)
@@ -493,7 +485,7 @@ class _Binding:
         try:
             return ReturnType(text)
         except ValueError:
-            sentence = f"returnType is {_shown(text)}; send LeafClass or ObjectRef"
+            sentence = f"returnType is {shown(text)}; send LeafClass or ObjectRef."
             self.refuse(ErrorCode.REGISTRY_ERROR, sentence, "ResponseOption.returnType")
             return None
 
@@ -505,10 +497,10 @@ class _Binding:
             return (Condition(sent[0].attribute, sent[0].operator, groups),) if groups else ()
         names = _either(parameter.name for parameter in query.one_of)
         if sent:
-            sentence = f"{query.name} takes only one of {names}, and {len(sent)} of them were sent"
+            sentence = f"{query.name} takes only one of {names}, and {len(sent)} of them were sent."
             self.refuse(ErrorCode.STORED_QUERY_PARAM_NUMBER, sentence, sent[1].name)
         elif query.one_of:
-            sentence = f"{query.name} needs one of {names}, and none of them was sent"
+            sentence = f"{query.name} needs one of {names}, and none of them was sent."
             self.refuse(ErrorCode.STORED_QUERY_MISSING_PARAM, sentence, query.one_of[0].name)
         return ()
 
@@ -518,7 +510,7 @@ class _Binding:
         if slots is None:
             return self._unsent(parameter)
         if len(slots) > 1 and parameter.operator is not Operator.ALL_OF_ANY_OF:
-            sentence = f"{parameter.name} was sent {len(slots)} times; send it once, with all values in its ValueList"
+            sentence = f"{parameter.name} was sent {len(slots)} times; send it once, with all values in its ValueList."
             self.refuse(ErrorCode.STORED_QUERY_PARAM_NUMBER, sentence, parameter.name)
             return ()
         groups = tuple([self._group(parameter, texts) for texts in slots])
@@ -526,23 +518,31 @@ class _Binding:
 
     def _unsent(self, parameter: Parameter) -> tuple[tuple[str, ...], ...]:
         if parameter.required:
-            sentence = f"{parameter.name} is required and was not sent"
+            sentence = f"{parameter.name} is required and was not sent."
             self.refuse(ErrorCode.STORED_QUERY_MISSING_PARAM, sentence, parameter.name)
         return (parameter.default,) if parameter.default else ()
 
     def _group(self, parameter: Parameter, texts: tuple[str, ...]) -> tuple[str, ...]:
         """The values of one slot; () where something is wrong with them, which is added to the errors."""
-        name, read = parameter.name, parameter.read
+        name = parameter.name
         try:
             values = values_of(texts)
-            if len(values) == 1 or (values and not parameter.single and parameter.operator not in _OF_ONE_VALUE):
-                return tuple([read(value) for value in values]) if read else values
         except ValueError as problem:
-            self.refuse(ErrorCode.REGISTRY_ERROR, f"{name} {problem}", name)
+            self.refuse(ErrorCode.REGISTRY_ERROR, f"{name} {problem}.", name)
             return ()
-        if values:
-            sentence = f"{name} takes one value, and {len(values)} were sent"
+        if not values:
+            self.refuse(ErrorCode.STORED_QUERY_MISSING_PARAM, f"{name} was sent without a value.", name)
+        elif len(values) > 1 and (parameter.single or parameter.operator in _OF_ONE_VALUE):
+            sentence = f"{name} takes one value, and {len(values)} were sent."
             self.refuse(ErrorCode.STORED_QUERY_PARAM_NUMBER, sentence, name)
-        else:
-            self.refuse(ErrorCode.STORED_QUERY_MISSING_PARAM, f"{name} was sent without a value", name)
-        return ()
+            return ()
+        return values if parameter.read is None else self._judged(name, values, parameter.read)
+
+    def _judged(self, name: str, values: tuple[str, ...], read: Callable[[str], str]) -> tuple[str, ...]:
+        judged: list[str] = []
+        for value in values:
+            try:
+                judged.append(read(value))
+            except ValueError as problem:
+                self.refuse(ErrorCode.REGISTRY_ERROR, f"{name} {problem}.", name)
+        return tuple(judged) if len(judged) == len(values) else ()
