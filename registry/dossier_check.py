@@ -35,17 +35,12 @@ class CheckedDossier:
 
 
 async def checked_dossiers(store: MetadataStore, codec: ObjectCodec) -> AsyncIterator[CheckedDossier]:
-    """Check every dossier, and yield each as it is done. Memory is that of the largest dossier.
-
-    A dossier that moves while it is looked at is looked at again.
-    """
+    """Check every dossier, and yield each as it is done. Memory is that of the largest dossier."""
     expected = 0
-    previous: str | None = None
-    async for record in store.records():
-        if record.patient_id == previous:
-            continue
-        previous = record.patient_id
-        checked = await checked_dossier(store, codec, record.patient_id)
+    async for replay in _replays(store.records(), codec):
+        checked = await _compared(store, replay)
+        if checked.problems:  # perhaps it has moved since it was read
+            checked = await checked_dossier(store, codec, replay.patient_id)
         expected += checked.objects
         yield checked
     if sum([await store.count(Criteria(kind)) for kind in ObjectKind]) > expected:
@@ -54,22 +49,39 @@ async def checked_dossiers(store: MetadataStore, codec: ObjectCodec) -> AsyncIte
 
 
 async def checked_dossier(store: MetadataStore, codec: ObjectCodec, patient_id: str) -> CheckedDossier:
-    """Check one dossier."""
+    """Check one dossier. If it moves while it is looked at, it is looked at again."""
     for _ in range(_ATTEMPTS):
-        replay = _Replay(codec)
-        async for record in store.records(patient_id):
-            replay.add(record)
-        problems = list(replay.problems)
-        problems += [problem async for problem in _index_problems(store, replay, patient_id)]
-        facts = await store.known(replay.questions(patient_id))
-        problems += replay.fact_problems(facts)
-        checked = CheckedDossier(patient_id, replay.records, len(replay.objects), tuple(problems))
-        if not problems or await _length(store, patient_id) == replay.records:
+        sequence = await _sequence(store, patient_id)
+        checked = CheckedDossier(patient_id, 0, 0)
+        async for replay in _replays(store.records(patient_id), codec):
+            checked = await _compared(store, replay)
+        if not checked.problems or await _sequence(store, patient_id) == sequence:
             return checked
     return replace(checked, problems=("the dossier changes faster than it can be checked; check it again",))
 
 
-async def _length(store: MetadataStore, patient_id: str) -> int:
+async def _replays(records: AsyncIterator[LogRecord], codec: ObjectCodec) -> AsyncIterator[_Replay]:
+    """Each dossier, replayed to its end."""
+    replay: _Replay | None = None
+    async for record in records:
+        if replay is None or record.patient_id != replay.patient_id:
+            if replay is not None:
+                yield replay
+            replay = _Replay(codec, record.patient_id)
+        replay.add(record)
+    if replay is not None:
+        yield replay
+
+
+async def _compared(store: MetadataStore, replay: _Replay) -> CheckedDossier:
+    """What is wrong with the dossier's log, and with what the store makes of it."""
+    problems = list(replay.problems)
+    problems += [problem async for problem in _index_problems(store, replay)]
+    problems += replay.fact_problems(await store.known(replay.questions()))
+    return CheckedDossier(replay.patient_id, replay.records, len(replay.objects), tuple(problems))
+
+
+async def _sequence(store: MetadataStore, patient_id: str) -> int:
     return (await store.known(Questions(patient_id))).sequence
 
 
@@ -84,10 +96,10 @@ async def _indexed_without_log(store: MetadataStore) -> AsyncIterator[CheckedDos
             yield CheckedDossier(row.patient_id, 0, 0, (f"the index has {row.entry_uuid}, and the log nothing at all",))
 
 
-async def _index_problems(store: MetadataStore, replay: _Replay, patient_id: str) -> AsyncIterator[str]:
+async def _index_problems(store: MetadataStore, replay: _Replay) -> AsyncIterator[str]:
     missing = dict.fromkeys(replay.objects)
     try:
-        async for row in store.index_rows(patient_id):
+        async for row in store.index_rows(replay.patient_id):
             missing.pop(row.entry_uuid, None)
             problem = replay.row_problem(row)
             if problem:
@@ -102,7 +114,8 @@ async def _index_problems(store: MetadataStore, replay: _Replay, patient_id: str
 class _Replay:
     """One dossier as its log tells it."""
 
-    def __init__(self, codec: ObjectCodec) -> None:
+    def __init__(self, codec: ObjectCodec, patient_id: str) -> None:
+        self.patient_id = patient_id
         self._codec = codec
         self._last: LogRecord | None = None
         self._blanked = False
@@ -164,10 +177,10 @@ class _Replay:
         except Exception:  # noqa: BLE001 what can not be read is not the same
             return False
 
-    def questions(self, patient_id: str) -> Questions:
+    def questions(self) -> Questions:
         """What the store must know if its identifiers are right."""
         return Questions(
-            patient_id,
+            self.patient_id,
             identifiers=frozenset(name for item in self.objects.values() for name in _identifiers(item)),
             document_ids=frozenset(
                 item.unique_id for item in self.objects.values() if isinstance(item, DocumentEntry) and item.unique_id

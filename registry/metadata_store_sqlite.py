@@ -41,7 +41,7 @@ from xds.actors import ObjectCodec
 _T = TypeVar("_T")
 
 _SMALL_ROWS = 256
-"""What may look at more rows than this is read in a thread. Measured: about one millisecond of the event loop."""
+"""What may look at more rows than this is read in a thread: it would keep the event loop for some milliseconds."""
 _SMALL_REFERENCES = 8
 _SMALL_OBJECTS = 32
 _STREAMED_AT_ONCE = 100

@@ -23,7 +23,7 @@ INDEX_VERSION = 1
 INDEX_TABLES = ("identifiers", "document_entries", "submission_sets", "folders", "associations")
 
 _OLDEST_SQLITE = (3, 37, 0)  # STRICT tables
-_READER_CACHE_KIB = 32 * 1024
+_CACHE_KIB = 8 * 1024  # of each connection; the operating system's cache does the rest
 _WRITER_BUSY_SECONDS = 1.0  # writers wait for their WriteTurn; beyond it is only what a foreign tool holds
 _WAL_KEPT_BYTES = 64 * 1024 * 1024
 
@@ -92,7 +92,7 @@ class Database:
             check_same_thread=False,  # every connection is used by one thread at a time, but closed by another
             cached_statements=512,
         )
-        connection.execute(f"PRAGMA cache_size = -{_READER_CACHE_KIB}")
+        connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         connection.execute("PRAGMA temp_store = MEMORY")
         connection.create_function("casefold", 1, _casefolded, deterministic=True)
         return connection

@@ -109,7 +109,8 @@ class IndexTables:
         self._compression = compression
         self._identifiers = f"{prefix}identifiers"
         self._tables = {kind: f"{prefix}{table}" for kind, table in TABLES.items()}
-        self._inserts = {kind: _insert(kind, table) for kind, table in self._tables.items()}
+        self._inserts = {kind: _written("INSERT", kind, table) for kind, table in self._tables.items()}
+        self._replacements = {kind: _written("REPLACE", kind, table) for kind, table in self._tables.items()}
 
     def take_identifiers(self, objects: Sequence[IndexedObject], patient: int, first_number: int) -> None:
         """Write down who holds the objects' identifiers.
@@ -151,7 +152,7 @@ class IndexTables:
             raise StoreDamaged(f"{revision.entry_uuid} is known, but the index has no row of it")
         item = revised(read(stored[0], self._codec, self._compression), revision)
         row = _row(item, self._compression.compress(self._codec.written(item)))
-        self._connection.execute(self._inserts[kind].replace("INSERT", "REPLACE", 1), _with_ids(kind, row_id, row))
+        self._connection.execute(self._replacements[kind], _with_ids(kind, row_id, row))
         return True
 
 
@@ -203,11 +204,12 @@ def _search_names(kind: ObjectKind) -> list[str]:
     return names
 
 
-def _insert(kind: ObjectKind, table: str) -> str:
+def _written(verb: str, kind: ObjectKind, table: str) -> str:
+    """The statement that writes a row."""
     ids = ["id", "patient"] if kind is ObjectKind.ASSOCIATION else ["id"]
     measured = ["hash", "size"] if kind is ObjectKind.DOCUMENT_ENTRY else []
     names = [*ids, *_search_names(kind), *measured, "home_community_id", "ebrim"]
-    return f"INSERT INTO {table} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"
+    return f"{verb} INTO {table} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"
 
 
 def _with_ids(kind: ObjectKind, row_id: int, row: _Row) -> _Row:

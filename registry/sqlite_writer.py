@@ -19,7 +19,7 @@ from typing import TypeAlias
 
 from registry.change_body import encoded
 from registry.dossier_log import FIRST_PREVIOUS_HASH, LogRecord
-from registry.metadata_store import Facts, FactsMoved, RegistryChange, Revision, StoreBusy
+from registry.metadata_store import Facts, FactsMoved, RegistryChange, Revision, StoreBusy, StoreFull
 from registry.rendering_compression import RenderingCompression
 from registry.sqlite_database import Database, transaction, translated
 from registry.sqlite_index import IndexedObject, IndexTables, numbered
@@ -171,8 +171,8 @@ class SqliteWriter:
         try:
             with translated(), self._turn.taken(self._busy_seconds):
                 outcomes = self._commit([waiting.change for waiting in wanted])
-        except Exception as error:
-            logger.exception("A group of changes could not be committed.", extra={"changes": len(wanted)})
+        except Exception as error:  # noqa: BLE001 whatever it is, all who wait are told
+            _log_failure("A group of changes could not be committed.", error, changes=len(wanted))
             outcomes = [error] * len(wanted)
         _answer(zip(wanted, outcomes, strict=True))
         self._unsettled_changes += sum(isinstance(outcome, LogRecord) for outcome in outcomes)
@@ -193,7 +193,7 @@ class SqliteWriter:
             self._connection.execute("ROLLBACK TO change")
             self._connection.execute("RELEASE change")
             if not isinstance(error, FactsMoved):
-                logger.exception("A change could not be written.", extra={"change_id": change.change_id})
+                _log_failure("A change could not be written.", error, change_id=change.change_id)
             return error
         self._connection.execute("RELEASE change")
         return record
@@ -279,6 +279,12 @@ class SqliteWriter:
         except Exception:
             logger.exception("The write-ahead log could not be copied to the database; it will be tried again.")
         self._unsettled_changes = 0
+
+
+def _log_failure(sentence: str, error: Exception, **values: str | int) -> None:
+    """With a traceback where it is not for the operator alone to put right."""
+    expected = isinstance(error, StoreBusy | StoreFull)
+    logger.error(sentence, extra=values, exc_info=None if expected else error)
 
 
 def _answer(outcomes: Iterable[tuple[_Waiting, _Outcome]]) -> None:

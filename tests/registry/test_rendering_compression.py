@@ -1,0 +1,78 @@
+"""Promises of the compression of renderings and log bodies."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+from importlib import resources
+
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from registry.metadata_store import StoreDamaged
+from registry.rendering_compression import RenderingCompression
+from tests.builders import full_document_entry, registered
+from xds.ebxml_writer import codec
+
+SHIPPED = RenderingCompression.shipped()
+
+
+def dictionary(number: int) -> bytes:
+    samples: list[bytes | bytearray | memoryview] = [
+        f"<dictionary n='{number}'>{n * number}</dictionary>".encode() * 9 for n in range(2000)
+    ]
+    return zstandard.train_dictionary(2048, samples, dict_id=number).as_bytes()
+
+
+@given(st.binary(max_size=5000))
+def test_what_is_restored_is_what_was_compressed(content: bytes) -> None:
+    assert SHIPPED.restore(SHIPPED.compress(content)) == content
+
+
+def test_a_rendering_is_a_small_part_of_its_size() -> None:
+    rendering = codec.written(registered(full_document_entry()))
+
+    assert len(SHIPPED.compress(rendering)) < len(rendering) / 5
+
+
+def test_threads_do_not_disturb_one_another() -> None:
+    def round_trips(number: int) -> bool:
+        contents = [b"%d %d" % (number, n) * 300 for n in range(300)]
+        return all(SHIPPED.restore(SHIPPED.compress(content)) == content for content in contents)
+
+    with ThreadPoolExecutor(8) as threads:
+        assert all(threads.map(round_trips, range(8)))
+
+
+def test_what_an_older_dictionary_compressed_is_restored_with_it() -> None:
+    older = RenderingCompression([dictionary(40_001)])
+    newer = RenderingCompression([dictionary(40_001), dictionary(40_002)])
+    content = b"<dictionary n='40001'>7</dictionary>"
+
+    assert newer.restore(older.compress(content)) == content
+    assert newer.restore(newer.compress(content)) == content
+    with pytest.raises(StoreDamaged, match="dictionary 40002, which this release lacks"):
+        older.restore(newer.compress(content))
+
+
+def test_a_dictionary_that_was_shipped_never_changes() -> None:
+    shipped = (resources.files("schemas") / "dictionaries" / "ebrim-1.zdict").read_bytes()
+
+    assert sha256(shipped).hexdigest() == "0412b838a72c402cbb0ee8899d2adcdd175871acc09fc8fd94d9ab206caa7504"
+
+
+@pytest.mark.parametrize("place", [0, 5, 10, -1])
+def test_altered_bytes_are_noticed(place: int) -> None:
+    compressed = bytearray(SHIPPED.compress(b"a rendering, as it was registered" * 9))
+    compressed[place] ^= 0x55
+
+    with pytest.raises(StoreDamaged):
+        SHIPPED.restore(bytes(compressed))
+
+
+@pytest.mark.parametrize("content", [b"", b"<rim:ExtrinsicObject/>", b"\x28\xb5\x2f\xfd"])
+def test_what_was_never_compressed_is_damaged(content: bytes) -> None:
+    with pytest.raises(StoreDamaged):
+        SHIPPED.restore(content)
