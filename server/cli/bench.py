@@ -1,0 +1,215 @@
+"""`toimik bench`: what this machine does, as rates and as ratios to references that ran within the same seconds."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import random
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from server.bench.dossiers import REPOSITORY, Population
+from server.bench.filling import NotOurs, fill, population_of
+from server.bench.load import LoadFailed
+from server.bench.measuring import SHA_1, Measured, Plan, Rounds, Target, Transferred, check, load_process, transfers
+from server.bench.servers import ServerFailed, bare_aiohttp, toimik
+from server.cli.screen import ExitCode, messages, output, print_json, stopped, table
+from server.settings import MIB, LogSettings, Settings
+
+_REGISTRY = "registry.sqlite"
+_LARGE_TRANSFERS = 4  # rows of them
+
+
+def run(
+    entries: Annotated[int, typer.Option(min=1000, help="DocumentEntries in the registry.")] = 100_000,
+    seconds: Annotated[float, typer.Option(min=0.1, max=60, help="For each operation of a round.")] = 3.0,
+    rounds: Annotated[int, typer.Option(min=1, max=25, help="How often everything is measured.")] = 5,
+    clients: Annotated[int, typer.Option(min=2, max=200, help="Requests under way at once.")] = 32,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Processes of the server, and of the reference.")] = 1,
+    large: Annotated[int, typer.Option(min=0, max=4096, help="MiB of the large document; 0 for none.")] = 256,
+    data: Annotated[
+        Path | None, typer.Option(help="Keep the filled registry in this directory, or take the one that is there.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of tables.")] = False,
+) -> None:
+    """Measure a server on a registry of made-up dossiers.
+
+    Both servers and the load generator are processes of this machine and share its cores. Every measurement stands
+    beside one of a bare aiohttp server from the same seconds: trust the ratios more than the rates.
+    """
+    plan = Plan(seconds, rounds, clients, large * MIB)
+    try:
+        with _room(data) as room:
+            population = _filled_registry(room, data, entries)
+            measured, transferred = _measured(room, population, plan, workers)
+    except (NotOurs, ServerFailed, LoadFailed, OSError) as problem:
+        raise stopped(problem, ExitCode.REFUSED) from problem
+    if as_json:
+        print_json(_as_json(measured, transferred, population, plan, workers))
+    else:
+        _print(measured, transferred, population, plan, workers)
+
+
+@contextmanager
+def _room(data: Path | None) -> Iterator[Path]:
+    """A directory for what is gone afterwards, on the disk where data would be: /tmp may be no disk at all."""
+    if data is not None:
+        data.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="toimik-bench-", dir=data or Path.cwd()) as room:
+        yield Path(room)
+
+
+def _filled_registry(room: Path, data: Path | None, entries: int) -> Population:
+    """Have a registry in `room`. One that is kept is copied, so that every run begins with the same."""
+    kept = data or room
+    population = population_of(kept)
+    if population is None:
+        population = Population.of(entries)
+        with _progress() as progress:
+            task = progress.add_task("Filling a registry", total=population.entries)
+            asyncio.run(fill(_settings(kept), population, lambda count: progress.advance(task, count)))
+    if data is not None:
+        shutil.copyfile(data / _REGISTRY, room / _REGISTRY)
+    return population
+
+
+def _settings(data: Path, workers: int = 1) -> Settings:
+    """Those of production: everything is logged, every limit holds."""
+    return Settings(data=data, workers=workers, repository_unique_id=REPOSITORY, log=LogSettings())
+
+
+def _measured(
+    room: Path, population: Population, plan: Plan, workers: int
+) -> tuple[Sequence[Measured], Sequence[Transferred]]:
+    settings = _settings(room, workers)
+    with (
+        toimik(settings, room / "server.log") as port,
+        bare_aiohttp(workers, room / "bare.log") as bare_port,
+        load_process() as load,
+        _progress() as progress,
+    ):
+        target = Target(port, bare_port, population, run=random.SystemRandom().randrange(10**8, 10**9))
+        check(target)
+        rounds = Rounds(target, plan, load)
+        rounds.run(_ticking(progress, "Measuring", rounds.steps))
+        transferred = []
+        if plan.large:
+            tick = _ticking(progress, "Sending a large document", plan.rounds * _LARGE_TRANSFERS)
+            transferred = transfers(target, plan, room, tick)
+        return [*rounds.references.values(), *rounds.measured], transferred
+
+
+def _ticking(progress: Progress, description: str, total: int) -> Callable[[], None]:
+    task = progress.add_task(description, total=total)
+    return lambda: progress.advance(task)
+
+
+def _progress() -> Progress:
+    console = messages()
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
+def _print(
+    measured: Sequence[Measured],
+    transferred: Sequence[Transferred],
+    population: Population,
+    plan: Plan,
+    workers: int,
+) -> None:
+    console = output()
+    console.print(
+        f"{_machine()}\n{population.entries} DocumentEntries; {workers} worker(s), {plan.rounds} rounds of "
+        f"{plan.seconds:g} s; median (lowest-highest) of the rounds\n"
+    )
+    numbers = ("clients", "per second", "p50 ms", "p99 ms", "to bare")
+    rows = table(console, "operation", *numbers, right=numbers)
+    for each in measured:
+        rows.add_row(
+            each.name,
+            str(each.clients),
+            _spread(each.rates, "{:.0f}"),
+            f"{each.milliseconds(50):.2f}",
+            f"{each.milliseconds(99):.2f}",
+            _spread([1 / ratio for ratio in each.ratios], "1/{:.1f}"),
+        )
+    console.print(rows)
+    if not transferred:
+        return
+    rows = table(console, "one large document", "MB/s", "to SHA-1", right=("MB/s", "to SHA-1"))
+    for row, ratios in zip(transferred, _ratios_to_sha_1(transferred), strict=True):
+        rows.add_row(row.name, _spread(row.rates, "{:.0f}"), _spread(ratios, "{:.2f}"))
+    console.print()
+    console.print(rows)
+
+
+def _spread(values: Sequence[float], form: str) -> str:
+    """The median, and in brackets the lowest and the highest."""
+    lowest, highest = (form.format(value).removeprefix("1/") for value in (min(values), max(values)))
+    return f"{form.format(median(values))} ({lowest}-{highest})"
+
+
+def _ratios_to_sha_1(transferred: Sequence[Transferred]) -> list[list[float]]:
+    reference = next(row for row in transferred if row.name == SHA_1)
+    return [[rate / hashed for rate, hashed in zip(row.rates, reference.rates, strict=True)] for row in transferred]
+
+
+def _as_json(
+    measured: Sequence[Measured],
+    transferred: Sequence[Transferred],
+    population: Population,
+    plan: Plan,
+    workers: int,
+) -> dict[str, Any]:
+    return {
+        "machine": _machine(),
+        "document_entries": population.entries,
+        "workers": workers,
+        "rounds": plan.rounds,
+        "seconds": plan.seconds,
+        "operations": [
+            {
+                "name": each.name,
+                "clients": each.clients,
+                "per_second": each.rates,
+                "p50_milliseconds": each.milliseconds(50),
+                "p99_milliseconds": each.milliseconds(99),
+                "ratio_to_bare": each.ratios,
+            }
+            for each in measured
+        ],
+        "large_document": [
+            {"name": row.name, "megabytes_per_second": row.rates, "ratio_to_sha_1": ratios}
+            for row, ratios in zip(transferred, _ratios_to_sha_1(transferred) if transferred else [], strict=True)
+        ],
+    }
+
+
+def _machine() -> str:
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    return f"{_processor()}, {os.cpu_count()} cores; {platform.system()} {platform.release()}; {python}"
+
+
+def _processor() -> str:
+    if sys.platform == "linux":
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
