@@ -317,14 +317,10 @@ def read_slot(element: _Element) -> Slot:
 
 def _values(slot: _Element) -> tuple[str, ...]:
     """The values of a Slot, without the white space that pretty printing puts around them."""
-    return tuple(
-        [
-            element_text(value).strip(_XML_WHITE_SPACE)
-            for value_list in slot[:]
-            for value in value_list[:]
-            if value.tag == _VALUE
-        ]
-    )
+    values = slot[0][:] if len(slot) == 1 else [value for value_list in slot[:] for value in value_list[:]]
+    if len(values) == 1 and values[0].tag == _VALUE:
+        return (element_text(values[0]).strip(_XML_WHITE_SPACE),)
+    return tuple([element_text(value).strip(_XML_WHITE_SPACE) for value in values if value.tag == _VALUE])
 
 
 def element_text(element: _Element) -> str:
@@ -333,13 +329,12 @@ def element_text(element: _Element) -> str:
 
 
 def _international_string(element: _Element) -> InternationalString:
-    return tuple(
-        [
-            LocalizedString(each.get("value", ""), each.get(XML_LANG), each.get("charset"))
-            for each in element[:]
-            if each.tag == _LOCALIZED_STRING
-        ]
-    )
+    return tuple([_localized_string(each) for each in element[:] if each.tag == _LOCALIZED_STRING])
+
+
+def _localized_string(element: _Element) -> LocalizedString:
+    get = element.get
+    return LocalizedString(get("value", ""), get(XML_LANG), get("charset"))
 
 
 def _read_slots(

@@ -38,6 +38,7 @@ from xds.metadata import (
     DocumentEntry,
     ExternalIdentifier,
     InternationalString,
+    LocalizedString,
     Slot,
     SubmissionSet,
 )
@@ -155,14 +156,15 @@ def _version_info(item: AnyObject) -> str:
 def _international_string(name: str, strings: InternationalString) -> str:
     if not strings:
         return ""
-    localized = "".join(
-        [
-            f"<rim:LocalizedString{attribute('xml:lang', each.language)}{attribute('charset', each.charset)}"
-            f' value="{escaped(each.value)}"/>'
-            for each in strings
-        ]
-    )
+    localized = "".join([_localized_string(each) for each in strings])
     return f"<rim:{name}>{localized}</rim:{name}>"
+
+
+def _localized_string(text: LocalizedString) -> str:
+    if text.language is None and text.charset is None:
+        return f'<rim:LocalizedString value="{escaped(text.value)}"/>'
+    qualifiers = f"{attribute('xml:lang', text.language)}{attribute('charset', text.charset)}"
+    return f'<rim:LocalizedString{qualifiers} value="{escaped(text.value)}"/>'
 
 
 def _slots_of(owner: Any, rows: Iterable[SlotRow]) -> str:
@@ -191,9 +193,12 @@ def _slots(slots: tuple[Slot, ...]) -> str:
     )
 
 
-def slot_element(name: str, values: Iterable[str], slot_type: str = "") -> str:
+def slot_element(name: str, values: Sequence[str], slot_type: str = "") -> str:
     """A Slot; name and slot_type (an XML attribute) are escaped already, the values are not."""
-    listed = "".join([f"<rim:Value>{escaped(each)}</rim:Value>" for each in values])
+    if len(values) == 1:
+        listed = f"<rim:Value>{escaped(values[0])}</rim:Value>"
+    else:
+        listed = "".join([f"<rim:Value>{escaped(each)}</rim:Value>" for each in values])
     return f'<rim:Slot name="{name}"{slot_type}><rim:ValueList>{listed}</rim:ValueList></rim:Slot>'
 
 
