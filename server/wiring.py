@@ -33,6 +33,10 @@ log = logging.getLogger(__name__)
 Check = Callable[[], Awaitable[None]]
 """Raises where a part of the server can not do its work now."""
 
+METADATA_FILE = "registry.sqlite"
+DOCUMENTS_DIRECTORY = "documents"
+"""Where the embedded stores lie in the data directory."""
+
 GET_DOCUMENTS = "urn:uuid:5c4f972b-d56b-40ac-a5fc-c8ca9b40b9d4"
 
 
@@ -82,16 +86,22 @@ async def wired(settings: Settings) -> AsyncIterator[Wired]:
         yield Wired(answering, repository, documents, is_registered, checks)
 
 
-def metadata_store(settings: Settings) -> MetadataStore:
-    """The metadata store that the settings name, opened."""
+def metadata_store(settings: Settings, *, reindexing: bool = False) -> MetadataStore:
+    """The metadata store that the settings name, opened.
+
+    reindexing   an index of an older release is accepted, because it is going to be written again
+    """
     return SqliteMetadataStore(
-        settings.data / "registry.sqlite", codec=codec, busy_seconds=settings.limits.store_seconds
+        settings.data / METADATA_FILE,
+        codec=codec,
+        busy_seconds=settings.limits.store_seconds,
+        reindexing=reindexing,
     )
 
 
 def document_store(settings: Settings) -> DocumentStore:
     """The document store that the settings name, opened."""
-    return FilesystemDocumentStore(settings.data / "documents", min_free_bytes=settings.limits.min_free_bytes)
+    return FilesystemDocumentStore(settings.data / DOCUMENTS_DIRECTORY, min_free_bytes=settings.limits.min_free_bytes)
 
 
 def local_registry(settings: Settings, store: MetadataStore) -> Registry:
@@ -101,6 +111,7 @@ def local_registry(settings: Settings, store: MetadataStore) -> Registry:
         patients=_patients(settings),
         code_sets=_code_sets(settings),
         max_results=settings.limits.results,
+        home_community_id=settings.home_community_id,
     )
 
 

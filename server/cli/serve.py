@@ -9,12 +9,25 @@ from typing import Annotated
 
 import typer
 
+from registry import metadata_store
+from repository import document_store
 from server.cli.screen import ExitCode, messages, plain, stopped
 from server.event_loop import run as run_in_event_loop
 from server.logs import configure_logging
 from server.serving import CannotServe, serve, tls_context
 from server.settings import Actor, Settings, SettingsProblem, load_settings
+from server.wiring import wired
 from server.workers import Workers, reserve_port
+
+_STORE_PROBLEMS = (
+    metadata_store.StoreBusy,
+    metadata_store.StoreDamaged,
+    metadata_store.StoreFull,
+    document_store.StoreBusy,
+    document_store.StoreFull,
+    OSError,
+)
+"""What opening a store may end with."""
 
 
 def run(
@@ -42,11 +55,14 @@ def run(
         raise typer.Exit(_run_workers(settings))
     except (SettingsProblem, CannotServe) as problem:
         raise stopped(problem, ExitCode.USAGE) from problem
+    except _STORE_PROBLEMS as problem:
+        raise stopped(f"{problem}; `toimik doctor` says more", ExitCode.USAGE) from problem
 
 
 def _run_workers(settings: Settings) -> int:
     """Several processes on one port, which has to be known before they start."""
     tls = tls_context(settings.tls)
+    run_in_event_loop(_opened_once(settings))
     try:
         held = reserve_port(settings.host, settings.port)
     except OSError as problem:
@@ -57,6 +73,12 @@ def _run_workers(settings: Settings) -> int:
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         _announce(f"{'https' if tls else 'http'}://{host}:{port}", settings)
         return Workers(settings).run()
+
+
+async def _opened_once(settings: Settings) -> None:
+    """What keeps the stores from opening is told here, once, and not by every worker again and again."""
+    async with wired(settings):
+        pass
 
 
 def _announce(base: str, settings: Settings) -> None:

@@ -1,0 +1,352 @@
+"""`toimik doctor`: is everything as a server needs it, and (--deep) is everything stored as it was?"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import socket
+import ssl
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import typer
+
+from registry.dossier_check import checked_dossiers
+from registry.metadata_store import MetadataStore
+from repository.document_store import DocumentDamaged, DocumentStore
+from server.cli.screen import ExitCode, messages, octets, output, plain, plain_lines, print_json, stopped, table
+from server.serving import CannotServe, tls_context
+from server.settings import Actor, ClientCertificate, Settings, SettingsProblem, load_settings, repository_unique_id
+from server.wiring import DOCUMENTS_DIRECTORY, METADATA_FILE, document_store, metadata_store
+from xds.ebxml_writer import codec
+from xds.metadata import DocumentEntry
+
+_EXPIRES_SOON_DAYS = 30
+_DAY_SECONDS = 24 * 60 * 60
+_PATIENCE_SECONDS = 3.0
+_SHOWN_PROBLEMS = 20
+_HANDSHAKE_TURNS = 10
+
+
+class Verdict(StrEnum):
+    """How it stands with one thing."""
+
+    OK = "ok"
+    WARNING = "warning"
+    FAILED = "failed"
+
+
+_COLOURS = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.FAILED: "red"}
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """What was looked at, how it stands, and a sentence that says why or what to do."""
+
+    subject: str
+    verdict: Verdict
+    sentence: str
+
+
+def run(
+    config: Annotated[Path | None, typer.Option("--config", "-c", metavar="FILE", help="Settings.")] = None,
+    data: Annotated[Path | None, typer.Option(metavar="DIR", help="Where everything is kept.")] = None,
+    deep: Annotated[bool, typer.Option("--deep", help="Also check everything that is stored, octet by octet.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the diagnosis as JSON.")] = False,
+) -> None:
+    """Check settings, stores and certificates, and say what is wrong. Nothing is changed; a server may be running.
+
+    With --deep the registry's log is verified and compared with its index, and every document with its hash.
+
+    Exit code: 0 healthy, 1 something is wrong, 2 the settings can not be read.
+    """
+    try:
+        settings = load_settings(config, data=data)
+    except SettingsProblem as problem:
+        raise stopped(problem, ExitCode.USAGE) from problem
+    diagnoses = asyncio.run(_examined(settings, deep=deep, tell=None if json else _tell))
+    failed = any(diagnosis.verdict is Verdict.FAILED for diagnosis in diagnoses)
+    if json:
+        print_json({"healthy": not failed, "diagnoses": [asdict(diagnosis) for diagnosis in diagnoses]})
+    else:
+        _print(diagnoses)
+    raise typer.Exit(ExitCode.REFUSED if failed else ExitCode.OK)
+
+
+Tell = Callable[[str], None]
+
+
+def _tell(sentence: str) -> None:
+    messages().print(f"[dim]{plain(sentence)}[/]")
+
+
+def _print(diagnoses: list[Diagnosis]) -> None:
+    screen = output()
+    rows = table(screen, "", "What", "How it stands")
+    for each in diagnoses:
+        rows.add_row(f"[{_COLOURS[each.verdict]}]{each.verdict}[/]", plain(each.subject), plain_lines(each.sentence))
+    screen.print(rows)
+
+
+async def _examined(settings: Settings, *, deep: bool, tell: Tell | None) -> list[Diagnosis]:
+    diagnoses = [
+        Diagnosis("settings", Verdict.OK, f"actors: {', '.join(settings.actors)}"),
+        *_data_directory(settings),
+        *_tls(settings),
+        _port(settings),
+    ]
+    if Actor.REGISTRY not in settings.actors:
+        diagnoses.append(await _remote_registry(settings))
+    diagnoses += [each async for each in _stores(settings, deep=deep, tell=tell)]
+    return diagnoses
+
+
+# ------------------------------------------------------------------------------------------------------ the machine
+
+
+def _data_directory(settings: Settings) -> Iterator[Diagnosis]:
+    """Whether it can be written to, and how much room there is."""
+    subject = f"data directory {settings.data}"
+    place = settings.data
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+        free = shutil.disk_usage(place).free
+    except OSError as problem:
+        yield Diagnosis(subject, Verdict.FAILED, f"it can not be written to: {problem.strerror or problem}")
+        return
+    there = "can be written to" if place == settings.data else "is not there yet; the server will make it"
+    yield Diagnosis(subject, Verdict.OK, there)
+    enough = free > settings.limits.min_free_bytes
+    wanted = f"documents are refused below {octets(settings.limits.min_free_bytes)}"
+    yield Diagnosis("free space", Verdict.OK if enough else Verdict.FAILED, f"{octets(free)}; {wanted}")
+
+
+def _port(settings: Settings) -> Diagnosis:
+    """Whether the port can be listened on. A server of ours that listens there already is no problem."""
+    subject = f"port {settings.host}:{settings.port}"
+    try:
+        family, _, _, _, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as problem:
+        with suppress(OSError), socket.create_connection((settings.host, settings.port), _PATIENCE_SECONDS):
+            return Diagnosis(subject, Verdict.WARNING, "something listens there already; this server, perhaps")
+        return Diagnosis(subject, Verdict.FAILED, f"it can not be listened on: {problem.strerror or problem}")
+    return Diagnosis(subject, Verdict.OK, "is free")
+
+
+async def _remote_registry(settings: Settings) -> Diagnosis:
+    subject = f"registry {settings.registry_url}"
+    url = urlsplit(settings.registry_url or "")
+    try:
+        port = url.port or (443 if url.scheme == "https" else 80)
+        async with asyncio.timeout(_PATIENCE_SECONDS):
+            _, writer = await asyncio.open_connection(url.hostname, port)
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
+    except (OSError, TimeoutError, ValueError) as problem:
+        return Diagnosis(subject, Verdict.FAILED, f"it can not be reached: {str(problem) or 'no answer'}")
+    return Diagnosis(subject, Verdict.OK, "can be reached")
+
+
+# -------------------------------------------------------------------------------------------------------------- TLS
+
+
+def _tls(settings: Settings) -> Iterator[Diagnosis]:
+    if settings.tls.certificate is None:
+        lonely = settings.host in ("127.0.0.1", "::1", "localhost")
+        told = "off; that is safe on this machine alone, or behind a proxy"
+        yield Diagnosis("TLS", Verdict.OK if lonely else Verdict.WARNING, told)
+        return
+    subject = f"certificate {settings.tls.certificate}"
+    try:
+        context = tls_context(settings.tls)
+        assert context is not None  # noqa: S101 - there is a certificate
+        days = _days_left(context, settings.tls.certificate)
+    except (CannotServe, ssl.SSLError, OSError) as problem:
+        yield Diagnosis(subject, Verdict.FAILED, _reason(problem))
+        return
+    verdict = Verdict.OK if days >= _EXPIRES_SOON_DAYS else Verdict.WARNING
+    yield Diagnosis(subject, verdict, f"goes with its key, and expires in {days} days")
+    if settings.tls.client_certificate is ClientCertificate.NONE:
+        return
+    authorities = context.get_ca_certs()
+    names = ", ".join(_name(authority) for authority in authorities)
+    yield Diagnosis(
+        f"client authorities {settings.tls.client_ca}",
+        Verdict.OK if authorities else Verdict.FAILED,
+        f"clients of {names} are accepted" if authorities else "there is no certificate of an authority in it",
+    )
+
+
+def _days_left(server: ssl.SSLContext, certificate: Path) -> int:
+    """Days until the server's certificate expires, as a client sees it that trusts exactly this one.
+
+    Python can not read a certificate, but it can shake hands with itself. Raises ssl.SSLError.
+    """
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname = False
+    client.load_verify_locations(certificate)
+    client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ours = client.wrap_bio(to_client, to_server)
+    theirs = server.wrap_bio(to_server, to_client, server_side=True)
+    for _ in range(_HANDSHAKE_TURNS):
+        try:
+            ours.do_handshake()
+            break
+        except ssl.SSLWantReadError:
+            with suppress(ssl.SSLWantReadError):
+                theirs.do_handshake()
+    expires = (ours.getpeercert() or {}).get("notAfter")
+    if not isinstance(expires, str):
+        raise ssl.SSLError("a handshake with itself does not come to an end")
+    return int((ssl.cert_time_to_seconds(expires) - time.time()) // _DAY_SECONDS)
+
+
+def _reason(problem: Exception) -> str:
+    if isinstance(problem, ssl.SSLCertVerificationError):
+        return f"it is refused: {problem.verify_message}"
+    return str(problem)
+
+
+def _name(authority: Mapping[str, object]) -> str:
+    subject = authority.get("subject", ())
+    parts = dict(part for group in subject for part in group) if isinstance(subject, tuple) else {}
+    return str(parts.get("commonName") or parts.get("organizationName") or "a nameless authority")
+
+
+# ------------------------------------------------------------------------------------------------------- the stores
+
+
+async def _stores(settings: Settings, *, deep: bool, tell: Tell | None) -> AsyncIterator[Diagnosis]:
+    """Whether the stores open, and what a deep look finds. What is not there yet is not made."""
+    metadata: MetadataStore | None = None
+    documents: DocumentStore | None = None
+    try:
+        if Actor.REGISTRY in settings.actors:
+            metadata, diagnosis = await _metadata_store(settings)
+            yield diagnosis
+        if Actor.REPOSITORY in settings.actors:
+            documents, diagnosis = await _document_store(settings)
+            yield diagnosis
+        if deep:
+            async for diagnosis in _deep(settings, metadata, documents, tell):
+                yield diagnosis
+    finally:
+        if metadata is not None:
+            await metadata.close()
+        if documents is not None:
+            await documents.close()
+
+
+async def _metadata_store(settings: Settings) -> tuple[MetadataStore | None, Diagnosis]:
+    subject = "metadata store"
+    if not (settings.data / METADATA_FILE).exists():
+        return None, Diagnosis(subject, Verdict.OK, "nothing was ever registered")
+    try:
+        store = metadata_store(settings)
+        await store.check()
+    except Exception as problem:  # noqa: BLE001 - whatever it is, it is the diagnosis
+        return None, Diagnosis(subject, Verdict.FAILED, str(problem))
+    return store, Diagnosis(subject, Verdict.OK, "opens and answers")
+
+
+async def _document_store(settings: Settings) -> tuple[DocumentStore | None, Diagnosis]:
+    subject = "document store"
+    if not (settings.data / DOCUMENTS_DIRECTORY).exists():
+        return None, Diagnosis(subject, Verdict.OK, "no document was ever stored")
+    try:
+        store = document_store(settings)
+        await store.check()
+    except Exception as problem:  # noqa: BLE001 - as above
+        return None, Diagnosis(subject, Verdict.FAILED, str(problem))
+    return store, Diagnosis(subject, Verdict.OK, "a document could be taken now")
+
+
+async def _deep(
+    settings: Settings, metadata: MetadataStore | None, documents: DocumentStore | None, tell: Tell | None
+) -> AsyncIterator[Diagnosis]:
+    if metadata is None:
+        yield Diagnosis("log and index", Verdict.WARNING, "there is no registry here to look into")
+        return
+    if tell:
+        tell("Verifying the log of every dossier, and comparing it with the index ...")
+    yield await _log_and_index(metadata)
+    if documents is None:
+        return
+    if tell:
+        tell("Reading every document that this repository should hold ...")
+    yield await _documents(metadata, documents, repository_unique_id(settings))
+
+
+async def _log_and_index(metadata: MetadataStore) -> Diagnosis:
+    dossiers = records = objects = 0
+    problems: list[str] = []
+    async for checked in checked_dossiers(metadata, codec):
+        dossiers += 1
+        records += checked.records
+        objects += checked.objects
+        problems += checked.problems
+    looked_at = f"{dossiers} dossiers with {records} records and {objects} objects"
+    return _summary("log and index", looked_at, problems, "whole, and the same in both")
+
+
+async def _documents(metadata: MetadataStore, documents: DocumentStore, repository: str) -> Diagnosis:
+    """Every registry entry of this repository has its document, and the document its hash."""
+    looked_at = 0
+    total = 0
+    problems: list[str] = []
+    async for row in metadata.index_rows():
+        entry = codec.read(row.ebrim)
+        if not isinstance(entry, DocumentEntry) or entry.repository_unique_id != repository:
+            continue
+        looked_at += 1
+        problem, size = await _document(entry, documents)
+        total += size
+        if problem:
+            problems.append(f"{entry.entry_uuid}: {problem}")
+    return _summary(
+        "documents", f"the documents of {looked_at} entries, {octets(total)}", problems, "there, and as they came"
+    )
+
+
+async def _document(entry: DocumentEntry, documents: DocumentStore) -> tuple[str | None, int]:
+    """What is wrong with the document of an entry, and its size."""
+    unique_id = entry.unique_id or ""
+    settled = await documents.find(unique_id)
+    # A crash may have left it unsettled: the first retrieval settles it.
+    candidates = [settled] if settled else list(await documents.unsettled(unique_id))
+    if not candidates:
+        return "its document is not there", 0
+    expected = (entry.hash or "").lower()
+    kept = next((each for each in candidates if each.measured.hash == expected), None)
+    if kept is None:
+        return f"the document that is there has the hash {candidates[0].measured.hash}, not {expected or 'any'}", 0
+    try:
+        async with documents.read(kept) as content:
+            async for _ in content:
+                pass
+    except (DocumentDamaged, KeyError) as problem:
+        return f"its document can not be read: {problem}", kept.measured.size
+    return None, kept.measured.size
+
+
+def _summary(subject: str, looked_at: str, problems: list[str], healthy: str) -> Diagnosis:
+    if not problems:
+        return Diagnosis(subject, Verdict.OK, f"{looked_at}: {healthy}")
+    more = [f"... and {len(problems) - _SHOWN_PROBLEMS} more"] if len(problems) > _SHOWN_PROBLEMS else []
+    listed = "\n".join([*problems[:_SHOWN_PROBLEMS], *more])
+    return Diagnosis(subject, Verdict.FAILED, f"{looked_at}, {len(problems)} problems:\n{listed}")
