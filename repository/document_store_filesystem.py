@@ -19,6 +19,8 @@ from repository.uninterrupted import begun, in_thread, uninterrupted
 
 BLOCK: Final = 256 * 1024
 """Octets per piece of blocking work. A transfer holds two: one at the disk and one at the network."""
+FEW_CHUNKS: Final = 64
+"""Chunks of a block that are written one by one."""
 HASHED_IN_THE_LOOP: Final = 64 * 1024
 """Octets that are hashed about as fast as a thread is woken."""
 HELD: Final = 512 * 1024
@@ -95,15 +97,17 @@ class _FilesystemStaging:
         arrival = _Arrival(self._tree.new_file())
         self._arrivals.append(arrival)
         rest = await self._all_but_the_last_block(arrival, content)
-        if arrival.file.on_disk or self._held + len(rest) > HELD:
+        size = sum(map(len, rest))
+        if arrival.file.on_disk or self._held + size > HELD:
             await arrival.end(rest)
         else:
-            self._held += len(rest)
-            await arrival.hold(rest)
+            self._held += size
+            await arrival.hold(b"".join(rest))
         self._staged[name] = arrival.file
         return arrival.file.measured
 
-    async def _all_but_the_last_block(self, arrival: _Arrival, content: AsyncIterator[bytes]) -> bytes:
+    async def _all_but_the_last_block(self, arrival: _Arrival, content: AsyncIterator[bytes]) -> Sequence[bytes]:
+        """Have a document written as it comes, and return the chunks that are still to be written."""
         chunks: list[bytes] = []
         waiting = size = 0
         async for chunk in content:
@@ -113,10 +117,10 @@ class _FilesystemStaging:
                 raise DocumentTooLarge(self._size_limit)
             chunks.append(chunk)
             if waiting >= BLOCK:
-                await arrival.take(b"".join(chunks))
+                await arrival.take(_fit_to_write(chunks))
                 chunks, waiting = [], 0
         await arrival.idle()
-        return b"".join(chunks)
+        return _fit_to_write(chunks)
 
     async def publish(self, documents: Mapping[str, tuple[str, str]]) -> tuple[Kept, ...]:
         if self._published:
@@ -142,6 +146,11 @@ def _discard(files: Sequence[IncomingFile]) -> None:
         file.discard()
 
 
+def _fit_to_write(chunks: Sequence[bytes]) -> Sequence[bytes]:
+    """The chunks of a block; very small ones joined, because each is a system call."""
+    return chunks if len(chunks) <= FEW_CHUNKS else [b"".join(chunks)]
+
+
 class _Arrival:
     """A document on its way in: one block is written while the next one arrives."""
 
@@ -149,9 +158,9 @@ class _Arrival:
         self.file = file
         self._writing: Awaitable[None] | None = None
 
-    async def take(self, block: bytes) -> None:
+    async def take(self, chunks: Sequence[bytes]) -> None:
         await self.idle()
-        self._writing = begun(self.file.write, block)
+        self._writing = begun(self.file.write, chunks)
 
     async def idle(self) -> None:
         """Wait until no thread works on the file."""
@@ -159,8 +168,8 @@ class _Arrival:
             writing, self._writing = self._writing, None
             await uninterrupted(writing)
 
-    async def end(self, rest: bytes) -> None:
-        await in_thread(self.file.end, rest)
+    async def end(self, chunks: Sequence[bytes]) -> None:
+        await in_thread(self.file.end, chunks)
 
     async def hold(self, content: bytes) -> None:
         if len(content) <= HASHED_IN_THE_LOOP:

@@ -1,8 +1,8 @@
 """Documents as files in a directory tree: the blocking half of repository/document_store_filesystem.py.
 
-    incoming/<token>                               staged: on its way in, or left behind by a crash
-    unsettled/<aa>/<SHA-256 of uniqueId>.<key>     published
-    documents/<aaa>/<SHA-256 of uniqueId>          settled
+    incoming/<token>                              staged: on its way in, or left behind by a crash
+    unsettled/<a>/<SHA-256 of uniqueId>.<key>     published
+    documents/<aa>/<SHA-256 of uniqueId>          settled
 
 Each is one file (repository/document_file.py). A crash between any two steps leaves one of these behind:
 * a file in incoming, whole or not: nobody reads it, the sweeper removes it;
@@ -58,9 +58,9 @@ class DocumentTree:
     def __init__(self, root: Path, *, min_free_bytes: int) -> None:
         self._root = root
         self._min_free_bytes = min_free_bytes
-        self._lasting: set[Path] = set()  # directories that this process has seen to survive a crash: a cache, no more
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
         _flush_directory(root.parent)
+        self._lasting: set[Path] = set()  # directories that this process has seen to survive a crash: a cache, no more
         for name in ("incoming", "unsettled", "documents"):
             self._directory(root / name)
 
@@ -174,7 +174,7 @@ class DocumentTree:
         probe = self.new_file()
         try:
             with _in_the_ports_words():
-                probe.write(b"")
+                probe.write([])
         except OSError as problem:
             raise StoreBusy(f"the directory of documents can not be written to: {problem.strerror}") from problem
         finally:
@@ -182,14 +182,14 @@ class DocumentTree:
 
     def _settled_path(self, unique_id: str) -> Path:
         name = _name_of(unique_id)
-        return self._root / "documents" / name[:3] / name
+        return self._root / "documents" / name[:2] / name
 
     def _unsettled_path(self, kept: Kept) -> Path:
         name = _name_of(kept.unique_id)
         return self._unsettled_directory(name) / f"{name}.{kept.key}"
 
     def _unsettled_directory(self, name: str) -> Path:
-        return self._root / "unsettled" / name[:2]
+        return self._root / "unsettled" / name[:1]
 
     def _directory(self, path: Path) -> None:
         """Make a directory that survives a crash, also where another process has only just made it."""
@@ -230,18 +230,20 @@ class IncomingFile:
         self._measure(content)
 
     @_in_the_ports_words()
-    def write(self, block: bytes) -> None:
-        self._tree.require_room(len(block))
+    def write(self, chunks: Sequence[bytes]) -> None:
+        """Write what has come. Chunks are not joined first: that would cost as much as hashing them."""
+        self._tree.require_room(sum(map(len, chunks)))
         if self._descriptor is None:
             self._descriptor = _created(self._path)
             self._on_disk = True
-        _write_whole(self._descriptor, block)
-        self._measure(block)
+        for chunk in chunks:
+            _write_whole(self._descriptor, chunk)
+            self._measure(chunk)
 
     @_in_the_ports_words()
-    def end(self, block: bytes) -> None:
-        """Write the last block and let go of the file: a submission may have more documents than files may be open."""
-        self.write(block)
+    def end(self, chunks: Sequence[bytes]) -> None:
+        """Write what came last and let go of the file: a submission may have more documents than files may be open."""
+        self.write(chunks)
         self._close()
 
     def completed(self, unique_id: str, mime_type: str) -> Kept:
@@ -275,10 +277,10 @@ class IncomingFile:
             self._path.unlink(missing_ok=True)
             self._on_disk = False
 
-    def _measure(self, block: bytes) -> None:
-        self._size += len(block)
-        self._sha1.update(block)
-        self._sha256.update(block)
+    def _measure(self, chunk: bytes) -> None:
+        self._size += len(chunk)
+        self._sha1.update(chunk)
+        self._sha256.update(chunk)
 
     def _close(self) -> None:
         if self._descriptor is not None:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,40 +27,59 @@ from xds.metadata import Submission
 
 STEPS = ("open", "write", "fsync", "close", "mkdir", "rename", "link", "unlink")
 KILLED = 9
-UNIQUE_IDS = ("1.2.3.1", "1.2.3.2")
 CONTENTS = (b"small", b"large" * 150_000)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One submission of a small and a large document, into a store that all attempts share."""
+
+    directory: Path
+    documents: FilesystemDocumentStore
+    number: int
+    refuses: bool
+
+    @property
+    def unique_ids(self) -> Sequence[str]:
+        return [f"1.2.{self.number}.{place}" for place, _ in enumerate(CONTENTS)]
+
+    @property
+    def registered(self) -> Path:
+        """There when the registry has committed."""
+        return self.directory / f"registered {self.number}"
+
+    @property
+    def acknowledged(self) -> Path:
+        """There when the source has its answer."""
+        return self.directory / f"acknowledged {self.number}"
 
 
 class RegistryBesideTheStore(RecordingRegistry):
     """Registers by making a file, as a commit does: it is there or it is not."""
 
-    def __init__(self, place: Path, *, refuses: bool = False) -> None:
+    def __init__(self, attempt: Attempt) -> None:
         super().__init__()
-        self._committed = place / "registered"
-        self._refuses = refuses
+        self._attempt = attempt
 
     async def register_document_set(self, submission: Submission) -> RegistryResponse:
-        if self._refuses:
+        if self._attempt.refuses:
             return RegistryResponse.of([RegistryError(ErrorCode.UNKNOWN_PATIENT_ID, "Not this one.")])
-        os.mkdir(self._committed)  # noqa: PTH102  (a step that may be the last one)
+        os.mkdir(self._attempt.registered)  # noqa: PTH102  (a step that may be the last one)
         return await super().register_document_set(submission)
 
     async def is_registered(self, unique_id: str, hash_: str) -> bool:
         assert hash_
-        return self._committed.exists() and unique_id in UNIQUE_IDS
+        return self._attempt.registered.exists() and unique_id in self._attempt.unique_ids
 
 
-def submit(place: Path, *, refuses: bool) -> None:
-    """One ITI-41 with a small and a large document; the acknowledgement is a file, too."""
-    entries = [document_entry(unique_id=unique_id) for unique_id in UNIQUE_IDS]
-    repository = repository_of(
-        FilesystemDocumentStore(place / "documents"), RegistryBesideTheStore(place, refuses=refuses)
-    )
+def submit(attempt: Attempt) -> None:
+    entries = [document_entry(unique_id=unique_id) for unique_id in attempt.unique_ids]
+    repository = repository_of(attempt.documents, RegistryBesideTheStore(attempt))
     response = asyncio.run(repository.provide_and_register(message(*zip(entries, CONTENTS, strict=True))))
-    if response.succeeded is refuses:
+    if response.succeeded is attempt.refuses:
         raise SystemExit(f"the submission was answered with {response}")
     if response.succeeded:
-        (place / "acknowledged").mkdir()
+        attempt.acknowledged.mkdir()
 
 
 def killed_at(step: int, *, after: bool) -> None:
@@ -82,12 +102,12 @@ def killed_at(step: int, *, after: bool) -> None:
         setattr(os, name, counted(getattr(os, name)))
 
 
-def was_killed(place: Path, step: int, *, after: bool, refuses: bool) -> bool:
+def was_killed(attempt: Attempt, step: int, *, after: bool) -> bool:
     """Submit in a process of its own, which ends at this step. False where it takes fewer steps."""
     child = os.fork()
     if not child:
         killed_at(step, after=after)
-        submit(place, refuses=refuses)
+        submit(attempt)
         os._exit(0)
     _, status = os.waitpid(child, 0)
     exit_code = os.waitstatus_to_exitcode(status)
@@ -96,43 +116,44 @@ def was_killed(place: Path, step: int, *, after: bool, refuses: bool) -> bool:
     return exit_code == KILLED
 
 
-async def broken_promises(place: Path) -> Sequence[str]:
+async def broken_promises(attempt: Attempt) -> Sequence[str]:
     """What is not as promised after a restart, before and after the leftovers were swept."""
-    documents = FilesystemDocumentStore(place / "documents")
-    registry = RegistryBesideTheStore(place)
-    repository = repository_of(documents, registry)
-    registered = (place / "registered").exists()
+    registry = RegistryBesideTheStore(attempt)
+    repository = repository_of(attempt.documents, registry)
+    registered = attempt.registered.exists()
     broken = []
-    if (place / "acknowledged").exists() and not registered:
+    if attempt.acknowledged.exists() and not registered:
         broken.append("a submission was acknowledged that is not registered")
     for when in ("before sweeping", "after sweeping"):
-        for unique_id, content in zip(UNIQUE_IDS, CONTENTS, strict=True):
+        for unique_id, content in zip(attempt.unique_ids, CONTENTS, strict=True):
             response = await repository.retrieve([DocumentRequest(repository.repository_unique_id, unique_id)])
             received = [await _bytes_of(document.content()) for document in response.documents]
             if received != ([content] if registered else []):
                 broken.append(f"{unique_id} is answered with {len(received)} documents {when}: {response.errors}")
-        await sweep(documents, registry.is_registered, older_than_seconds=-60)
-    files = sorted(path for path in (place / "documents").rglob("*") if path.is_file())
-    if len(files) != (len(CONTENTS) if registered else 0):
-        broken.append(f"these files are left: {files}")
+        await sweep(attempt.documents, registry.is_registered, older_than_seconds=-60)
+    files = [path for path in (attempt.directory / "documents").rglob("*") if path.is_file()]
+    expected = len(CONTENTS) * len([*attempt.directory.glob("registered *")])
+    if len(files) != expected:
+        broken.append(f"{len(files)} files are left, and {expected} documents are registered")
     return broken
 
 
-async def _bytes_of(opening: Any) -> bytes:
+async def _bytes_of(opening: AbstractAsyncContextManager[AsyncIterator[bytes]]) -> bytes:
     async with opening as content:
         return b"".join([chunk async for chunk in content])
 
 
 def main(directory: Path) -> int:
+    """Kill a submission before and after each of its steps, one that is accepted and one that is refused."""
     crashes = 0
+    documents = FilesystemDocumentStore(directory / "documents")
+    numbers = itertools.count(1)
     for refuses, after in itertools.product((False, True), repeat=2):
         for step in itertools.count(1):
-            place = directory / "crash"
-            place.mkdir()
-            killed = was_killed(place, step, after=after, refuses=refuses)
-            if broken := asyncio.run(broken_promises(place)):
+            attempt = Attempt(directory, documents, next(numbers), refuses)
+            killed = was_killed(attempt, step, after=after)
+            if broken := asyncio.run(broken_promises(attempt)):
                 sys.exit(f"killed {'after' if after else 'before'} step {step}: {'; '.join(broken)}")
-            shutil.rmtree(place)
             if not killed:
                 break
             crashes += 1
