@@ -37,13 +37,15 @@ def utc_now() -> datetime:
 class Registry:
     """The Document Registry in this process: a DocumentRegistry (xds/actors.py).
 
-    max_results   most objects in one ITI-18 answer with LeafClass
+    max_results         most objects in one ITI-18 answer with LeafClass
+    home_community_id   of this community, given to every object that is submitted without one
     """
 
     store: MetadataStore
     patients: PatientIdentities = field(default_factory=OpenPatients)
     code_sets: CodeSets = field(default_factory=CodeSets)
     max_results: int = 1000
+    home_community_id: str | None = None
     clock: Callable[[], datetime] = utc_now
     new_uuid: NewUuid = uuid4
 
@@ -56,6 +58,7 @@ class Registry:
             code_sets=self.code_sets,
             clock=self.clock,
             new_uuid=self.new_uuid,
+            home_community_id=self.home_community_id,
         )
         return await _answering_errors(registering, ITI_42, RegistryResponse.of)
 

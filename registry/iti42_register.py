@@ -31,13 +31,15 @@ async def register_document_set(
     code_sets: CodeSets,
     clock: Callable[[], datetime],
     new_uuid: NewUuid,
+    home_community_id: str | None = None,
     attempts: int = 10,
     pause_seconds: float = 0.01,
 ) -> RegistryResponse:
     """Register all objects of a submission, or none of them. The response holds the warnings.
 
-    attempts        how often it is judged again when other changes of the dossier come in between
-    pause_seconds   about how long to wait before the second attempt; longer before each later one
+    home_community_id   given to every object that was sent without one
+    attempts            how often it is judged again when other changes of the dossier come in between
+    pause_seconds       about how long to wait before the second attempt; longer before each later one
     Raises XdsError with all errors that were found, XDSRegistryBusy; StoreBusy, StoreFull.
     """
     noticed = [*findings(submission, ITI_42), *code_sets.findings(submission)]
@@ -46,7 +48,9 @@ async def register_document_set(
         raise refusal(noticed)
     for attempt in range(attempts):
         facts = await store.known(questions(submission))
-        change = judged(submission, facts, now=clock(), new_uuid=new_uuid, noticed=noticed)
+        change = judged(
+            submission, facts, now=clock(), new_uuid=new_uuid, noticed=noticed, home_community_id=home_community_id
+        )
         try:
             await store.apply(change, facts)
         except FactsMoved:

@@ -217,9 +217,11 @@ def judged(
     now: datetime,
     new_uuid: NewUuid,
     noticed: Sequence[Finding] = (),
+    home_community_id: str | None = None,
 ) -> RegistryChange:
     """The change that a submission makes.
 
+    home_community_id   given to every object that was sent without one
     noticed   what was found before the registry was asked; errors among it refuse the submission too
     Raises XdsError with all of `noticed` and every conflict.
     """
@@ -229,9 +231,9 @@ def judged(
     now = now.astimezone(UTC)
     update_time = now.strftime("%Y%m%d%H%M%S")
     entry_uuids = _entry_uuids(submission, new_uuid)
-    sent = tuple(_registered(item, entry_uuids, update_time) for item in submission.objects)
+    sent = tuple(_registered(item, entry_uuids, update_time, home_community_id) for item in submission.objects)
     links = tuple(item for item in sent if isinstance(item, Association))
-    inherited = tuple(_inherited_memberships(links, sent[0].entry_uuid, facts, new_uuid))
+    inherited = tuple(_inherited_memberships(links, sent[0], facts, new_uuid))
     return RegistryChange(
         patient_id=facts.patient_id,
         change_id=str(new_uuid()),
@@ -252,7 +254,9 @@ def _entry_uuids(submission: Submission, new_uuid: NewUuid) -> Mapping[str, str]
     return {each: each if is_uuid_urn(each) else new_uuid().urn for each in own}
 
 
-def _registered(item: AnyObject, entry_uuids: Mapping[str, str], update_time: str) -> AnyObject:
+def _registered(
+    item: AnyObject, entry_uuids: Mapping[str, str], update_time: str, home_community_id: str | None
+) -> AnyObject:
     """The object as it will be found: its first version, Approved, with references by entryUUID."""
     entry_uuid = entry_uuids[canonical_id(item.entry_uuid)]
     lasting: dict[str, Any] = {
@@ -261,6 +265,8 @@ def _registered(item: AnyObject, entry_uuids: Mapping[str, str], update_time: st
         "version": "1",
         "availability_status": AvailabilityStatus.APPROVED,
     }
+    if item.home_community_id is None:
+        lasting["home_community_id"] = home_community_id
     if isinstance(item, Association):
         for attribute in ("source_object", "target_object"):
             end = canonical_id(getattr(item, attribute))
@@ -271,7 +277,7 @@ def _registered(item: AnyObject, entry_uuids: Mapping[str, str], update_time: st
 
 
 def _inherited_memberships(
-    links: Sequence[Association], set_id: str, facts: Facts, new_uuid: NewUuid
+    links: Sequence[Association], submission_set: AnyObject, facts: Facts, new_uuid: NewUuid
 ) -> Iterator[Association]:
     """A replacement takes the place of what it replaces in every Folder (ITI TF-2: 3.42.4.1.3)."""
     memberships = {(link.source_object, link.target_object) for link in links if _is_membership(link)}
@@ -279,9 +285,9 @@ def _inherited_memberships(
         if (folder_id, replacement) in memberships:
             continue
         memberships.add((folder_id, replacement))
-        in_folder = _new_membership(folder_id, replacement, new_uuid)
+        in_folder = _new_membership(folder_id, replacement, submission_set, new_uuid)
         yield in_folder
-        yield _new_membership(set_id, in_folder.entry_uuid, new_uuid)
+        yield _new_membership(submission_set.entry_uuid, in_folder.entry_uuid, submission_set, new_uuid)
 
 
 def _inheritances(links: Sequence[Association], facts: Facts) -> Iterator[tuple[str, str]]:
@@ -297,12 +303,13 @@ def _inheritances(links: Sequence[Association], facts: Facts) -> Iterator[tuple[
                 yield link.source_object, folder_id
 
 
-def _new_membership(source: str, target: str, new_uuid: NewUuid) -> Association:
+def _new_membership(source: str, target: str, submission_set: AnyObject, new_uuid: NewUuid) -> Association:
     entry_uuid = new_uuid().urn
     return Association(
         entry_uuid=entry_uuid,
         logical_id=entry_uuid,
         version="1",
+        home_community_id=submission_set.home_community_id,
         availability_status=AvailabilityStatus.APPROVED,
         association_type=AssociationType.HAS_MEMBER,
         source_object=source,

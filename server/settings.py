@@ -210,7 +210,7 @@ class Settings(BaseSettings):
         None, description="repositoryUniqueId; by default an OID made once and kept in the data directory"
     )
     home_community_id: HomeCommunityId | None = Field(
-        None, description="homeCommunityId, put on every object of an ITI-18 answer that has none"
+        None, description="homeCommunityId of this community, given to every object that is registered without one"
     )
     shutdown_seconds: float = Field(30.0, ge=0, description="how long requests may finish after a stop was asked for")
     sweep_seconds: float = Field(3600.0, gt=0, description="age of leftovers of broken uploads before they are swept")

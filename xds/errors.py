@@ -45,6 +45,10 @@ class ErrorCode(StrEnum):
     UNRESOLVED_REFERENCE = "UnresolvedReferenceException"
 
 
+MOST_REPORTED = 1000
+"""Errors in one response. Nobody reads more, and a hostile message would make millions."""
+
+
 class Severity(StrEnum):
     """ebRS 3.0 ErrorSeverityType, as sent."""
 
@@ -100,7 +104,7 @@ class XdsError(Exception):
 
     @classmethod
     def of(cls, errors: Iterable[RegistryError]) -> XdsError:
-        """One refusal for several errors.
+        """One refusal for several errors; of more than a thousand, the first thousand and how many there are.
 
         Raises ValueError where there are none: nothing is refused without a reason.
         """
@@ -108,6 +112,9 @@ class XdsError(Exception):
         if not found:
             raise ValueError("a refusal needs at least one error")
         refusal = cls(ErrorCode.REGISTRY_ERROR, found[0].code_context)
-        refusal.args = ("; ".join(f"{error.code}: {error.code_context}" for error in found),)
+        refusal.args = ("; ".join(f"{error.code}: {error.code_context}" for error in found[:MOST_REPORTED]),)
+        if len(found) > MOST_REPORTED:
+            more = f"{len(found)} errors were found; these are the first {MOST_REPORTED}."
+            found = (*found[:MOST_REPORTED], RegistryError(ErrorCode(found[0].code), more))
         refusal.errors = found
         return refusal

@@ -713,3 +713,15 @@ def test_a_submission_asks_for_all_that_it_touches_and_for_nothing_else() -> Non
 def test_a_submission_without_a_patient_asks_nothing() -> None:
     with pytest.raises(ValueError, match="without patientId"):
         questions(submission(document_entry(), patient_id=None, unique_id=oid()))
+
+
+def test_objects_without_a_home_get_that_of_this_community_and_others_keep_theirs() -> None:
+    ours, theirs = document_entry(), document_entry(home_community_id="urn:oid:1.2.3")
+
+    change = judged(
+        submission(ours, theirs), Facts(PATIENT.text), now=NOW, new_uuid=uuid4, home_community_id="urn:oid:4.5.6"
+    )
+
+    homes = {item.entry_uuid: item.home_community_id for item in change.objects}
+    assert homes.pop(theirs.entry_uuid) == "urn:oid:1.2.3"
+    assert set(homes.values()) == {"urn:oid:4.5.6"}
