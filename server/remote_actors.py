@@ -200,3 +200,16 @@ def file_content(file: Path) -> Opening:
             await asyncio.to_thread(handle.close)
 
     return opened
+
+
+def bytes_content(content: bytes) -> Opening:
+    """Octets in memory as the content of an Upload."""
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[AsyncIterator[bytes]]:
+        async def chunks() -> AsyncIterator[bytes]:
+            yield content
+
+        yield chunks()
+
+    return opened

@@ -30,7 +30,18 @@ from server.cli.connection import (
     To,
     ending_commands,
 )
-from server.cli.screen import ExitCode, errors_as_json, messages, octets, output, plain, print_errors, print_json, table
+from server.cli.screen import (
+    ExitCode,
+    errors_as_json,
+    messages,
+    moment,
+    octets,
+    output,
+    plain,
+    print_errors,
+    print_json,
+    table,
+)
 from server.cli.submit import patient_id
 from xds.actors import QueryRequest, QueryResponse, ReturnType
 from xds.errors import ResponseStatus
@@ -157,7 +168,7 @@ def _documents(screen: Console, documents: Sequence[DocumentEntry]) -> Table:
         rows.add_row(
             plain(_title(entry)),
             plain(display[0].value if display else entry.type_code.coded if entry.type_code else ""),
-            moment(entry.creation_time),
+            plain(moment(entry.creation_time)),
             plain(", ".join(filter(None, (_author(each.author_person) for each in entry.author)))),
             plain(shortened([entry.availability_status])),
             plain(entry.unique_id or ""),
@@ -178,13 +189,6 @@ def _others(screen: Console, others: Sequence[AnyObject]) -> Table:
 
 def _title(item: AnyObject) -> str:
     return item.title[0].value if item.title else ""
-
-
-def moment(time: DTM | None) -> str:
-    """A DTM as people write it: as exact as it is, without seconds."""
-    text = time.text if time else ""
-    day = "-".join(filter(None, (text[:4], text[4:6], text[6:8])))
-    return plain(f"{day} {text[8:10]}:{text[10:12] or '00'}" if len(text) > 8 else day)
 
 
 def _author(person: XCN | None) -> str:

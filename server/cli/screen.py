@@ -21,6 +21,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rich.table import Table
 
 from xds.errors import RegistryError, Severity
+from xds.hl7v2 import DTM
 
 _WIDTH_OF_A_FILE = 240
 
@@ -79,6 +80,13 @@ def octets(size: int) -> str:
         if amount < 999.5:
             return f"{amount:.3g} {unit}"
     return f"{amount / 1000:.4g} TB"
+
+
+def moment(time: DTM | None) -> str:
+    """A DTM as people write it: as exact as it is, without seconds."""
+    text = time.text if time else ""
+    day = "-".join(filter(None, (text[:4], text[4:6], text[6:8])))
+    return f"{day} {text[8:10]}:{text[10:12] or '00'}" if len(text) > 8 else day
 
 
 def print_errors(console: Console, errors: Iterable[RegistryError]) -> None:
