@@ -211,6 +211,14 @@ async def test_a_document_that_is_settled_meanwhile_is_read_all_the_same(documen
     assert await content_of(documents, unsettled) == b"hello"
 
 
+async def test_a_withdrawn_document_is_not_read_as_the_settled_one_of_its_unique_id(documents: DocumentStore) -> None:
+    kept = await settled(documents, oid(), b"hello")
+    withdrawn = await published(documents, kept.unique_id, b"HELLO")
+    await documents.withdraw(withdrawn)
+    with pytest.raises(KeyError):
+        await content_of(documents, withdrawn)
+
+
 async def test_nothing_is_found_of_an_unknown_unique_id(documents: DocumentStore) -> None:
     assert await documents.find("1.2.3") is None
     assert await documents.unsettled("1.2.3") == ()

@@ -76,8 +76,12 @@ async def test_many_small_documents_come_back_although_they_are_not_all_held_in_
 ) -> None:
     contents = [b"%d" % number * 300_000 for number in range(8)]
     kept = [await settled(documents, oid(), content) for content in contents]
-    response = await retrieved(documents, *(request_for(each.unique_id) for each in kept))
+    watched = Obstructed(documents)
+    store: DocumentStore = watched  # type: ignore[assignment]
+    response = await retrieved(store, *(request_for(each.unique_id) for each in kept))
+    assert watched.reads == 8, "each was verified"
     assert [await bytes_of(document) for document in response.documents] == contents
+    assert watched.reads == 8 + 5, "a MiB of them was held"
 
 
 async def test_a_home_community_comes_back_as_it_was_asked(documents: DocumentStore) -> None:
@@ -203,7 +207,7 @@ async def test_while_the_registry_does_not_answer_a_waiting_document_is_neither_
 
 
 class Obstructed:
-    """A store that fails at reading some documents, or at settling."""
+    """A store that counts what is read, and fails at reading some documents, or at settling."""
 
     def __init__(
         self,
@@ -215,11 +219,13 @@ class Obstructed:
         self._documents = documents
         self._unreadable = unreadable or {}
         self._unsettleable = unsettleable
+        self.reads = 0
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._documents, name)
 
     def read(self, kept: Kept) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        self.reads += 1
         if kept.unique_id in self._unreadable:
             return _raising(self._unreadable[kept.unique_id])
         return self._documents.read(kept)
