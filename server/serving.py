@@ -13,6 +13,7 @@ from aiohttp import web
 
 from repository.sweeper import sweep
 from server.health import Health
+from server.in_flight import InFlight
 from server.settings import ClientCertificate, Settings, TlsSettings
 from server.soap_endpoint import SoapEndpoint
 from server.soap_transactions import registry_handlers, repository_handlers
@@ -22,15 +23,16 @@ from xds.transactions import ITI_41
 log = logging.getLogger(__name__)
 
 _READ_BUFFER_BYTES = 256 * 1024
+_LAST_SECONDS = 1.0  # for what was not finished within shutdown_seconds, before it is cancelled
 
 
 class CannotServe(Exception):
     """The server can not start. The text is for the operator."""
 
 
-def application(settings: Settings, actors: Wired) -> web.Application:
+def application(settings: Settings, actors: Wired, in_flight: InFlight) -> web.Application:
     """The HTTP application: one URL per actor, and health."""
-    app = web.Application()
+    app = web.Application(middlewares=[in_flight.middleware()])
     endpoints = []
     if actors.registry is not None:
         handlers = registry_handlers(actors.registry)
@@ -72,11 +74,12 @@ async def serve(
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
     tls = tls_context(settings.tls)
     async with wired(settings) as actors:
+        in_flight = InFlight()
         runner = web.AppRunner(
-            application(settings, actors),
+            application(settings, actors, in_flight),
             access_log=None,
             handle_signals=False,
-            shutdown_timeout=settings.shutdown_seconds,
+            shutdown_timeout=_LAST_SECONDS,
             read_bufsize=_READ_BUFFER_BYTES,
         )
         await runner.setup()
@@ -94,6 +97,9 @@ async def serve(
             async with _sweeping(settings, actors):
                 await stop.wait()
             log.info("Stopping; requests in flight are finished")
+            await site.stop()
+            if left := await in_flight.finished(settings.shutdown_seconds):
+                log.warning("Stopping in the midst of requests", extra={"requests": left})
         finally:
             await runner.cleanup()
 
