@@ -158,7 +158,7 @@ async def _submit(screen: Console, server: Server, documents: Sequence[Document]
 async def _find(screen: Console, server: Server, documents: Sequence[Document]) -> dict[str, DocumentEntry]:
     """The entries that the registry finds, by uniqueId."""
     _heading(screen, "2. Consumers find them (Registry Stored Query FindDocuments, ITI-18)")
-    rows = table(screen, "Patient", "Type", "Created (UTC)", "Author", "SHA-1")
+    rows = table(screen, "Patient", "Type", "Created (UTC)", "Author", "Size", right=("Size",))
     found: dict[str, DocumentEntry] = {}
     for patient in _patients(documents):
         expected = {each.entry.unique_id for each in documents if each.entry.patient_id == patient}
@@ -170,7 +170,8 @@ async def _find(screen: Console, server: Server, documents: Sequence[Document]) 
             author = entry.author[0].author_person if entry.author else None
             name = f"{author.given_name} {author.family_name}" if author else ""
             document = next(each for each in documents if each.entry.unique_id == entry.unique_id)
-            rows.add_row(*map(plain, (_name(document), _type(entry), moment(entry.creation_time), name, entry.hash)))
+            cells = (_name(document), _type(entry), moment(entry.creation_time), name, octets(int(entry.size or 0)))
+            rows.add_row(*map(plain, cells))
     _print_table(screen, rows)
     _paragraph(screen, "The registry answers with all that the sources said, and with what the repository measured.")
     return found
@@ -198,7 +199,7 @@ async def _retrieve(
         came_back = fetched.get(each.entry.unique_id or "")
         if not came_back == each.sha1 == found[each.entry.unique_id or ""].hash:
             raise Unexpected(f"{each.entry.unique_id} was sent with SHA-1 {each.sha1} and came back with {came_back}.")
-        rows.add_row(plain(_title(each.entry)), each.sha1, "[green]identical[/]")
+        rows.add_row(plain(_title(each.entry)), f"{each.sha1[:12]}...", "[green]identical[/]")
     _print_table(screen, rows)
     _paragraph(screen, "All documents came in one answer, each octet as it was sent.")
 

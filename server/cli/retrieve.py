@@ -31,6 +31,7 @@ from server.cli.connection import (
 from server.cli.screen import (
     ExitCode,
     errors_as_json,
+    is_wide,
     messages,
     octets,
     output,
@@ -42,7 +43,7 @@ from server.cli.screen import (
     transfer_bar,
 )
 from server.cli.submit import patient_id
-from server.remote_actors import Retrieval
+from server.remote_actors import RemoteRegistry, Retrieval
 from xds.actors import Attachment, DocumentRequest
 from xds.errors import ResponseStatus, XdsError
 from xds.metadata import AvailabilityStatus, DocumentEntry
@@ -183,34 +184,33 @@ def run(
 
 
 async def _of_patient(connection: Connection, patient: str) -> list[Wanted]:
-    status = [("$XDSDocumentEntryStatus", each) for each in STATUSES["approved"]]
-    entries = await _entries(connection, "FindDocuments", [("$XDSDocumentEntryPatientId", patient), *status])
+    asked = [("$XDSDocumentEntryPatientId", patient)]
+    asked += [("$XDSDocumentEntryStatus", each) for each in STATUSES["approved"]]
+    async with connection.registry() as registry:
+        entries = await _entries(registry, "FindDocuments", asked)
     if not entries:
         raise NotFound("the registry knows no approved documents of this patient")
-    return [_wanted(entry) for entry in entries]
+    # Several entries may describe one document.
+    return list({each.request: each for each in map(_wanted, entries)}.values())
 
 
 async def _of_ids(connection: Connection, unique_ids: Sequence[str]) -> list[Wanted]:
-    entries = await _entries(
-        connection, "GetDocuments", [("$XDSDocumentEntryUniqueId", unique_id) for unique_id in unique_ids]
-    )
-    # Where several entries describe a document, the one that stands goes before those it has replaced.
-    entries.sort(key=lambda entry: entry.availability_status != AvailabilityStatus.APPROVED)
-    by_id: dict[str | None, DocumentEntry] = {}
-    for entry in entries:
-        by_id.setdefault(entry.unique_id, entry)
-    unknown = [unique_id for unique_id in unique_ids if unique_id not in by_id]
-    if unknown:
-        raise NotFound(
-            f"the registry knows no document {', '.join(unknown)}; --repository-id fetches without asking it"
-        )
-    return [_wanted(by_id[unique_id]) for unique_id in unique_ids]
-
-
-async def _entries(connection: Connection, query: str, typed: list[tuple[str, str]]) -> list[DocumentEntry]:
-    """Raises XdsError where the registry refuses, NotReachable where there is none."""
+    """Each is asked for by itself: a registry gives the entries of two patients in no one answer."""
+    wanted: list[Wanted] = []
     async with connection.registry() as registry:
-        response = await registry.stored_query(request_for(query_named(query), typed))
+        for unique_id in unique_ids:
+            entries = await _entries(registry, "GetDocuments", [("$XDSDocumentEntryUniqueId", unique_id)])
+            if not entries:
+                raise NotFound(f"the registry knows no {unique_id}; --repository-id fetches without asking it")
+            # Where several entries describe a document, the one that stands goes before those that it has replaced.
+            entries.sort(key=lambda entry: entry.availability_status != AvailabilityStatus.APPROVED)
+            wanted.append(_wanted(entries[0]))
+    return wanted
+
+
+async def _entries(registry: RemoteRegistry, query: str, typed: list[tuple[str, str]]) -> list[DocumentEntry]:
+    """Raises XdsError where the registry refuses, NotReachable where there is none."""
+    response = await registry.stored_query(request_for(query_named(query), typed))
     check_reached(response)
     if response.errors and response.status is ResponseStatus.FAILURE:
         raise XdsError.of(response.errors)
@@ -300,11 +300,12 @@ def _print(answer: Retrieval, saved: Sequence[Saved]) -> None:
     there = [each for each in saved if each.file is not None]
     if there:
         screen = output()
-        rows = table(screen, "File", "Title", "Size", "SHA-1", "Verified", right=("Size",))
+        hashes = ("SHA-1",) if is_wide(screen) else ()
+        rows = table(screen, "File", "Title", "Size", "Verified", *hashes, right=("Size",))
         for each in there:
             title = each.wanted.entry.title[0].value if each.wanted.entry and each.wanted.entry.title else ""
             verified = "yes" if each.verified else "no registry asked"
-            rows.add_row(plain(each.file), plain(title), octets(each.size), each.hash, verified)
+            rows.add_row(plain(each.file), plain(title), octets(each.size), verified, *([each.hash] if hashes else []))
         screen.print(rows)
     for each in saved:
         if each.problem is not None:

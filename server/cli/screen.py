@@ -24,6 +24,7 @@ from xds.errors import RegistryError, Severity
 from xds.hl7v2 import DTM
 
 _WIDTH_OF_A_FILE = 240
+_WIDE = 180
 
 
 class ExitCode(IntEnum):
@@ -65,6 +66,11 @@ def table(console: Console, *columns: str, right: Sequence[str] = (), title: str
     return made
 
 
+def is_wide(console: Console) -> bool:
+    """Whether several long identifiers fit beside each other."""
+    return console.width >= _WIDE
+
+
 def plain(text: object) -> str:
     """Text that came from elsewhere: brackets in it are brackets, and nothing in it moves the cursor."""
     return escape("".join(character if character.isprintable() else " " for character in str(text)))
@@ -91,11 +97,13 @@ def moment(time: DTM | None) -> str:
 
 def print_errors(console: Console, errors: Iterable[RegistryError]) -> None:
     """What a server found wrong, as a table."""
-    rows = table(console, "", "Code", "What to change", "Where")
+    rows = table(console, "Code", "What to change")
     for error in errors:
-        word = "[red]error[/]" if error.severity is Severity.ERROR else "[yellow]warning[/]"
-        rows.add_row(word, plain(error.code), plain(error.code_context), plain(error.location))
+        colour, mark = ("red", "") if error.severity is Severity.ERROR else ("yellow", " (warning)")
+        where = f"\n[dim]{plain(error.location)}[/]" if error.location else ""
+        rows.add_row(f"[{colour}]{plain(error.code)}[/]{mark}", plain(error.code_context) + where)
     if rows.row_count:
+        rows.columns[0].no_wrap = True
         console.print(rows)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from server.cli.connection import (
     DEFAULT_SERVER,
@@ -23,6 +24,7 @@ from server.cli.document_source import CanNotDescribe, Described, Wishes, code_o
 from server.cli.screen import (
     ExitCode,
     errors_as_json,
+    is_wide,
     messages,
     octets,
     output,
@@ -215,16 +217,25 @@ async def _sent(connection: Connection, submission: Submission, documents: list[
 
 def _print(response: RegistryResponse, documents: list[Described], connection: Connection) -> None:
     if response.succeeded:
-        screen = output()
+        _print_registered(output(), documents)
+    else:
+        messages().print(f"[red]Refused[/] by {plain(connection.repository_url)}; nothing was registered.")
+    print_errors(messages(), response.errors)
+
+
+def _print_registered(screen: Console, documents: list[Described]) -> None:
+    if is_wide(screen):
         rows = table(screen, "Title", "uniqueId", "entryUUID", "Size", "SHA-1", right=("Size",))
         for each in documents:
             entry = each.entry
             cells = (entry.title[0].value, entry.unique_id, entry.entry_uuid, octets(each.size), entry.hash)
             rows.add_row(*map(plain, cells))
-        screen.print(rows)
     else:
-        messages().print(f"[red]Refused[/] by {plain(connection.repository_url)}; nothing was registered.")
-    print_errors(messages(), response.errors)
+        rows = table(screen, "Title", "Size", "uniqueId, entryUUID, SHA-1", right=("Size",))
+        for each in documents:
+            identifiers = (each.entry.unique_id, each.entry.entry_uuid, each.entry.hash)
+            rows.add_row(plain(each.entry.title[0].value), octets(each.size), "\n".join(map(plain, identifiers)))
+    screen.print(rows)
 
 
 def _as_json(response: RegistryResponse, submission: Submission, documents: list[Described]) -> object:
