@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 
 SHARED = Path(__file__).parents[2] / "shared"
+IS_REQUIRED = bool(os.environ.get("TOIMIK_REQUIRE_SHARED"))
 
 
 def shared(name: str) -> Path:
     """The path of `name` in ../shared; skips the test that asks where it is absent."""
     path = SHARED / name
     if not path.exists():
-        if os.environ.get("TOIMIK_REQUIRE_SHARED"):
+        if IS_REQUIRED:
             pytest.fail(f"../shared/{name} is required here and absent")
         pytest.skip(f"../shared/{name} is absent")
     return path

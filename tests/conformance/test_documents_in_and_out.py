@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -47,9 +48,9 @@ def asked(entry: DocumentEntry) -> DocumentRequest:
     return DocumentRequest(entry.repository_unique_id or "", entry.unique_id or "")
 
 
-async def provided(wire: Wire, content: bytes = CONTENT, **changes: str) -> DocumentEntry:
+async def provided(wire: Wire, content: bytes = CONTENT) -> DocumentEntry:
     """A document that was submitted, as the registry has it."""
-    entry = unmeasured(replace(document_entry(), **changes))
+    entry = unmeasured(document_entry())
     answer = await wire.provide(submission(entry), {entry.entry_uuid: content})
     assert answer.registry_response.succeeded, answer.content
     return await entry_of(wire, entry.unique_id or "")
@@ -85,7 +86,9 @@ async def test_metadata_comes_back_as_it_was_sent(wire: Wire) -> None:
 
     stored = await entry_of(wire, sent.unique_id or "")
 
-    lasting = {name: getattr(stored, name) for name in ("logical_id", "hash", "size", "repository_unique_id")}
+    lasting: dict[str, Any] = {
+        name: getattr(stored, name) for name in ("logical_id", "hash", "size", "repository_unique_id")
+    }
     assert stored == replace(sent, **lasting)
 
 

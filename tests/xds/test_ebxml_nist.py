@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from lxml import etree
 
-from tests.official_schemas import SHARED, assert_valid, needs_official_schemas
+from tests.official_schemas import assert_valid, needs_official_schemas
+from tests.shared_material import SHARED
 from xds.ebxml_messages import register_request
 from xds.ebxml_names import LCM, RIM, SHORT_ASSOCIATION_TYPES
 from xds.ebxml_reader import read_submission
