@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, aclosing, nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -71,7 +71,7 @@ class SqliteMetadataStore:
         self._busy_seconds = busy_seconds
         self._database = Database(path, busy_seconds=busy_seconds, reindexing=reindexing)
         with translated():
-            self._in_loop = self._database.reader(busy_seconds=0)
+            self._in_loop = self._database.reader(waiting=False)
             self._writer = SqliteWriter(self._database, codec, self._compression, busy_seconds=busy_seconds)
         self._threads = ThreadPoolExecutor(reader_threads, thread_name_prefix="registry-reader")
         self._of_thread = threading.local()
@@ -132,16 +132,18 @@ class SqliteMetadataStore:
             for patient, _ in _dossiers(connection, patient_id) if patient_id is not None else ():
                 yield from records_of(connection, self._compression, patient)
 
-        async for record in self._streamed(read):
-            yield record
+        async with aclosing(self._streamed(read)) as records:
+            async for record in records:
+                yield record
 
     async def index_rows(self, patient_id: str | None = None) -> AsyncIterator[IndexRow]:
         def read(connection: sqlite3.Connection) -> Iterator[IndexRow]:
             for patient, owner in _dossiers(connection, patient_id):
                 yield from rows(connection, patient, owner, self._compression)
 
-        async for row in self._streamed(read):
-            yield row
+        async with aclosing(self._streamed(read)) as found:
+            async for row in found:
+                yield row
 
     async def reindex(self, progress: Progress | None = None) -> int:
         with translated():
@@ -149,7 +151,7 @@ class SqliteMetadataStore:
         done = 0
         steps = run.steps()
         try:
-            while (step := await self._in_thread(lambda: next(steps, None))) is not None:
+            while (step := await self._to_its_end(lambda: next(steps, None))) is not None:
                 done, in_all = step
                 if progress:
                     progress(done, in_all)
@@ -189,6 +191,15 @@ class SqliteMetadataStore:
             raise StoreBusy("the metadata store is closed")
         return await asyncio.get_running_loop().run_in_executor(self._threads, translating)
 
+    async def _to_its_end(self, work: Callable[[], _T]) -> _T:
+        """What `work` does in a thread. Who cancels this waits for it: what it works on is about to be closed."""
+        working = asyncio.ensure_future(self._in_thread(work))
+        try:
+            return await asyncio.shield(working)
+        except asyncio.CancelledError:
+            await asyncio.gather(working, return_exceptions=True)
+            raise
+
     def _thread_connection(self) -> sqlite3.Connection:
         try:
             connection: sqlite3.Connection = self._of_thread.connection
@@ -197,13 +208,13 @@ class SqliteMetadataStore:
             self._connections.append(connection)
         return connection
 
-    async def _streamed(self, read: Callable[[sqlite3.Connection], Iterator[_T]]) -> AsyncIterator[_T]:
+    async def _streamed(self, read: Callable[[sqlite3.Connection], Iterator[_T]]) -> AsyncGenerator[_T, None]:
         """What `read` yields, some at a time, from a connection of its own."""
         with translated():
             connection = self._database.reader()
         try:
             source = read(connection)
-            while portion := await self._in_thread(lambda: list(islice(source, _STREAMED_AT_ONCE))):
+            while portion := await self._to_its_end(lambda: list(islice(source, _STREAMED_AT_ONCE))):
                 for each in portion:
                     yield each
         finally:

@@ -78,10 +78,14 @@ class Database:
         connection.execute(f"PRAGMA journal_size_limit = {_WAL_KEPT_BYTES}")
         return connection
 
-    def reader(self, *, busy_seconds: float | None = None) -> sqlite3.Connection:
-        """A connection that only reads."""
-        connection = self._connect(busy_seconds)
+    def reader(self, *, waiting: bool = True) -> sqlite3.Connection:
+        """A connection that only reads. Without `waiting`: one that is busy at once where another would wait."""
+        connection = self._connect()
         connection.execute("PRAGMA query_only = ON")
+        # Opening waits in any case: while another process closes the file as its last user, it holds it alone.
+        connection.execute("SELECT value FROM meta").fetchall()
+        if not waiting:
+            connection.execute("PRAGMA busy_timeout = 0")
         return connection
 
     def _connect(self, busy_seconds: float | None = None) -> sqlite3.Connection:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,15 @@ async def test_only_its_owner_may_read_the_files(store: SqliteMetadataStore, pat
     await register(store, *submitted())
 
     assert {file.stat().st_mode & 0o777 for file in path.parent.iterdir()} == {0o600}
+
+
+def test_a_store_is_opened_and_closed_by_many_at_once(path: Path) -> None:
+    def open_and_close(times: int) -> None:
+        for _ in range(times):
+            asyncio.run(SqliteMetadataStore(path, codec=codec).close())
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(open_and_close, [15] * 4))
 
 
 async def test_a_database_of_a_newer_release_is_not_opened(
@@ -568,6 +578,27 @@ async def test_a_reindexing_that_was_interrupted_leaves_the_old_index_and_can_be
     assert [row async for row in store.index_rows()] == before
     assert await store.reindex() == 50
     assert [row async for row in store.index_rows()] == before
+
+
+async def test_whoever_reads_or_reindexes_may_give_up_at_any_moment(store: SqliteMetadataStore) -> None:
+    for number in range(50):
+        await register(store, *submitted(patient=patient(number)), patient=patient(number))
+
+    async def read_all() -> None:
+        while True:
+            assert len([row async for row in store.index_rows()]) == 150
+
+    for pause in (0.0, 0.001, 0.005, 0.02):
+        tasks = [asyncio.ensure_future(work) for work in (read_all(), store.reindex())]
+        await asyncio.sleep(pause)
+        for task in tasks:
+            task.cancel()
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        assert isinstance(outcomes[0], asyncio.CancelledError)
+        assert isinstance(outcomes[1], asyncio.CancelledError | int)
+
+    assert await store.reindex() == 50
+    assert await problems(store) == []
 
 
 async def test_the_index_is_written_again_by_one_at_a_time(store: SqliteMetadataStore) -> None:
