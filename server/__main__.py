@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable, Collection
-from importlib.metadata import version
 from typing import Annotated, Any, NamedTuple
 
 import typer
@@ -68,6 +67,8 @@ def _not_asked_for() -> None:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
+        from importlib.metadata import version  # only here: --help need not wait for it
+
         sys.stdout.write(f"toimik {version('toimik')}\n")
         raise typer.Exit
 

@@ -172,12 +172,12 @@ def run(
             raise typer.Exit(ExitCode.REFUSED) from refusal
         with Download(directory) as download:
             answer = asyncio.run(_fetched(connection, wanted, download))
-            saved = list(_saved(wanted, answer, download, force=force))
+            outcomes = list(saved(wanted, answer, download, force=force))
     if json:
-        print_json(_as_json(answer, saved))
+        print_json(_as_json(answer, outcomes))
     else:
-        _print(answer, saved)
-    raise typer.Exit(ExitCode.OK if all(each.file for each in saved) else ExitCode.REFUSED)
+        _print(answer, outcomes)
+    raise typer.Exit(ExitCode.OK if all(each.file for each in outcomes) else ExitCode.REFUSED)
 
 
 # ---------------------------------------------------------------------------------------------------- what to fetch
@@ -240,7 +240,7 @@ def _size(wanted: Wanted) -> int | None:
     return int(size) if size and size.isdecimal() else None
 
 
-def _saved(wanted: Sequence[Wanted], answer: Retrieval, download: Download, *, force: bool) -> Iterator[Saved]:
+def saved(wanted: Sequence[Wanted], answer: Retrieval, download: Download, *, force: bool) -> Iterator[Saved]:
     """Give each document that is what it should be its name."""
     received = {each.request.document_unique_id: each for each in answer.documents}
     names: set[str] = set()
@@ -296,8 +296,8 @@ def _file_name(unique_id: str, mime_type: str, taken: set[str]) -> str:
 # ------------------------------------------------------------------------------------------------------- what happened
 
 
-def _print(answer: Retrieval, saved: Sequence[Saved]) -> None:
-    there = [each for each in saved if each.file is not None]
+def _print(answer: Retrieval, outcomes: Sequence[Saved]) -> None:
+    there = [each for each in outcomes if each.file is not None]
     if there:
         screen = output()
         hashes = ("SHA-1",) if is_wide(screen) else ()
@@ -307,7 +307,7 @@ def _print(answer: Retrieval, saved: Sequence[Saved]) -> None:
             verified = "yes" if each.verified else "no registry asked"
             rows.add_row(plain(each.file), plain(title), octets(each.size), verified, *([each.hash] if hashes else []))
         screen.print(rows)
-    for each in saved:
+    for each in outcomes:
         if each.problem is not None:
             messages().print(
                 f"[red]Not saved:[/] {plain(each.wanted.request.document_unique_id)}: {plain(each.problem)}"
@@ -315,7 +315,7 @@ def _print(answer: Retrieval, saved: Sequence[Saved]) -> None:
     print_errors(messages(), answer.errors)
 
 
-def _as_json(answer: Retrieval, saved: Sequence[Saved]) -> object:
+def _as_json(answer: Retrieval, outcomes: Sequence[Saved]) -> object:
     return {
         "status": answer.status.name.lower(),
         "errors": errors_as_json(answer.errors),
@@ -329,6 +329,6 @@ def _as_json(answer: Retrieval, saved: Sequence[Saved]) -> object:
                 "verified": each.verified,
                 "problem": each.problem,
             }
-            for each in saved
+            for each in outcomes
         ],
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from importlib.resources import as_file
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,12 @@ from typer.testing import CliRunner, Result
 
 from schemas.samples import AFFINITY_DOMAIN, SAMPLES, path
 from server.__main__ import command_line
+from server.cli.retrieve import Download, Wanted, saved
+from server.remote_actors import Received, Retrieval
+from tests import builders
 from tests.server.running_server import running_server
+from xds.actors import Attachment, DocumentRequest
+from xds.errors import ResponseStatus
 
 AUTHORITY = "2.16.840.1.113883.2.1.4.1"
 DISCHARGE_SUMMARY, RADIOLOGY_REPORT, LABORATORY_REPORT, VISIT_NOTE = SAMPLES
@@ -344,6 +349,42 @@ def test_a_file_that_is_there_is_not_overwritten(server: str, tmp_path: Path, pa
     assert list(there.parent.iterdir()) == [there]
     assert invoked(*fetch, "--force").exit_code == 0
     assert there.read_text() == "A note."
+
+
+async def test_what_is_not_what_the_registry_says_is_not_saved(tmp_path: Path) -> None:
+    entry = builders.document_entry(unique_id="1.2", size="5", hash="0" * 40)
+    wanted = Wanted(DocumentRequest(builders.REPOSITORY, "1.2"), entry)
+    answer = Retrieval(ResponseStatus.SUCCESS, (Received(wanted.request, "text/plain", "part"),))
+
+    async def content(octets: bytes) -> AsyncIterator[bytes]:
+        yield octets
+
+    problems = []
+    for octets in (b"1234", b"12345"):
+        with Download(tmp_path) as download:
+            await download.receive(Attachment("part", content(octets)))
+            problems += [each.problem for each in saved([wanted], answer, download, force=True)]
+        assert [*tmp_path.iterdir()] == []  # noqa: ASYNC240 - a directory of a test
+    assert problems == [
+        "it has 4 octets; the registry says 5",
+        f"its SHA-1 is 8cb2237d0679ca88db6464eac60da96345513964; the registry says {'0' * 40}",
+    ]
+
+
+async def test_documents_whose_names_would_be_the_same_get_several(tmp_path: Path) -> None:
+    requests = [DocumentRequest(builders.REPOSITORY, unique_id) for unique_id in ("a/b", "a:b")]
+    received = tuple(Received(request, "text/plain", request.document_unique_id) for request in requests)
+
+    async def content() -> AsyncIterator[bytes]:
+        yield b"1"
+
+    with Download(tmp_path) as download:
+        for request in requests:
+            await download.receive(Attachment(request.document_unique_id, content()))
+        named = list(
+            saved(list(map(Wanted, requests)), Retrieval(ResponseStatus.SUCCESS, received), download, force=True)
+        )
+    assert [each.file for each in named] == [tmp_path / "a_b.txt", tmp_path / "a_b-2.txt"]
 
 
 def test_a_unique_id_never_leads_out_of_the_directory(server: str, tmp_path: Path, patient: str) -> None:
