@@ -16,7 +16,6 @@ from typing import Any
 import aiohttp
 from lxml import etree
 
-from server.logs import configure_logging
 from server.serving import serve
 from server.settings import Settings
 from tests.official_schemas import assert_valid
@@ -45,7 +44,6 @@ _QUERY_IDS = {row.name: row.id for row in STORED_QUERIES.values()}
 async def running_server(data: Path, **changes: Any) -> AsyncIterator[str]:
     """A server in this event loop on a free port of 127.0.0.1; its base URL."""
     settings = Settings(**{"data": data, "port": 0, **changes})
-    configure_logging(settings.log)
     stop = asyncio.Event()
     listening: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     serving = asyncio.create_task(serve(settings, stop=stop, announce=listening.set_result))
