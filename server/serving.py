@@ -6,10 +6,11 @@ import asyncio
 import logging
 import signal
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from repository.sweeper import sweep
 from server.health import Health
@@ -51,10 +52,27 @@ def application(settings: Settings, actors: Wired, in_flight: InFlight) -> web.A
     for endpoint in endpoints:
         app.router.add_get(endpoint.path, endpoint.get)
         app.router.add_post(endpoint.path, endpoint.post)
+    app.router.add_get("/", _welcome(endpoints))
     health = Health(actors.checks)
     app.router.add_get("/health/live", health.live)
     app.router.add_get("/health/ready", health.ready)
     return app
+
+
+def _welcome(endpoints: Sequence[SoapEndpoint]) -> Handler:
+    """What a person sees who opens the server's address."""
+
+    async def welcome(request: web.Request) -> web.Response:
+        lines = ["Toimik, an IHE XDS.b server.", ""]
+        for endpoint in endpoints:
+            address = endpoint.address(request)
+            lines.append(
+                f"{endpoint.title}: POST SOAP 1.2 to {address} ({endpoint.served}); described by {address}?wsdl"
+            )
+        lines += ["", "Is it alive: /health/live. Can it work now: /health/ready.", ""]
+        return web.Response(text="\n".join(lines))
+
+    return welcome
 
 
 async def serve(

@@ -57,9 +57,25 @@ class SoapEndpoint:
         """Where the endpoint is found."""
         return f"/xds/{self._actor}"
 
+    @property
+    def title(self) -> str:
+        """For people."""
+        return f"Document {self._actor.capitalize()}"
+
+    @property
+    def served(self) -> str:
+        """The transactions answered here, for people."""
+        return ", ".join(f"{transaction.title} [{transaction.name}]" for transaction in self._handlers)
+
+    def address(self, request: web.Request) -> str:
+        """How a client reaches the endpoint: as configured, or else as this one asked for the server."""
+        if self._public_url:
+            return self._public_url.rstrip("/") + self.path
+        return str(request.url.with_path(self.path))
+
     async def get(self, request: web.Request) -> web.Response:
         """The service description (?wsdl) and its schemas (?xsd=name)."""
-        address = self._public_url + request.path if self._public_url else str(request.url.with_query(None))
+        address = self.address(request)
         query = {name.lower(): value for name, value in request.query.items()}
         try:
             if "wsdl" in query:
@@ -68,9 +84,8 @@ class SoapEndpoint:
                 return web.Response(body=schemas.xsd(query["xsd"], address), content_type="text/xml")
         except KeyError:
             raise web.HTTPNotFound(text=f"There is no schema of that name; {address}?wsdl names them all.\n") from None
-        served = ", ".join(f"{transaction.title} [{transaction.name}]" for transaction in self._handlers)
         raise web.HTTPMethodNotAllowed(
-            "GET", ["POST"], text=f"POST a SOAP 1.2 message here: {served}. Its description: {address}?wsdl\n"
+            "GET", ["POST"], text=f"POST a SOAP 1.2 message here: {self.served}. Its description: {address}?wsdl\n"
         )
 
     async def post(self, request: web.Request) -> web.StreamResponse:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -355,10 +356,10 @@ def _say_what_to_do_next(screen: Console) -> None:
     _paragraph(screen, "The temporary store is gone. What you may do next:")
     _commands(
         screen,
-        ("toimik demo --keep", "the same, and go on serving to be tried out"),
-        ("toimik serve", "a server of your own, on ./toimik-data"),
-        ("toimik settings > toimik.toml", "every setting, explained"),
-        ("toimik --help", "all commands"),
+        ("demo --keep", "the same, and go on serving to be tried out"),
+        ("serve", "a server of your own, on ./toimik-data"),
+        ("settings > toimik.toml", "every setting, explained"),
+        ("--help", "all commands"),
     )
 
 
@@ -370,12 +371,20 @@ def _say_how_to_go_on(screen: Console, url: str, documents: Sequence[Document]) 
     _paragraph(screen, "They go on serving until Ctrl-C. Try, in another terminal:")
     _commands(
         screen,
-        (f"toimik query --to {url} --patient '{patient}'", "what is there of a patient"),
-        (f"toimik retrieve --to {url} {unique_id}", "fetch a document"),
-        (f"toimik submit --to {url} --patient '{patient}' FILE", "add one"),
+        (f"query --to {url} --patient '{patient}'", "what is there of a patient"),
+        (f"retrieve --to {url} {unique_id}", "fetch a document"),
+        (f"submit --to {url} --patient '{patient}' FILE", "add one"),
     )
 
 
 def _commands(screen: Console, *commands: tuple[str, str]) -> None:
     for command, purpose in commands:
-        screen.print(f"\n  [cyan]{plain(command)}[/]\n      {plain(purpose)}", soft_wrap=True)
+        screen.print(f"\n  [cyan]{plain(f'{_program()} {command}')}[/]\n      {plain(purpose)}", soft_wrap=True)
+
+
+def _program() -> str:
+    """This program as it was started, so that what is printed can be copied: .venv/bin/toimik."""
+    started = Path(sys.argv[0])
+    if started.name != "toimik":  # python -m server, or a test
+        return "toimik"
+    return str(started.relative_to(Path.cwd())) if started.is_relative_to(Path.cwd()) else str(started)

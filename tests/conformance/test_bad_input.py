@@ -530,3 +530,12 @@ async def test_a_browser_at_an_endpoint_is_told_what_it_is(server: str) -> None:
 async def test_an_unknown_schema_is_not_found(server: str) -> None:
     async with aiohttp.ClientSession() as session, session.get(f"{server}/xds/registry?xsd=../setup.py") as response:
         assert response.status == 404
+
+
+async def test_a_browser_at_the_server_is_told_where_to_go(server: str) -> None:
+    async with aiohttp.ClientSession() as session, session.get(server) as response:
+        text = await response.text()
+
+    assert response.status == 200
+    assert f"{server}/xds/registry?wsdl" in text
+    assert f"{server}/xds/repository?wsdl" in text
