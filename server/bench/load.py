@@ -83,6 +83,9 @@ async def _outcome_of(job: Job) -> Outcome:
             await shift.over
     except (OSError, TimeoutError) as problem:
         raise LoadFailed(f"the server did not answer: {problem!r}") from problem
+    finally:
+        shift.hang_up()
+        await asyncio.sleep(0)
     return Outcome(shift.ended - shift.started, tuple(sorted(shift.times)))
 
 
@@ -130,6 +133,11 @@ class _Shift:
         if not self._working and not self.over.done():
             self.over.set_result(None)
 
+    def hang_up(self) -> None:
+        """Leave no connection open, whatever has happened."""
+        for client in self._clients:
+            client.leave()
+
     def failed(self, why: str) -> None:
         if not self.over.done():
             self.over.set_exception(LoadFailed(why))
@@ -158,7 +166,7 @@ class _Client(asyncio.Protocol):
     def leave(self) -> None:
         self._done = True
         if self._transport is not None:
-            self._transport.close()
+            self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
         if not self._missing:
