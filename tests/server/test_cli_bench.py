@@ -49,7 +49,7 @@ def test_every_operation_is_measured_beside_the_reference_and_nothing_is_left(tm
 
 def test_a_registry_that_is_kept_is_measured_again_as_it_was_filled(tmp_path: Path) -> None:
     data = tmp_path / "data"
-    asyncio.run(fill(Settings(data=data), Population.of(1000), lambda count: None))
+    asyncio.run(fill(Settings(data=data), Population.of(1000), lambda _: None))
     filled = (data / "registry.sqlite").read_bytes()
 
     again = bench("--data", str(data), "--entries", "50000", "--large", "0")
