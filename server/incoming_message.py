@@ -30,6 +30,7 @@ from xds.mtom import (
 from xds.soap import Envelope, FaultCode, SoapFault, message_id_of, read_envelope
 from xds.xml import XmlLimits, XmlProblem, parse
 
+_SURPLUS_PARTS = 1000
 _SIMPLE = frozenset({"application/soap+xml", "application/xml", "text/xml", ""})
 
 
@@ -81,8 +82,8 @@ class IncomingMessage:
                 HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
             )
         if self.is_mtom:
-            # The envelope is a part, too.
-            parts = MultipartLimits(parts=limits.documents_per_submission + 1)
+            # Whoever sends a few documents too many hears it from the repository, in the standard's words.
+            parts = MultipartLimits(parts=limits.documents_per_submission + _SURPLUS_PARTS)
             try:
                 self._reader = MultipartReader(content_type, limits=parts)
             except MultipartProblem as problem:

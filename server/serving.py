@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 
@@ -15,9 +14,10 @@ from aiohttp.typedefs import Handler
 from repository.sweeper import sweep
 from server.health import Health
 from server.in_flight import InFlight
-from server.settings import ClientCertificate, Settings, TlsSettings
+from server.settings import Settings
 from server.soap_endpoint import SoapEndpoint
 from server.soap_transactions import registry_handlers, repository_handlers
+from server.tls import CannotServe, server_context
 from server.wiring import Wired, wired
 from xds.transactions import ITI_41
 
@@ -25,10 +25,6 @@ log = logging.getLogger(__name__)
 
 _READ_BUFFER_BYTES = 256 * 1024
 _LAST_SECONDS = 1.0  # for what was not finished within shutdown_seconds, before it is cancelled
-
-
-class CannotServe(Exception):
-    """The server can not start. The text is for the operator."""
 
 
 def application(settings: Settings, actors: Wired, in_flight: InFlight) -> web.Application:
@@ -90,7 +86,7 @@ async def serve(
     with suppress(NotImplementedError, RuntimeError, ValueError):  # not in the main thread: whoever runs us stops us
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    tls = tls_context(settings.tls)
+    tls = server_context(settings.tls)
     async with wired(settings) as actors:
         in_flight = InFlight()
         runner = web.AppRunner(
@@ -120,27 +116,6 @@ async def serve(
                 log.warning("Stopping in the midst of requests", extra={"requests": left})
         finally:
             await runner.cleanup()
-
-
-def tls_context(tls: TlsSettings) -> ssl.SSLContext | None:
-    """What [tls] asks for; None for plain HTTP. Raises CannotServe, naming the file that can not be used."""
-    if tls.certificate is None or tls.key is None:
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(tls.certificate, tls.key)
-    except (OSError, ssl.SSLError) as problem:
-        raise CannotServe(f"tls: {tls.certificate} and {tls.key} can not be used: {problem}") from problem
-    if tls.client_certificate is ClientCertificate.NONE:
-        return context
-    try:
-        context.load_verify_locations(tls.client_ca)
-    except (OSError, ssl.SSLError) as problem:
-        raise CannotServe(f"tls: {tls.client_ca} can not be used: {problem}") from problem
-    required = tls.client_certificate is ClientCertificate.REQUIRED
-    context.verify_mode = ssl.CERT_REQUIRED if required else ssl.CERT_OPTIONAL
-    return context
 
 
 @asynccontextmanager

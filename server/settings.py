@@ -150,6 +150,12 @@ class TlsSettings(_Table):
         ClientCertificate.NONE, description="none, optional or required (mutual TLS, as ITI-19 has it)"
     )
 
+    trusted_servers: Path | None = Field(
+        None,
+        description="PEM file: authorities of the servers that this one asks, such as registry_url; "
+        "by default those that the machine trusts. certificate and key are shown to them",
+    )
+
     @model_validator(mode="after")
     def _complete(self) -> Self:
         if (self.certificate is None) != (self.key is None):

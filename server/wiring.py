@@ -5,7 +5,6 @@ Each service gets either the actor in this process or a client of one on another
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -23,12 +22,13 @@ from repository.document_store_filesystem import FilesystemDocumentStore
 from repository.settling import IsRegistered
 from server.remote_actors import RemoteRegistry
 from server.settings import Actor, Settings, repository_unique_id
+from server.tls import client_context
 from xds.actors import DocumentRegistry, DocumentRepository, OutcomeUnknown, QueryRequest, ReturnType
 from xds.ebxml_writer import codec
 from xds.errors import ResponseStatus
 from xds.metadata import DocumentEntry
 
-log = logging.getLogger(__name__)
+_KEPT_ALIVE_SECONDS = 2.0
 
 Check = Callable[[], Awaitable[None]]
 """Raises where a part of the server can not do its work now."""
@@ -63,9 +63,10 @@ async def wired(settings: Settings) -> AsyncIterator[Wired]:
             checks["metadata store"] = store.check
             registry = local_registry(settings, store)
         else:
-            registry = RemoteRegistry(
-                _registry_url(settings), await opened.enter_async_context(aiohttp.ClientSession())
-            )
+            # A registry that closes an idle connection at the moment of a request would leave its outcome unknown.
+            connector = aiohttp.TCPConnector(keepalive_timeout=_KEPT_ALIVE_SECONDS)
+            session = await opened.enter_async_context(aiohttp.ClientSession(connector=connector))
+            registry = RemoteRegistry(_registry_url(settings), session, tls=client_context(settings.tls))
         is_registered = registration_check(registry)
         repository: DocumentRepository | None = None
         documents: DocumentStore | None = None

@@ -8,8 +8,9 @@ import sys
 
 from server.event_loop import run
 from server.logs import configure_logging
-from server.serving import CannotServe, serve
+from server.serving import serve
 from server.settings import Settings
+from server.tls import CannotServe
 from server.workers import CANNOT_START
 
 

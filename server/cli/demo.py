@@ -28,9 +28,10 @@ from server.cli.document_source import code_of, new_oid, submission_of
 from server.cli.screen import ExitCode, moment, octets, output, plain, print_errors, stopped, table
 from server.event_loop import run as run_in_event_loop
 from server.remote_actors import RemoteRegistry, RemoteRepository, bytes_content
-from server.serving import CannotServe, serve
+from server.serving import serve
 from server.settings import Settings, load_settings
 from server.soap_client import NotReachable, Refused, Upload
+from server.tls import CannotServe
 from xds.actors import Attachment, DocumentRequest, OutcomeUnknown, RegistryResponse
 from xds.errors import ErrorCode, RegistryError, ResponseStatus
 from xds.hl7v2 import CX, DTM, XCN, XON

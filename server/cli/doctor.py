@@ -22,8 +22,8 @@ from registry.dossier_check import checked_dossiers
 from registry.metadata_store import MetadataStore
 from repository.document_store import DocumentDamaged, DocumentStore
 from server.cli.screen import ExitCode, messages, octets, output, plain, plain_lines, print_json, stopped, table
-from server.serving import CannotServe, tls_context
 from server.settings import Actor, ClientCertificate, Settings, SettingsProblem, load_settings, repository_unique_id
+from server.tls import CannotServe, server_context
 from server.wiring import DOCUMENTS_DIRECTORY, METADATA_FILE, document_store, metadata_store
 from xds.ebxml_writer import codec
 from xds.metadata import DocumentEntry
@@ -172,7 +172,7 @@ def _tls(settings: Settings) -> Iterator[Diagnosis]:
         return
     subject = f"certificate {settings.tls.certificate}"
     try:
-        context = tls_context(settings.tls)
+        context = server_context(settings.tls)
         assert context is not None  # noqa: S101 - there is a certificate
         days = _days_left(context, settings.tls.certificate)
     except (CannotServe, ssl.SSLError, OSError) as problem:

@@ -14,8 +14,9 @@ from repository import document_store
 from server.cli.screen import ExitCode, messages, plain, stopped
 from server.event_loop import run as run_in_event_loop
 from server.logs import configure_logging
-from server.serving import CannotServe, serve, tls_context
+from server.serving import serve
 from server.settings import Actor, Settings, SettingsProblem, load_settings
+from server.tls import CannotServe, server_context
 from server.wiring import wired
 from server.workers import Workers, reserve_port
 
@@ -61,7 +62,7 @@ def run(
 
 def _run_workers(settings: Settings) -> int:
     """Several processes on one port, which has to be known before they start."""
-    tls = tls_context(settings.tls)
+    tls = server_context(settings.tls)
     run_in_event_loop(_opened_once(settings))
     try:
         held = reserve_port(settings.host, settings.port)

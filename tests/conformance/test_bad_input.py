@@ -539,3 +539,12 @@ async def test_a_browser_at_the_server_is_told_where_to_go(server: str) -> None:
     assert response.status == 200
     assert f"{server}/xds/registry?wsdl" in text
     assert f"{server}/xds/repository?wsdl" in text
+
+
+async def test_more_documents_than_the_limit_are_refused_with_the_limit(wire: Wire) -> None:
+    entries = [unmeasured(document_entry()) for _ in range(6)]
+
+    answer = await wire.provide(submission(*entries), {entry.entry_uuid: CONTENT for entry in entries})
+
+    assert refused(answer) == ["XDSRepositoryOutOfResources"]
+    assert "at most 5" in answer.registry_response.errors[0].code_context

@@ -15,8 +15,8 @@ import psutil
 import pytest
 import trustme
 
-from server.serving import CannotServe, tls_context
 from server.settings import TlsSettings
+from server.tls import CannotServe, server_context
 from tests.builders import CONTENT, document_entry, submission, unmeasured
 from tests.conformance.wire import Wire, envelope, running_server
 from tests.server_process import server_process
@@ -100,7 +100,7 @@ def test_a_certificate_that_can_not_be_read_is_named(tmp_path: Path, certificate
     missing = tmp_path / "nothing.pem"
 
     with pytest.raises(CannotServe, match=r"nothing\.pem"):
-        tls_context(TlsSettings(certificate=missing, key=certificates["key"]))
+        server_context(TlsSettings(certificate=missing, key=certificates["key"]))
 
 
 async def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
@@ -196,3 +196,50 @@ async def test_workers_do_not_outlive_the_process_that_started_them(tmp_path: Pa
         with contextlib.suppress(psutil.NoSuchProcess):
             _, alive = await asyncio.to_thread(psutil.wait_procs, workers, 20)
             assert alive == []
+
+
+# Other servers -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_repository_shows_its_certificate_to_a_registry_that_wants_one(
+    tmp_path: Path, authority: trustme.CA, certificates: dict[str, Path]
+) -> None:
+    shown = {name: certificates[name] for name in ("certificate", "key")}
+    entry = unmeasured(document_entry())
+
+    async with (
+        running_server(
+            tmp_path / "registry", actors=["registry"], tls={**certificates, "client_certificate": "required"}
+        ) as registry,
+        running_server(
+            tmp_path / "repository",
+            actors=["repository"],
+            registry_url=f"{registry}/xds/registry",
+            tls={**shown, "trusted_servers": certificates["client_ca"]},
+        ) as repository,
+        aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=client_context(authority, with_certificate=True))
+        ) as session,
+    ):
+        provided = await Wire(repository, session).provide(submission(entry), {entry.entry_uuid: CONTENT})
+        found = await Wire(registry, session).query(
+            "GetDocuments", "ObjectRef", XDSDocumentEntryUniqueId=f"('{entry.unique_id}')"
+        )
+
+    assert provided.registry_response.succeeded, provided.content
+    assert [each.entry_uuid for each in found.query_response.found] == [entry.entry_uuid]
+
+
+async def test_a_repository_whose_registry_is_gone_says_so_and_keeps_nothing(tmp_path: Path) -> None:
+    entry = unmeasured(document_entry())
+
+    async with (
+        running_server(
+            tmp_path / "data", actors=["repository"], registry_url="http://127.0.0.1:9/xds/registry"
+        ) as repository,
+        aiohttp.ClientSession() as session,
+    ):
+        answer = await Wire(repository, session).provide(submission(entry), {entry.entry_uuid: CONTENT})
+
+    assert answer.codes == ["XDSRegistryNotAvailable"]
+    assert [path for path in (tmp_path / "data" / "documents").rglob("*") if path.is_file()] == []
