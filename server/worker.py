@@ -6,7 +6,7 @@ import asyncio
 import os
 import sys
 
-from server.event_loop import run
+from server.event_loop import run, spare_the_collector
 from server.logs import configure_logging
 from server.serving import serve
 from server.settings import Settings
@@ -18,6 +18,7 @@ def main() -> int:
     """Read the settings that the parent sends, and serve until it asks to stop or is gone."""
     settings = Settings.model_validate_json(sys.stdin.buffer.readline())
     configure_logging(settings.log)
+    spare_the_collector()
     try:
         run(_serve_while_parent_lives(settings))
     except CannotServe as problem:

@@ -13,6 +13,7 @@ from registry import metadata_store
 from repository import document_store
 from server.cli.screen import ExitCode, messages, plain, stopped
 from server.event_loop import run as run_in_event_loop
+from server.event_loop import spare_the_collector
 from server.logs import configure_logging
 from server.serving import serve
 from server.settings import Actor, Settings, SettingsProblem, load_settings
@@ -51,6 +52,7 @@ def run(
         settings = load_settings(config, host=host, port=port, workers=workers, data=data)
         configure_logging(settings.log)
         if settings.workers == 1:
+            spare_the_collector()
             run_in_event_loop(serve(settings, stop=asyncio.Event(), announce=lambda base: _announce(base, settings)))
             return
         raise typer.Exit(_run_workers(settings))
