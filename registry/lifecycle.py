@@ -36,6 +36,7 @@ from xds.transactions import ITI_42
 
 NewUuid: TypeAlias = Callable[[], UUID]
 
+_WITHOUT_SEPARATORS = str.maketrans("", "", "-T:")
 _DEPRECATED_WITH_THEIR_TARGET = frozenset({AssociationType.APND, AssociationType.XFRM})
 
 
@@ -229,7 +230,8 @@ def judged(
     if any(finding.severity is Severity.ERROR for finding in found):
         raise refusal(found)
     now = now.astimezone(UTC)
-    update_time = now.strftime("%Y%m%d%H%M%S")
+    time = now.isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
+    update_time = time[:19].translate(_WITHOUT_SEPARATORS)
     entry_uuids = _entry_uuids(submission, new_uuid)
     sent = tuple(_registered(item, entry_uuids, update_time, home_community_id) for item in submission.objects)
     links = tuple(item for item in sent if isinstance(item, Association))

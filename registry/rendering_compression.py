@@ -15,7 +15,7 @@ import zstandard
 
 from registry.metadata_store import StoreDamaged
 
-_LEVEL = 3
+_LEVEL = 1  # with a dictionary this is within a few percent of level 3, at half the time and a fraction of the cache
 
 Compress: TypeAlias = Callable[[bytes], bytes]
 Decompress: TypeAlias = Callable[[bytes], bytes]

@@ -24,6 +24,7 @@ INDEX_TABLES = ("identifiers", "document_entries", "submission_sets", "folders",
 
 _OLDEST_SQLITE = (3, 37, 0)  # STRICT tables
 _CACHE_KIB = 8 * 1024  # of each connection; the operating system's cache does the rest
+_WRITER_CACHE_KIB = 32 * 1024  # a change touches pages all over the file
 _WRITER_BUSY_SECONDS = 1.0  # writers wait for their WriteTurn; beyond it is only what a foreign tool holds
 _WAL_KEPT_BYTES = 64 * 1024 * 1024
 
@@ -75,6 +76,7 @@ class Database:
         connection = self._connect(_WRITER_BUSY_SECONDS)
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA wal_autocheckpoint = 0")
+        connection.execute(f"PRAGMA cache_size = -{_WRITER_CACHE_KIB}")
         connection.execute(f"PRAGMA journal_size_limit = {_WAL_KEPT_BYTES}")
         return connection
 

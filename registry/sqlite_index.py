@@ -32,6 +32,7 @@ NUMBER_BITS = 24
 LAST_NUMBER = (1 << NUMBER_BITS) - 1
 
 _PAGE_ROWS = 200
+_HELD_AT_ONCE = 3 * 50  # values; SQLite takes more, but remembers few such statements
 
 _Row: TypeAlias = tuple[str | bytes | int | None, ...]
 
@@ -117,14 +118,17 @@ class IndexTables:
 
         Raises sqlite3.IntegrityError where one of them is held already.
         """
-        self._connection.executemany(
-            f"INSERT INTO {self._identifiers} (identifier, kind, object) VALUES (?, ?, ?)",
-            [
-                (identifier, item.kind.value, numbered(patient, number))
-                for number, item in enumerate(objects, first_number)
-                for identifier in item.identifiers
-            ],
-        )
+        held: list[str | int] = []
+        for number, item in enumerate(objects, first_number):
+            for identifier in item.identifiers:
+                held += (identifier, item.kind.value, numbered(patient, number))
+        # One statement for many: between two of them another thread may take the interpreter.
+        for start in range(0, len(held), _HELD_AT_ONCE):
+            some = held[start : start + _HELD_AT_ONCE]
+            places = ", ".join(["(?, ?, ?)"] * (len(some) // 3))
+            self._connection.execute(
+                f"INSERT INTO {self._identifiers} (identifier, kind, object) VALUES {places}", some
+            )
 
     def insert(self, objects: Iterable[IndexedObject], patient: int, first_number: int) -> None:
         """Write the objects' rows, numbered from `first_number`."""

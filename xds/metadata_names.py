@@ -48,4 +48,5 @@ def is_uuid_urn(text: str) -> bool:
 
 def canonical_id(object_id: str) -> str:
     """An id as the registry compares it: UUIDs without regard to case, symbolic ids as they are."""
-    return object_id.lower() if is_uuid_urn(object_id) else object_id
+    lower = object_id.lower()  # nearly always the same, and then nothing is left to decide
+    return lower if lower != object_id and is_uuid_urn(object_id) else object_id
