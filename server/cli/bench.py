@@ -35,7 +35,9 @@ def run(
     seconds: Annotated[float, typer.Option(min=0.1, max=60, help="For each operation of a round.")] = 3.0,
     rounds: Annotated[int, typer.Option(min=1, max=25, help="How often everything is measured.")] = 5,
     clients: Annotated[int, typer.Option(min=2, max=200, help="Requests under way at once.")] = 32,
-    workers: Annotated[int, typer.Option(min=1, max=64, help="Processes of the server, and of the reference.")] = 1,
+    workers: Annotated[
+        int, typer.Option(min=0, max=64, help="Processes of the server, and of the reference; 0: one per core.")
+    ] = 0,
     large: Annotated[int, typer.Option(min=0, max=4096, help="MiB of the large document; 0 for none.")] = 256,
     data: Annotated[
         Path | None, typer.Option(help="Keep the filled registry in this directory, or take the one that is there.")
@@ -47,6 +49,7 @@ def run(
     Both servers and the load generator are processes of this machine and share its cores. Every measurement stands
     beside one of a bare aiohttp server from the same seconds: trust the ratios more than the rates.
     """
+    workers = workers or os.cpu_count() or 1
     plan = Plan(seconds, rounds, clients, large * MIB)
     try:
         with _room(data) as room:
