@@ -31,11 +31,12 @@ from registry.metadata_store import (
 from registry.rendering_compression import RenderingCompression
 from registry.sqlite_database import Database, snapshot, translated
 from registry.sqlite_facts import FactFinder
+from registry.sqlite_group_commit import PreparedChange
 from registry.sqlite_index import rows
 from registry.sqlite_log import all_records, records_of
 from registry.sqlite_reindex import Reindexing
 from registry.sqlite_search import Search
-from registry.sqlite_writer import PreparedChange, SqliteWriter
+from registry.sqlite_writer import SqliteWriter
 from xds.actors import ObjectCodec
 
 _T = TypeVar("_T")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple
 
 import orjson
 
@@ -18,6 +18,7 @@ from registry.change_body import revised
 from registry.metadata_store import IndexRow, Revision, StoreDamaged, StoreFull
 from registry.rendering_compression import RenderingCompression
 from registry.search_columns import SEARCH_COLUMNS, Column, Shape
+from registry.sqlite_rows import Row, insert_rows
 from xds.actors import ObjectCodec
 from xds.metadata import AnyObject, Association, DocumentEntry, Folder, ObjectKind, SubmissionSet
 
@@ -32,9 +33,6 @@ NUMBER_BITS = 24
 LAST_NUMBER = (1 << NUMBER_BITS) - 1
 
 _PAGE_ROWS = 200
-_HELD_AT_ONCE = 3 * 50  # values; SQLite takes more, but remembers few such statements
-
-_Row: TypeAlias = tuple[str | bytes | int | None, ...]
 
 
 def first_id(patient: int) -> int:
@@ -77,7 +75,7 @@ class IndexedObject:
 
     kind: ObjectKind
     identifiers: tuple[str, ...]
-    row: _Row
+    row: Row
     unique_id: str | None = None
     hash: str | None = None
 
@@ -99,6 +97,21 @@ def folded_hash(entry: DocumentEntry) -> str | None:
     return entry.hash.lower() if entry.hash else None
 
 
+class PlacedObject(NamedTuple):
+    """An object and the id that its row gets."""
+
+    row_id: int
+    item: IndexedObject
+
+
+def placed(objects: Iterable[IndexedObject], patient: int, first_number: int) -> list[PlacedObject]:
+    """The objects, numbered from `first_number` within the dossier.
+
+    Raises StoreFull.
+    """
+    return [PlacedObject(numbered(patient, number), item) for number, item in enumerate(objects, first_number)]
+
+
 class IndexTables:
     """Writes to the index, or with a `prefix` to one that is going to take its place."""
 
@@ -113,28 +126,19 @@ class IndexTables:
         self._inserts = {kind: _written("INSERT", kind, table) for kind, table in self._tables.items()}
         self._replacements = {kind: _written("REPLACE", kind, table) for kind, table in self._tables.items()}
 
-    def take_identifiers(self, objects: Sequence[IndexedObject], patient: int, first_number: int) -> None:
+    def take_identifiers(self, objects: Iterable[PlacedObject]) -> None:
         """Write down who holds the objects' identifiers.
 
         Raises sqlite3.IntegrityError where one of them is held already.
         """
-        held: list[str | int] = []
-        for number, item in enumerate(objects, first_number):
-            for identifier in item.identifiers:
-                held += (identifier, item.kind.value, numbered(patient, number))
-        # One statement for many: between two of them another thread may take the interpreter.
-        for start in range(0, len(held), _HELD_AT_ONCE):
-            some = held[start : start + _HELD_AT_ONCE]
-            places = ", ".join(["(?, ?, ?)"] * (len(some) // 3))
-            self._connection.execute(
-                f"INSERT INTO {self._identifiers} (identifier, kind, object) VALUES {places}", some
-            )
+        held = [(name, item.kind.value, row_id) for row_id, item in objects for name in item.identifiers]
+        insert_rows(self._connection, f"INSERT INTO {self._identifiers} (identifier, kind, object)", held)
 
-    def insert(self, objects: Iterable[IndexedObject], patient: int, first_number: int) -> None:
-        """Write the objects' rows, numbered from `first_number`."""
-        for number, item in enumerate(objects, first_number):
-            row_id = numbered(patient, number)
-            self._connection.execute(self._inserts[item.kind], _with_ids(item.kind, row_id, item.row))
+    def insert(self, objects: Sequence[PlacedObject]) -> None:
+        """Write the objects' rows."""
+        for kind, into in self._inserts.items():
+            rows = [_with_ids(kind, row_id, item.row) for row_id, item in objects if item.kind is kind]
+            insert_rows(self._connection, into, rows)
 
     def revise(self, revision: Revision, patient: int) -> bool:
         """Write one object's row again as the revision leaves it. False where the dossier has no such object.
@@ -156,7 +160,7 @@ class IndexTables:
             raise StoreDamaged(f"{revision.entry_uuid} is known, but the index has no row of it")
         item = revised(read(stored[0], self._codec, self._compression), revision)
         row = _row(item, self._compression.compress(self._codec.written(item)))
-        self._connection.execute(self._replacements[kind], _with_ids(kind, row_id, row))
+        insert_rows(self._connection, self._replacements[kind], [_with_ids(kind, row_id, row)])
         return True
 
 
@@ -209,18 +213,18 @@ def _search_names(kind: ObjectKind) -> list[str]:
 
 
 def _written(verb: str, kind: ObjectKind, table: str) -> str:
-    """The statement that writes a row."""
+    """The beginning of the statement that writes rows."""
     ids = ["id", "patient"] if kind is ObjectKind.ASSOCIATION else ["id"]
     measured = ["hash", "size"] if kind is ObjectKind.DOCUMENT_ENTRY else []
     names = [*ids, *_search_names(kind), *measured, "home_community_id", "ebrim"]
-    return f"{verb} INTO {table} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"
+    return f"{verb} INTO {table} ({', '.join(names)})"
 
 
-def _with_ids(kind: ObjectKind, row_id: int, row: _Row) -> _Row:
+def _with_ids(kind: ObjectKind, row_id: int, row: Row) -> Row:
     return (row_id, row_id >> NUMBER_BITS, *row) if kind is ObjectKind.ASSOCIATION else (row_id, *row)
 
 
-def _row(item: AnyObject, compressed: bytes) -> _Row:
+def _row(item: AnyObject, compressed: bytes) -> Row:
     values: list[str | None] = []
     for value_of, stored in _STORED[item.kind]:
         values += stored(value_of(item))

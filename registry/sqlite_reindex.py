@@ -24,7 +24,7 @@ from registry.sqlite_database import (
     index_generation,
     transaction,
 )
-from registry.sqlite_index import IndexedObject, IndexTables, decoded
+from registry.sqlite_index import IndexedObject, IndexTables, decoded, placed
 from registry.sqlite_log import records_of
 from xds.actors import ObjectCodec
 
@@ -183,11 +183,12 @@ class Reindexing:
     def _enter(self, dossier: _Behind, prepared: list[_Entered]) -> None:
         objects, patient = dossier.objects, dossier.patient
         for entered in prepared:
+            numbered = placed(entered.objects, patient, objects + 1)
             try:
-                self._index.take_identifiers(entered.objects, patient, objects + 1)
+                self._index.take_identifiers(numbered)
             except sqlite3.IntegrityError:
                 raise StoreDamaged(f"dossier {patient}: an identifier is in the log twice") from None
-            self._index.insert(entered.objects, patient, objects + 1)
+            self._index.insert(numbered)
             objects += len(entered.objects)
             for revision in entered.revisions:
                 if not self._index.revise(revision, patient) and not self._has_blanks(patient):

@@ -1,7 +1,6 @@
 """The one thread of a process that writes to the embedded metadata store.
 
-Group commit: all changes that wait are written in one transaction, each in a savepoint of its own, and made durable by
-one fsync. A change that is refused rolls back its savepoint and disturbs no other. Answers come after the commit.
+All changes that wait are written as one group (registry/sqlite_group_commit.py). Answers come after the commit.
 
 The thread and the event loop share one interpreter: a thread that is woken for each change by itself fights for it with
 the loop that is just about to bring the next one, and both lose. So changes gather in the loop until it has brought all
@@ -14,20 +13,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import queue
-import sqlite3
 import threading
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
-from registry.change_body import encoded
-from registry.dossier_log import FIRST_PREVIOUS_HASH, LogRecord
-from registry.metadata_store import Facts, FactsMoved, RegistryChange, Revision, StoreBusy, StoreFull
+from registry.dossier_log import LogRecord
+from registry.metadata_store import StoreBusy, StoreFull
 from registry.rendering_compression import RenderingCompression
-from registry.sqlite_database import Database, transaction, translated
-from registry.sqlite_index import IndexedObject, IndexTables, numbered
+from registry.sqlite_checkpoints import Checkpoints
+from registry.sqlite_database import Database, translated
+from registry.sqlite_group_commit import GroupCommit, Outcome, PreparedChange
 from xds.actors import ObjectCodec
 
 logger = logging.getLogger(__name__)
@@ -35,59 +32,6 @@ logger = logging.getLogger(__name__)
 _GROUP_SIZE = 256
 _QUIET_TURNS = 8  # of the event loop, in which no change came: then all are there
 _LONGEST_GATHERING_SECONDS = 0.03
-_CHECKPOINT_CHANGES = 500
-_CHECKPOINT_IDLE_SECONDS = 2.0
-_LONG_WAL_PAGES = 64 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class PreparedChange:
-    """A change with all done that can be done before it is its turn.
-
-    expected_sequence   of the dossier, as the change was judged
-    """
-
-    patient_id: str
-    change_id: str
-    time: str
-    expected_sequence: int
-    body: bytes
-    compressed_body: bytes
-    objects: tuple[IndexedObject, ...]
-    revisions: tuple[Revision, ...]
-
-    @classmethod
-    def of(
-        cls, change: RegistryChange, facts: Facts, codec: ObjectCodec, compression: RenderingCompression
-    ) -> PreparedChange:
-        """`change`, rendered and compressed.
-
-        Raises ValueError where it was judged on another dossier, or names two objects alike.
-        """
-        if change.patient_id != facts.patient_id:
-            raise ValueError("the change is of one dossier and the facts are of another")
-        renderings = [codec.written(item) for item in change.objects]
-        objects = tuple(
-            IndexedObject.of(item, compression.compress(rendering))
-            for item, rendering in zip(change.objects, renderings, strict=True)
-        )
-        identifiers = [identifier for item in objects for identifier in item.identifiers]
-        if len(set(identifiers)) < len(identifiers):
-            raise ValueError("the change gives one identifier to two objects")
-        body = encoded(renderings, change.revisions)
-        return cls(
-            change.patient_id,
-            change.change_id,
-            change.time,
-            facts.sequence,
-            body,
-            compression.compress(body),
-            objects,
-            change.revisions,
-        )
-
-
-_Outcome: TypeAlias = LogRecord | Exception
 
 
 @dataclass(slots=True)
@@ -111,13 +55,12 @@ class SqliteWriter:
     ) -> None:
         """busy_seconds: after which a change that could not be begun is given up."""
         self._busy_seconds = busy_seconds
-        self._connection = database.writer()
+        self._group_commit = GroupCommit(database.writer(), codec, compression)
         self._turn = database.write_turn()
-        self._index = IndexTables(self._connection, codec, compression)
+        self._checkpoints = Checkpoints(database, busy_seconds=busy_seconds)
         self._gathering: list[_Waiting] = []  # of the event loop alone
         self._queue: queue.SimpleQueue[Sequence[_Waiting] | None] = queue.SimpleQueue()
         self._closed = False
-        self._unsettled_changes = 0  # written since the last checkpoint
         self._thread = threading.Thread(target=self._run, name="registry-writer", daemon=True)
         self._thread.start()
 
@@ -166,17 +109,16 @@ class SqliteWriter:
                 group, open_for_more = self._next_group()
                 if group:
                     self._serve(group)
-                if self._unsettled_changes >= (_CHECKPOINT_CHANGES if group else 1):
-                    self._checkpoint()
         finally:
-            self._connection.close()
+            self._checkpoints.close()
+            self._group_commit.connection.close()
             self._turn.close()
 
     def _next_group(self) -> tuple[list[_Waiting], bool]:
-        """All that wait, but not many too many; nothing after a while without any. False: nothing comes after these."""
+        """All that wait, but not many too many. False: nothing comes after these."""
         group: list[_Waiting] = []
         try:
-            gathered = self._queue.get(timeout=_CHECKPOINT_IDLE_SECONDS if self._unsettled_changes else None)
+            gathered = self._queue.get()
             while gathered is not None:
                 group += gathered
                 if len(group) >= _GROUP_SIZE:
@@ -196,115 +138,12 @@ class SqliteWriter:
             return
         try:
             with translated(), self._turn.taken(self._busy_seconds):
-                outcomes = self._commit([waiting.change for waiting in wanted])
+                outcomes = self._group_commit.outcomes([waiting.change for waiting in wanted])
         except Exception as error:  # noqa: BLE001 whatever it is, all who wait are told
             _log_failure("A group of changes could not be committed.", error, changes=len(wanted))
             outcomes = [error] * len(wanted)
         _answer(zip(wanted, outcomes, strict=True))
-        self._unsettled_changes += sum(isinstance(outcome, LogRecord) for outcome in outcomes)
-
-    def _commit(self, changes: Sequence[PreparedChange]) -> list[_Outcome]:
-        with transaction(self._connection):
-            return [self._outcome(change) for change in changes]
-
-    def _outcome(self, change: PreparedChange) -> _Outcome:
-        """Write one change, or leave no trace of it."""
-        self._connection.execute("SAVEPOINT change")
-        try:
-            with translated():
-                record = self._write(change)
-        except Exception as error:
-            if not self._connection.in_transaction:
-                raise  # the disk is full or broken, and SQLite has rolled back the whole group
-            self._connection.execute("ROLLBACK TO change")
-            self._connection.execute("RELEASE change")
-            if not isinstance(error, FactsMoved):
-                _log_failure("A change could not be written.", error, change_id=change.change_id)
-            return error
-        self._connection.execute("RELEASE change")
-        return record
-
-    def _write(self, change: PreparedChange) -> LogRecord:
-        patient, sequence, previous_hash, objects = self._head(change)
-        record = LogRecord.following(
-            previous_hash,
-            patient_id=change.patient_id,
-            sequence=sequence + 1,
-            change_id=change.change_id,
-            time=change.time,
-            body=change.body,
-        )
-        try:
-            self._index.take_identifiers(change.objects, patient, objects + 1)
-        except sqlite3.IntegrityError:
-            raise FactsMoved("an identifier has been taken") from None
-        self._require_same_documents(change.objects)
-        self._append(record, change.compressed_body, patient)
-        self._index.insert(change.objects, patient, objects + 1)
-        for revision in change.revisions:
-            if not self._index.revise(revision, patient):
-                raise ValueError(f"{revision.entry_uuid} is to be revised, but is not in the dossier")
-        self._connection.execute(
-            "UPDATE patients SET sequence = ?, hash = ?, objects = ? WHERE id = ?",
-            (record.sequence, record.hash, objects + len(change.objects), patient),
-        )
-        return record
-
-    def _head(self, change: PreparedChange) -> tuple[int, int, bytes, int]:
-        """The dossier: its number, sequence, last hash, and how many object numbers it has given out."""
-        row = self._connection.execute(
-            "SELECT id, sequence, hash, objects FROM patients WHERE patient_id = ?", (change.patient_id,)
-        ).fetchone()
-        if (row[1] if row else 0) != change.expected_sequence:
-            raise FactsMoved("the dossier has changed")
-        if row:
-            return int(row[0]), int(row[1]), bytes(row[2]), int(row[3])
-        patient = self._connection.execute(
-            "INSERT INTO patients (patient_id, sequence, hash, objects) VALUES (?, 0, ?, 0)",
-            (change.patient_id, FIRST_PREVIOUS_HASH),
-        ).lastrowid
-        return int(patient or 0), 0, FIRST_PREVIOUS_HASH, 0
-
-    def _require_same_documents(self, objects: Iterable[IndexedObject]) -> None:
-        """A uniqueId means the same document everywhere, whoever registers it (ITI TF-3: 4.2.3.2.26)."""
-        for item in objects:
-            if item.unique_id is None or item.hash is None:
-                continue
-            other = self._connection.execute(
-                "SELECT 1 FROM document_entries WHERE unique_id = ? AND hash <> ? LIMIT 1", (item.unique_id, item.hash)
-            ).fetchone()
-            if other:
-                raise FactsMoved("a document with this uniqueId and another hash has been registered")
-
-    def _append(self, record: LogRecord, compressed_body: bytes, patient: int) -> None:
-        self._connection.execute(
-            "INSERT INTO changes (id, change_id, time, body, body_hash, previous_hash, hash) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (
-                numbered(patient, record.sequence),
-                record.change_id,
-                record.time,
-                compressed_body,
-                record.body_hash,
-                record.previous_hash,
-                record.hash,
-            ),
-        )
-
-    def _checkpoint(self) -> None:
-        """Copy what the write-ahead log holds to the database, between two groups and disturbing nobody.
-
-        Readers can keep the log from being started again. When it has grown long they are waited for.
-        """
-        try:
-            with translated():
-                _, pages, _ = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-                if pages > _LONG_WAL_PAGES:
-                    with self._turn.taken(self._busy_seconds):
-                        self._connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
-        except Exception:
-            logger.exception("The write-ahead log could not be copied to the database; it will be tried again.")
-        self._unsettled_changes = 0
+        self._checkpoints.wrote(sum(isinstance(outcome, LogRecord) for outcome in outcomes))
 
 
 def _log_failure(sentence: str, error: Exception, **values: str | int) -> None:
@@ -313,9 +152,9 @@ def _log_failure(sentence: str, error: Exception, **values: str | int) -> None:
     logger.error(sentence, extra=values, exc_info=None if expected else error)
 
 
-def _answer(outcomes: Iterable[tuple[_Waiting, _Outcome]]) -> None:
+def _answer(outcomes: Iterable[tuple[_Waiting, Outcome]]) -> None:
     """Tell those who wait, each in his event loop, with one call for each loop."""
-    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Waiting, _Outcome]]] = {}
+    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Waiting, Outcome]]] = {}
     for waiting, outcome in outcomes:
         by_loop.setdefault(waiting.loop, []).append((waiting, outcome))
     for loop, answers in by_loop.items():
@@ -323,7 +162,7 @@ def _answer(outcomes: Iterable[tuple[_Waiting, _Outcome]]) -> None:
             loop.call_soon_threadsafe(_settle, answers)
 
 
-def _settle(answers: Iterable[tuple[_Waiting, _Outcome]]) -> None:
+def _settle(answers: Iterable[tuple[_Waiting, Outcome]]) -> None:
     for waiting, outcome in answers:
         if waiting.future.done():
             continue

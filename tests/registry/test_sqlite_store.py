@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from registry import sqlite_writer
+from registry import sqlite_checkpoints
 from registry.dossier_check import checked_dossiers
 from registry.metadata_store import (
     Criteria,
@@ -73,7 +73,7 @@ def patient(number: int) -> CX:
 
 
 async def test_what_is_committed_is_synced_to_the_write_ahead_log(store: SqliteMetadataStore) -> None:
-    writer = store._writer._connection
+    writer = store._writer._group_commit.connection
 
     assert writer.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     assert writer.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
@@ -250,7 +250,7 @@ async def test_a_change_that_has_waited_too_long_is_given_up(
 
 
 async def test_on_a_full_disk_nothing_of_the_group_is_acknowledged_or_kept(store: SqliteMetadataStore) -> None:
-    writer = store._writer._connection
+    writer = store._writer._group_commit.connection
     (pages,) = writer.execute("PRAGMA page_count").fetchone()
     writer.execute(f"PRAGMA max_page_count = {pages + 8}")
 
@@ -289,7 +289,8 @@ async def test_when_the_commit_fails_nobody_is_told_that_it_did_not(
     error = sqlite3.OperationalError("disk I/O error")
     error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
     with monkeypatch.context() as broken:
-        broken.setattr(store._writer, "_connection", FailingCommit(store._writer._connection, error))
+        group_commit = store._writer._group_commit
+        broken.setattr(group_commit, "connection", FailingCommit(group_commit.connection, error))
         outcomes = await asyncio.gather(
             *(register(store, *submitted(patient=patient(n)), patient=patient(n)) for n in range(8)),
             return_exceptions=True,
@@ -321,7 +322,8 @@ async def test_somebody_who_gives_up_waiting_disturbs_nobody(store: SqliteMetada
 async def test_the_write_ahead_log_does_not_grow_for_ever(
     store: SqliteMetadataStore, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite_writer, "_CHECKPOINT_CHANGES", 10)
+    monkeypatch.setattr(sqlite_checkpoints, "_AFTER_CHANGES", 10)
+    monkeypatch.setattr(sqlite_checkpoints, "_LONG_WAL_PAGES", 200)
     for n in range(20):
         await register(store, *submitted(), patient=patient(n))
     early = path.with_name(f"{path.name}-wal").stat().st_size

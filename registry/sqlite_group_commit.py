@@ -1,0 +1,225 @@
+"""Group commit in the embedded metadata store: changes that wait are judged and written together, with one fsync.
+
+While a group is written nobody else writes, so what is read of the dossiers, identifiers and documents that it touches
+holds until it is committed. On that, each change is found to fit or to have been overtaken; those that fit are written
+table by table (registry/sqlite_rows.py). A change that fits and can not be written after all does not take the others
+with it: each is then written by itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from registry.change_body import encoded
+from registry.dossier_log import FIRST_PREVIOUS_HASH, LogRecord
+from registry.metadata_store import Facts, FactsMoved, RegistryChange, Revision, StoreBusy, StoreFull
+from registry.rendering_compression import RenderingCompression
+from registry.sqlite_database import transaction, translated
+from registry.sqlite_index import IndexedObject, IndexTables, PlacedObject, numbered, placed
+from registry.sqlite_rows import Row, insert_rows, selected
+from xds.actors import ObjectCodec
+
+logger = logging.getLogger(__name__)
+
+Outcome: TypeAlias = LogRecord | Exception
+"""What became of a change."""
+
+_HEADS = (
+    "SELECT json_group_array(json_array(patient_id, id, sequence, hex(hash), objects)) "
+    "FROM patients WHERE patient_id IN (SELECT value FROM json_each(?))"
+)
+_TAKEN = "SELECT json_group_array(identifier) FROM identifiers WHERE identifier IN (SELECT value FROM json_each(?))"
+_DOCUMENTS = (
+    "SELECT json_group_array(json_array(unique_id, hash)) FROM document_entries "
+    "WHERE unique_id IN (SELECT value FROM json_each(?)) AND hash IS NOT NULL"
+)
+_APPEND = "INSERT INTO changes (id, change_id, time, body, body_hash, previous_hash, hash)"
+_MOVE_HEADS = "INSERT INTO patients (id, patient_id, sequence, hash, objects)"
+_OF_A_DOSSIER_THAT_EXISTS = (
+    "ON CONFLICT (id) DO UPDATE SET sequence = excluded.sequence, hash = excluded.hash, objects = excluded.objects"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedChange:
+    """A change with all done that can be done before it is its turn.
+
+    expected_sequence   of the dossier, as the change was judged
+    """
+
+    patient_id: str
+    change_id: str
+    time: str
+    expected_sequence: int
+    body: bytes
+    compressed_body: bytes
+    objects: tuple[IndexedObject, ...]
+    revisions: tuple[Revision, ...]
+
+    @classmethod
+    def of(
+        cls, change: RegistryChange, facts: Facts, codec: ObjectCodec, compression: RenderingCompression
+    ) -> PreparedChange:
+        """`change`, rendered and compressed.
+
+        Raises ValueError where it was judged on another dossier, or names two objects alike.
+        """
+        if change.patient_id != facts.patient_id:
+            raise ValueError("the change is of one dossier and the facts are of another")
+        renderings = [codec.written(item) for item in change.objects]
+        objects = tuple(
+            IndexedObject.of(item, compression.compress(rendering))
+            for item, rendering in zip(change.objects, renderings, strict=True)
+        )
+        identifiers = [identifier for item in objects for identifier in item.identifiers]
+        if len(set(identifiers)) < len(identifiers):
+            raise ValueError("the change gives one identifier to two objects")
+        body = encoded(renderings, change.revisions)
+        return cls(
+            change.patient_id,
+            change.change_id,
+            change.time,
+            facts.sequence,
+            body,
+            compression.compress(body),
+            objects,
+            change.revisions,
+        )
+
+
+@dataclass(slots=True)
+class _Head:
+    """A dossier: its number, its last record, and how many object numbers it has given out."""
+
+    patient: int
+    sequence: int = 0
+    hash: bytes = FIRST_PREVIOUS_HASH
+    objects: int = 0
+
+
+class GroupCommit:
+    """Writes groups of changes. Used by one thread, whose turn it is to write."""
+
+    def __init__(self, connection: sqlite3.Connection, codec: ObjectCodec, compression: RenderingCompression) -> None:
+        self.connection = connection
+        self._index = IndexTables(connection, codec, compression)
+
+    def outcomes(self, changes: Sequence[PreparedChange]) -> list[Outcome]:
+        """What becomes of each change, in their order. The records among them are durable.
+
+        Raises StoreBusy, StoreFull where nothing at all could be written; where there is one change, whatever is wrong.
+        """
+        try:
+            return self._written(changes)
+        except (StoreBusy, StoreFull):
+            raise
+        except Exception:
+            if len(changes) == 1:
+                raise
+            logger.warning("A group of changes could not be written; each is tried by itself.", exc_info=True)
+        return [self._alone(change) for change in changes]
+
+    def _alone(self, change: PreparedChange) -> Outcome:
+        try:
+            return self._written([change])[0]
+        except Exception as error:
+            logger.exception("A change could not be written.", extra={"change_id": change.change_id})
+            return error
+
+    def _written(self, changes: Sequence[PreparedChange]) -> list[Outcome]:
+        with translated(), transaction(self.connection):
+            group = _Group(self.connection, changes)
+            outcomes = [group.outcome(change) for change in changes]
+            group.write(self._index)
+            return outcomes
+
+
+class _Group:
+    """The changes of one transaction that fit, and what they were found to fit to."""
+
+    def __init__(self, connection: sqlite3.Connection, changes: Sequence[PreparedChange]) -> None:
+        self._connection = connection
+        objects = [item for change in changes for item in change.objects]
+        names = [name for item in objects for name in item.identifiers]
+        documents = {item.unique_id for item in objects if item.unique_id}
+        self._heads = {
+            patient_id: _Head(patient, sequence, bytes.fromhex(digest), count)
+            for patient_id, patient, sequence, digest, count in selected(
+                connection, _HEADS, {change.patient_id for change in changes}
+            )
+        }
+        self._taken: set[str] = set(selected(connection, _TAKEN, names))
+        self._hashes: dict[str, set[str]] = {}
+        for unique_id, digest in selected(connection, _DOCUMENTS, documents):
+            self._hashes.setdefault(unique_id, set()).add(digest)
+        (self._patients,) = connection.execute("SELECT coalesce(max(id), 0) FROM patients").fetchone()
+        self._moved: dict[str, _Head] = {}
+        self._placed: list[PlacedObject] = []
+        self._records: list[Row] = []
+        self._revisions: list[tuple[Revision, int]] = []
+
+    def outcome(self, change: PreparedChange) -> Outcome:
+        """Take the change, or tell why it does not fit any more."""
+        head = self._heads.get(change.patient_id)
+        if overtaken := self._overtaken(change, head):
+            return FactsMoved(overtaken)
+        if head is None:
+            self._patients += 1
+            head = self._heads[change.patient_id] = _Head(self._patients)
+        record = LogRecord.following(
+            head.hash,
+            patient_id=change.patient_id,
+            sequence=head.sequence + 1,
+            change_id=change.change_id,
+            time=change.time,
+            body=change.body,
+        )
+        self._take(change, record, head)
+        return record
+
+    def _overtaken(self, change: PreparedChange, head: _Head | None) -> str | None:
+        if (head.sequence if head else 0) != change.expected_sequence:
+            return "the dossier has changed"
+        for item in change.objects:
+            if not self._taken.isdisjoint(item.identifiers):
+                return "an identifier has been taken"
+            # A uniqueId means the same document everywhere, whoever registers it (ITI TF-3: 4.2.3.2.26).
+            if item.unique_id and item.hash and self._hashes.get(item.unique_id, set()) - {item.hash}:
+                return "a document with this uniqueId and another hash has been registered"
+        return None
+
+    def _take(self, change: PreparedChange, record: LogRecord, head: _Head) -> None:
+        self._records.append(
+            (
+                numbered(head.patient, record.sequence),
+                record.change_id,
+                record.time,
+                change.compressed_body,
+                record.body_hash,
+                record.previous_hash,
+                record.hash,
+            )
+        )
+        self._placed += placed(change.objects, head.patient, head.objects + 1)
+        self._revisions += [(revision, head.patient) for revision in change.revisions]
+        for item in change.objects:
+            self._taken.update(item.identifiers)
+            if item.unique_id and item.hash:
+                self._hashes.setdefault(item.unique_id, set()).add(item.hash)
+        head.sequence, head.hash, head.objects = record.sequence, record.hash, head.objects + len(change.objects)
+        self._moved[change.patient_id] = head
+
+    def write(self, index: IndexTables) -> None:
+        """Write all that was taken."""
+        heads = [(head.patient, name, head.sequence, head.hash, head.objects) for name, head in self._moved.items()]
+        insert_rows(self._connection, _MOVE_HEADS, heads, _OF_A_DOSSIER_THAT_EXISTS)
+        insert_rows(self._connection, _APPEND, self._records)
+        index.take_identifiers(self._placed)
+        index.insert(self._placed)
+        for revision, patient in self._revisions:
+            if not index.revise(revision, patient):
+                raise ValueError(f"{revision.entry_uuid} is to be revised, but is not in the dossier")
