@@ -1,7 +1,10 @@
-"""Settings of a deployment: one TOML file, environment variables over it, command line options over both.
+"""Settings of a deployment: a TOML file, files with secrets over it, then environment variables, then the command line.
 
 Every setting has a default, and with no file at all Toimik runs on ./toimik-data. A variable is named TOIMIK_ and the
-setting, with two underscores between a table and its key: TOIMIK_LIMITS__ENVELOPE_BYTES=1048576.
+setting, with two underscores between a table and its key: TOIMIK_LIMITS__ENVELOPE_BYTES=1048576. The directory that
+TOIMIK_SECRETS names has files named like the variables, as container platforms mount them: a value in each.
+
+A secret is a SecretStr: it is in no log, no traceback and no output. Settings.for_workers alone writes it out.
 """
 
 from __future__ import annotations
@@ -11,11 +14,23 @@ import os
 import uuid
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Final, Self
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SecretStr,
+    SerializationInfo,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
+    NestedSecretsSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
@@ -24,6 +39,12 @@ from pydantic_settings import (
 from xds.hl7v2 import is_oid
 
 MIB = 1024 * 1024
+SECRETS_VARIABLE: Final = "TOIMIK_SECRETS"
+"""Names the directory of secrets. It is no setting: it says where settings are."""
+
+_IN_THE_CLEAR: Final = "secrets in the clear"
+_MOST_PARTS: Final = 10_000  # of one multipart upload, in S3
+_KEPT_UNIQUE_ID: Final = "repository-unique-id"  # a file of the data directory
 
 
 class SettingsProblem(Exception):
@@ -42,12 +63,34 @@ def _home(value: str) -> str:
     return value
 
 
+def _endpoint(value: str) -> str:
+    url = urlsplit(value)
+    if url.scheme not in ("http", "https") or not url.hostname:
+        raise ValueError("it is not a URL such as https://s3.hospital.example:9000")
+    if url.path not in ("", "/") or url.query or url.fragment or url.username is not None:
+        raise ValueError("it is a URL with scheme, host and port alone; bucket and keys have settings of their own")
+    return value.rstrip("/")
+
+
+def _mongodb_url(value: SecretStr) -> SecretStr:
+    if not value.get_secret_value().startswith(("mongodb://", "mongodb+srv://")):
+        raise ValueError("it is not a URL such as mongodb://host:27017/?replicaSet=rs0")
+    return value
+
+
+def _serialized(secret: SecretStr, info: SerializationInfo) -> str:
+    return secret.get_secret_value() if info.context == _IN_THE_CLEAR else str(secret)
+
+
 Oid = Annotated[str, AfterValidator(_oid)]
 HomeCommunityId = Annotated[str, AfterValidator(_home)]
+Secret = Annotated[SecretStr, Field(min_length=1), PlainSerializer(_serialized, return_type=str, when_used="json")]
+MongodbUrl = Annotated[Secret, AfterValidator(_mongodb_url)]
+Endpoint = Annotated[str, AfterValidator(_endpoint)]
 
 
 class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class Policy(StrEnum):
@@ -132,6 +175,100 @@ class Limits(_Table):
     )
 
 
+class MetadataStoreKind(StrEnum):
+    """Where the registry keeps what it knows."""
+
+    SQLITE = "sqlite"
+    MONGODB = "mongodb"
+
+
+class MetadataSettings(_Table):
+    """[metadata]"""
+
+    store: MetadataStoreKind = Field(
+        MetadataStoreKind.SQLITE,
+        description="sqlite: a file in the data directory; "
+        "mongodb: for several servers (pip install 'toimik[mongodb]', then toimik migrate)",
+    )
+    mongodb_url: MongodbUrl | None = Field(
+        None,
+        description="how MongoDB is reached, a secret: mongodb://user:password@host1,host2,host3/?replicaSet=rs0&tls=true",
+    )
+    mongodb_database: str = Field(
+        "toimik",
+        pattern=r"^[A-Za-z0-9_-]{1,63}$",
+        description="name of the database, the same for every server of this registry",
+    )
+    connect_seconds: float = Field(
+        5.0, gt=0, description="how long MongoDB may take to accept a connection, or to have a primary"
+    )
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.store is MetadataStoreKind.MONGODB and self.mongodb_url is None:
+            raise ValueError(f"store is mongodb, and mongodb_url does not say where that is; {_as_secret('metadata')}")
+        return self
+
+
+class DocumentStoreKind(StrEnum):
+    """Where the repository keeps documents."""
+
+    FILESYSTEM = "filesystem"
+    S3 = "s3"
+
+
+class DocumentSettings(_Table):
+    """[documents]"""
+
+    store: DocumentStoreKind = Field(
+        DocumentStoreKind.FILESYSTEM,
+        description="filesystem: in the data directory; s3: MinIO or any S3 (pip install 'toimik[s3]', "
+        "then toimik migrate)",
+    )
+    s3_endpoint: Endpoint | None = Field(None, description="https://host:port of the S3 server")
+    s3_bucket: str | None = Field(
+        None, pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", description="bucket that holds the documents"
+    )
+    s3_access_key: Secret | None = Field(None, description="access key, a secret")
+    s3_secret_key: Secret | None = Field(None, description="secret key, a secret")
+    s3_region: str | None = Field(None, description="region of the bucket; by default the S3 server is asked")
+    s3_prefix: str = Field(
+        "",
+        pattern=r"^([A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*/?)?$",
+        description="what the names of all objects begin with, for a bucket that holds other things as well",
+    )
+    s3_encryption: str = Field(
+        "none",
+        pattern=r"^(none|sse-s3|sse-kms:\S+)$",
+        description="how the S3 server encrypts documents: none (or as the bucket says), sse-s3, or sse-kms:KEY with "
+        "the id of a key",
+    )
+    s3_versioning: bool = Field(
+        False,
+        description="whether toimik migrate turns the bucket's versioning on, so that a deleted object can come back",
+    )
+    s3_part_bytes: int = Field(
+        8 * MIB,
+        ge=5 * MIB,
+        le=5120 * MIB,
+        description="octets of one part of an upload; each transfer holds a part or two in memory",
+    )
+    request_seconds: float = Field(20.0, gt=0, description="how long the S3 server may take to answer one request")
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        wanted = ("s3_endpoint", "s3_bucket", "s3_access_key", "s3_secret_key")
+        missing = [name for name in wanted if getattr(self, name) is None]
+        if self.store is DocumentStoreKind.S3 and missing:
+            raise ValueError(f"store is s3, and these are missing: {', '.join(missing)}; {_as_secret('documents')}")
+        return self
+
+
+def _as_secret(table: str) -> str:
+    example = {"metadata": "MONGODB_URL", "documents": "S3_SECRET_KEY"}[table]
+    return f"a secret can be the file TOIMIK_{table.upper()}__{example} in the directory that {SECRETS_VARIABLE} names"
+
+
 class ClientCertificate(StrEnum):
     """Whether a client has to show a certificate."""
 
@@ -197,6 +334,7 @@ class Settings(BaseSettings):
         extra="forbid",
         frozen=True,
         nested_model_default_partial_update=True,
+        hide_input_in_errors=True,
     )
 
     data: Path = Field(Path("toimik-data"), description="directory of the embedded stores")
@@ -213,7 +351,9 @@ class Settings(BaseSettings):
         None, description="how clients reach this server, for ?wsdl; by default what they asked for"
     )
     repository_unique_id: Oid | None = Field(
-        None, description="repositoryUniqueId; by default an OID made once and kept in the data directory"
+        None,
+        description="repositoryUniqueId; by default an OID made once and kept in the data directory, "
+        "but given, the same for every server, where the stores are MongoDB or S3",
     )
     home_community_id: HomeCommunityId | None = Field(
         None, description="homeCommunityId of this community, given to every object that is registered without one"
@@ -222,6 +362,8 @@ class Settings(BaseSettings):
     sweep_seconds: float = Field(3600.0, gt=0, description="age of leftovers of broken uploads before they are swept")
     patients: PatientSettings = Field(default_factory=PatientSettings)
     codes: dict[str, CodeSet] = Field(default_factory=dict)
+    metadata: MetadataSettings = Field(default_factory=MetadataSettings)
+    documents: DocumentSettings = Field(default_factory=DocumentSettings)
     limits: Limits = Field(default_factory=Limits)
     tls: TlsSettings = Field(default_factory=TlsSettings)
     log: LogSettings = Field(default_factory=LogSettings)
@@ -233,7 +375,34 @@ class Settings(BaseSettings):
             raise ValueError(f"codes: {', '.join(unknown)}: not among {', '.join(sorted(CODED_ATTRIBUTES))}")
         if Actor.REGISTRY not in self.actors and self.registry_url is None:
             raise ValueError("registry_url: a repository without a registry of its own needs one on another host")
+        if Actor.REPOSITORY in self.actors and self.has_shared_store and self.repository_unique_id is None:
+            raise ValueError(f"repository_unique_id: {self._why_an_oid()}")
+        uploaded = self.documents.s3_part_bytes * _MOST_PARTS
+        if self.documents.store is DocumentStoreKind.S3 and self.limits.document_bytes > uploaded:
+            raise ValueError(
+                f"documents.s3_part_bytes: of {_MOST_PARTS} parts at most, a document has no more than {uploaded} "
+                f"octets; limits.document_bytes allows {self.limits.document_bytes}"
+            )
         return self
+
+    @property
+    def has_shared_store(self) -> bool:
+        """Whether other servers may use the same stores."""
+        return (
+            self.metadata.store is not MetadataStoreKind.SQLITE
+            or self.documents.store is not DocumentStoreKind.FILESYSTEM
+        )
+
+    def _why_an_oid(self) -> str:
+        sentence = "with MongoDB or S3 it must be given, because every server of this repository needs the same"
+        kept = self.data / _KEPT_UNIQUE_ID
+        if kept.exists():
+            return f'{sentence}; this data directory was given "{kept.read_text(encoding="ascii").strip()}"'
+        return f"{sentence}; an OID of yours, or one made from a UUID: 2.25.{uuid.uuid4().int}"
+
+    def for_workers(self) -> bytes:
+        """One line of JSON with the secrets in the clear: for a pipe to a process of our own, and for nothing else."""
+        return self.model_dump_json(context=_IN_THE_CLEAR).encode() + b"\n"
 
     @classmethod
     def settings_customise_sources(
@@ -242,9 +411,12 @@ class Settings(BaseSettings):
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the library's signature
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls))
+        secrets = NestedSecretsSettingsSource(
+            file_secret_settings, secrets_dir=os.environ.get(SECRETS_VARIABLE) or None, secrets_dir_missing="error"
+        )
+        return (init_settings, env_settings, secrets, TomlConfigSettingsSource(settings_cls))
 
 
 def load_settings(config: Path | None = None, **options: Any) -> Settings:
@@ -267,7 +439,7 @@ def load_settings(config: Path | None = None, **options: Any) -> Settings:
             for error in problem.errors()
         )
         raise SettingsProblem("\n".join(lines)) from problem
-    except ValueError as problem:  # TOML that can not be read, an environment variable that is no JSON
+    except (ValueError, OSError) as problem:  # TOML or a secret that can not be read, a variable that is no JSON
         raise SettingsProblem(f"{config or 'environment'}: {problem}") from problem
 
 
@@ -275,7 +447,7 @@ def repository_unique_id(settings: Settings) -> str:
     """The configured repositoryUniqueId, or the one this data directory was given when it was first used."""
     if settings.repository_unique_id is not None:
         return settings.repository_unique_id
-    kept = settings.data / "repository-unique-id"
+    kept = settings.data / _KEPT_UNIQUE_ID
     if not kept.exists():
         settings.data.mkdir(parents=True, exist_ok=True)
         made = kept.with_name(f".repository-unique-id-{os.getpid()}")

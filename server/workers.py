@@ -87,7 +87,7 @@ class Workers:
     def _started(self) -> _Worker:
         process = subprocess.Popen([sys.executable, "-m", "server.worker"], stdin=subprocess.PIPE)
         assert process.stdin is not None  # noqa: S101 - for the type checker; PIPE was asked for
-        process.stdin.write(self._settings.model_dump_json().encode() + b"\n")
+        process.stdin.write(self._settings.for_workers())
         process.stdin.flush()
         return _Worker(process, time.monotonic())
 

@@ -29,9 +29,8 @@ def toimik(settings: Settings, log: Path) -> Iterator[int]:
     """Worker processes on a free port, which is given. They log as in production, to the file `log`."""
     with _port() as port:
         with_port = settings.model_copy(update={"host": _HOST, "port": port})
-        greeting = with_port.model_dump_json().encode() + b"\n"
         command = [sys.executable, "-m", "server.worker"]
-        with _processes(command, greeting, settings.workers, log):
+        with _processes(command, with_port.for_workers(), settings.workers, log):
             yield port
 
 

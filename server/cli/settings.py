@@ -14,7 +14,7 @@ from textwrap import wrap
 from typing import Annotated, Any
 
 import typer
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from server.cli.screen import ExitCode, stopped
@@ -22,8 +22,9 @@ from server.settings import CODED_ATTRIBUTES, CodeSet, Settings, SettingsProblem
 
 _HEAD = """\
 # Settings of Toimik. Every setting is optional; what stands here is {what}.
-# Environment variables override this file: TOIMIK_PORT=9090, TOIMIK_LIMITS__RESULTS=200.
-# Command line options override both. Use it with: toimik serve --config toimik.toml
+# Environment variables override this file: TOIMIK_PORT=9090, TOIMIK_LIMITS__RESULTS=200. So do files with such names
+# and a value in each, in the directory that the variable TOIMIK_SECRETS names: the place for secrets.
+# Command line options override all of them. Use it with: toimik serve --config toimik.toml
 """
 
 _CODES = """\
@@ -78,8 +79,15 @@ def _table(table: BaseModel) -> Iterator[str]:
     for name, value in _fields(table):
         if isinstance(value, BaseModel | dict):
             continue
-        explained = f"# {_explained(type(table).model_fields[name])}"
-        yield f"{explained}\n# {name} =\n" if value is None else f"{explained}\n{name} = {_toml(value)}\n"
+        yield f"# {_explained(type(table).model_fields[name])}\n{_assignment(name, value)}\n"
+
+
+def _assignment(name: str, value: object) -> str:
+    if value is None:
+        return f"# {name} ="
+    if isinstance(value, SecretStr):
+        return f"# {name} = (it is set; a secret is not printed)"
+    return f"{name} = {_toml(value)}"
 
 
 def _fields(table: BaseModel) -> Iterator[tuple[str, Any]]:

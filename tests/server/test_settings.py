@@ -1,0 +1,127 @@
+"""Settings come from several places, fit together, and keep their secrets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from server.__main__ import command_line
+from server.settings import Settings, SettingsProblem, load_settings
+
+SECRET = "correct-horse-battery-staple"  # noqa: S105 - nobody's
+URL = f"mongodb://toimik:{SECRET}@db1.example,db2.example/?replicaSet=rs0"
+OID = "1.2.3.4.5"
+MONGODB = {"store": "mongodb", "mongodb_url": URL}
+S3 = {
+    "store": "s3",
+    "s3_endpoint": "https://s3.example:9000",
+    "s3_bucket": "documents",
+    "s3_access_key": "toimik",
+    "s3_secret_key": SECRET,
+}
+
+
+def shared(**changes: Any) -> Settings:
+    """Settings of one of several servers on MongoDB and S3."""
+    return load_settings(**{"metadata": MONGODB, "documents": S3, "repository_unique_id": OID, **changes})
+
+
+@pytest.fixture
+def secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The directory of secrets, still empty."""
+    directory = tmp_path / "secrets"
+    directory.mkdir()
+    monkeypatch.setenv("TOIMIK_SECRETS", str(directory))
+    return directory
+
+
+def test_a_secret_is_read_from_a_file_named_like_its_variable(secrets: Path) -> None:
+    (secrets / "TOIMIK_METADATA__MONGODB_URL").write_text(f"{URL}\n")
+    (secrets / "toimik_documents__s3_secret_key").write_text(SECRET)
+    (secrets / "somebody-elses").write_text("secret")
+    settings = load_settings()
+    assert settings.metadata.mongodb_url is not None
+    assert settings.metadata.mongodb_url.get_secret_value() == URL
+    assert settings.documents.s3_secret_key is not None
+    assert settings.documents.s3_secret_key.get_secret_value() == SECRET
+
+
+def test_secrets_are_found_as_kubernetes_mounts_them(secrets: Path) -> None:
+    version = secrets / "..2026_11_25_10_00_00.1"
+    version.mkdir()
+    (version / "TOIMIK_METADATA__MONGODB_URL").write_text(URL)
+    (secrets / "..data").symlink_to(version.name)
+    (secrets / "TOIMIK_METADATA__MONGODB_URL").symlink_to("..data/TOIMIK_METADATA__MONGODB_URL")
+    assert load_settings().metadata.mongodb_url is not None
+
+
+def test_a_variable_overrides_a_secret_and_a_secret_overrides_the_file(
+    secrets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "toimik.toml"
+    file.write_text('[metadata]\nmongodb_database = "of_the_file"\nconnect_seconds = 7\n')
+    (secrets / "TOIMIK_METADATA__MONGODB_DATABASE").write_text("of_the_secret")
+    assert load_settings(file).metadata.mongodb_database == "of_the_secret"
+    assert load_settings(file).metadata.connect_seconds == 7
+    monkeypatch.setenv("TOIMIK_METADATA__MONGODB_DATABASE", "of_the_variable")
+    assert load_settings(file).metadata.mongodb_database == "of_the_variable"
+
+
+def test_a_directory_of_secrets_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOIMIK_SECRETS", str(tmp_path / "nowhere"))
+    with pytest.raises(SettingsProblem, match="nowhere"):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    ("changes", "names"),
+    [
+        ({"metadata": {"store": "mongodb"}}, "mongodb_url"),
+        ({"metadata": {"store": "mongodb", "mongodb_url": "http://db1.example"}}, "mongodb_url"),
+        ({"metadata": {**MONGODB, "mongodb_database": "a.b"}}, "mongodb_database"),
+        ({"documents": {**S3, "s3_endpoint": None}}, "s3_endpoint"),
+        ({"documents": {**S3, "s3_endpoint": "s3.example:9000"}}, "s3_endpoint"),
+        ({"documents": {**S3, "s3_endpoint": "https://s3.example/documents"}}, "s3_endpoint"),
+        ({"documents": {**S3, "s3_bucket": None, "s3_access_key": None}}, "s3_bucket, s3_access_key"),
+        ({"documents": {**S3, "s3_bucket": "Documents"}}, "s3_bucket"),
+        ({"documents": {**S3, "s3_encryption": "sse-kms"}}, "s3_encryption"),
+        ({"limits": {"document_bytes": 2**40}}, "s3_part_bytes"),
+        ({"repository_unique_id": None}, "repository_unique_id"),
+    ],
+)
+def test_a_shared_store_that_is_not_fully_named_is_refused_by_the_setting(changes: dict[str, Any], names: str) -> None:
+    shared()
+    with pytest.raises(SettingsProblem, match=names) as refused:
+        shared(**changes)
+    assert SECRET not in str(refused.value)
+
+
+def test_the_oid_that_a_data_directory_was_given_is_named_to_whoever_moves_to_a_shared_store(tmp_path: Path) -> None:
+    (tmp_path / "repository-unique-id").write_text("2.25.42\n")
+    with pytest.raises(SettingsProblem, match=r'this data directory was given "2\.25\.42"'):
+        shared(data=tmp_path, repository_unique_id=None)
+
+
+def test_a_registry_alone_needs_no_oid_of_a_repository() -> None:
+    assert load_settings(metadata=MONGODB, actors=("registry",)).repository_unique_id is None
+
+
+def test_a_secret_is_in_nothing_that_is_printed_or_logged(tmp_path: Path) -> None:
+    settings = shared()
+    file = tmp_path / "toimik.toml"
+    metadata = "".join(f'{name} = "{value}"\n' for name, value in MONGODB.items())
+    documents = "".join(f'{name} = "{value}"\n' for name, value in S3.items())
+    file.write_text(f'repository_unique_id = "{OID}"\n[metadata]\n{metadata}[documents]\n{documents}')
+    printed = CliRunner().invoke(command_line(["settings"]), ["settings", "--config", str(file)])
+    assert printed.exit_code == 0, printed.output
+    assert "# mongodb_url = (it is set; a secret is not printed)" in printed.output
+    for told in (printed.output, repr(settings), str(settings), str(settings.model_dump()), settings.model_dump_json()):
+        assert SECRET not in told
+
+
+def test_a_worker_process_gets_the_secrets_in_the_clear() -> None:
+    settings = shared()
+    assert Settings.model_validate_json(settings.for_workers()).model_dump() == settings.model_dump()
