@@ -43,10 +43,13 @@ class LogRecord:
 
     def problem(self, previous: LogRecord | None) -> str | None:
         """What is wrong with this record coming after `previous` (None: as the dossier's first), in a sentence."""
-        expected_sequence = previous.sequence + 1 if previous else 1
-        if self.sequence != expected_sequence:
-            return f"record {expected_sequence} is missing; the next one there is {self.sequence}"
-        if self.previous_hash != (previous.hash if previous else FIRST_PREVIOUS_HASH):
+        return self.problem_after(previous.sequence, previous.hash) if previous else self.problem_after()
+
+    def problem_after(self, sequence: int = 0, previous_hash: bytes = FIRST_PREVIOUS_HASH) -> str | None:
+        """What is wrong with this record coming after number `sequence`, which has this hash; 0: as the first."""
+        if self.sequence != sequence + 1:
+            return f"record {sequence + 1} is missing; the next one there is {self.sequence}"
+        if self.previous_hash != previous_hash:
             return f"record {self.sequence} is not chained to the record before it"
         if self.body is not None and hashlib.sha256(self.body).digest() != self.body_hash:
             return f"the body of record {self.sequence} was altered"

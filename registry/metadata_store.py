@@ -4,13 +4,13 @@ A dossier is all that is registered for one patient. It is a log of changes; wha
 can be written again at any time (docs/adr/0002-a-dossier-is-a-log.md). The port has three sides:
 * `known` and `apply` serve a submission: read the facts, judge them (registry/lifecycle.py), commit all or nothing;
 * `find` and `count` serve queries;
-* `records`, `index_rows` and `reindex` serve whoever checks, rebuilds or copies a registry.
+* `records`, `index_rows`, `reindex` and `replay` serve whoever checks, rebuilds or copies a registry.
 Renderings enter and leave as bytes; the adapter is handed an ObjectCodec and knows no XML.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
@@ -214,6 +214,19 @@ class MetadataStore(Protocol):
 
     async def reindex(self, progress: Progress | None = None) -> int:
         """Write the index again from the log, and return the number of records. Readers see the old one until then."""
+        ...
+
+    async def replay(self, records: Sequence[LogRecord]) -> None:
+        """Append records that another store committed, exactly as they are, and bring the index up to date.
+
+        records   as records() of the other store gives them: each after those of its dossier that come before it.
+                  A body may be None; then the record brings nothing but its place in the chain
+        A record that is there already, with this hash, is skipped: a copy that was interrupted is begun again. When
+        this returns, the records and what the index says of them are durable, as after apply().
+        Raises StoreDamaged where a record does not follow its dossier's log, can not be read, or brings an identifier
+        or a document's uniqueId that means something else here; no query ever finds what it would bring. The records
+        before it may be there.
+        """
         ...
 
     async def check(self) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, aclosing, nullcontext
 from itertools import islice
@@ -35,6 +35,7 @@ from registry.sqlite_group_commit import PreparedChange
 from registry.sqlite_index import rows
 from registry.sqlite_log import all_records, records_of
 from registry.sqlite_reindex import Reindexing
+from registry.sqlite_replay import Replaying
 from registry.sqlite_search import Search
 from registry.sqlite_writer import SqliteWriter
 from xds.actors import ObjectCodec
@@ -160,6 +161,14 @@ class SqliteMetadataStore:
             steps.close()
             run.close()
         return done
+
+    async def replay(self, records: Sequence[LogRecord]) -> None:
+        with translated():
+            replaying = Replaying(self._database, self._codec, self._compression, busy_seconds=self._busy_seconds)
+        try:
+            await self._to_its_end(lambda: replaying.enter(records))
+        finally:
+            replaying.close()
 
     async def check(self) -> None:
         await self._read(lambda connection: connection.execute("SELECT 1 FROM meta").fetchone(), small=False)

@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from registry.change_body import encoded
-from registry.dossier_log import FIRST_PREVIOUS_HASH, LogRecord
+from registry.dossier_log import LogRecord
 from registry.metadata_store import Facts, FactsMoved, RegistryChange, Revision, StoreBusy, StoreFull
 from registry.rendering_compression import RenderingCompression
 from registry.sqlite_database import transaction, translated
-from registry.sqlite_index import IndexedObject, IndexTables, PlacedObject, numbered, placed
-from registry.sqlite_rows import Row, insert_rows, selected
+from registry.sqlite_index import IndexedObject, IndexTables, PlacedObject, placed
+from registry.sqlite_log import Appended, Head, append, move_heads, next_patient
+from registry.sqlite_rows import selected
 from xds.actors import ObjectCodec
 
 logger = logging.getLogger(__name__)
@@ -36,11 +37,6 @@ _TAKEN = "SELECT json_group_array(identifier) FROM identifiers WHERE identifier 
 _DOCUMENTS = (
     "SELECT json_group_array(json_array(unique_id, hash)) FROM document_entries "
     "WHERE unique_id IN (SELECT value FROM json_each(?)) AND hash IS NOT NULL"
-)
-_APPEND = "INSERT INTO changes (id, change_id, time, body, body_hash, previous_hash, hash)"
-_MOVE_HEADS = "INSERT INTO patients (id, patient_id, sequence, hash, objects)"
-_OF_A_DOSSIER_THAT_EXISTS = (
-    "ON CONFLICT (id) DO UPDATE SET sequence = excluded.sequence, hash = excluded.hash, objects = excluded.objects"
 )
 
 
@@ -91,16 +87,6 @@ class PreparedChange:
         )
 
 
-@dataclass(slots=True)
-class _Head:
-    """A dossier: its number, its last record, and how many object numbers it has given out."""
-
-    patient: int
-    sequence: int = 0
-    hash: bytes = FIRST_PREVIOUS_HASH
-    objects: int = 0
-
-
 class GroupCommit:
     """Writes groups of changes. Used by one thread, whose turn it is to write."""
 
@@ -143,12 +129,12 @@ class _Group:
 
     def __init__(self, connection: sqlite3.Connection, changes: Sequence[PreparedChange]) -> None:
         self._connection = connection
-        objects = [item for change in changes for item in change.objects]
-        names = [name for item in objects for name in item.identifiers]
-        documents = {item.unique_id for item in objects if item.unique_id}
+        items = [item for change in changes for item in change.objects]
+        names = [name for item in items for name in item.identifiers]
+        documents = {item.unique_id for item in items if item.unique_id}
         self._heads = {
-            patient_id: _Head(patient, sequence, bytes.fromhex(digest), count)
-            for patient_id, patient, sequence, digest, count in selected(
+            patient_id: Head(patient, sequence, bytes.fromhex(digest), objects)
+            for patient_id, patient, sequence, digest, objects in selected(
                 connection, _HEADS, {change.patient_id for change in changes}
             )
         }
@@ -156,10 +142,10 @@ class _Group:
         self._hashes: dict[str, set[str]] = {}
         for unique_id, digest in selected(connection, _DOCUMENTS, documents):
             self._hashes.setdefault(unique_id, set()).add(digest)
-        (self._patients,) = connection.execute("SELECT coalesce(max(id), 0) FROM patients").fetchone()
-        self._moved: dict[str, _Head] = {}
+        self._next_patient = next_patient(connection)
+        self._moved: dict[str, Head] = {}
         self._placed: list[PlacedObject] = []
-        self._records: list[Row] = []
+        self._appended: list[Appended] = []
         self._revisions: list[tuple[Revision, int]] = []
 
     def outcome(self, change: PreparedChange) -> Outcome:
@@ -168,8 +154,8 @@ class _Group:
         if overtaken := self._overtaken(change, head):
             return FactsMoved(overtaken)
         if head is None:
-            self._patients += 1
-            head = self._heads[change.patient_id] = _Head(self._patients)
+            head = Head(self._next_patient)
+            self._next_patient += 1
         record = LogRecord.following(
             head.hash,
             patient_id=change.patient_id,
@@ -181,7 +167,7 @@ class _Group:
         self._take(change, record, head)
         return record
 
-    def _overtaken(self, change: PreparedChange, head: _Head | None) -> str | None:
+    def _overtaken(self, change: PreparedChange, head: Head | None) -> str | None:
         if (head.sequence if head else 0) != change.expected_sequence:
             return "the dossier has changed"
         for item in change.objects:
@@ -192,32 +178,21 @@ class _Group:
                 return "a document with this uniqueId and another hash has been registered"
         return None
 
-    def _take(self, change: PreparedChange, record: LogRecord, head: _Head) -> None:
-        self._records.append(
-            (
-                numbered(head.patient, record.sequence),
-                record.change_id,
-                record.time,
-                change.compressed_body,
-                record.body_hash,
-                record.previous_hash,
-                record.hash,
-            )
-        )
+    def _take(self, change: PreparedChange, record: LogRecord, head: Head) -> None:
+        self._appended.append(Appended(head.patient, record, change.compressed_body))
         self._placed += placed(change.objects, head.patient, head.objects + 1)
         self._revisions += [(revision, head.patient) for revision in change.revisions]
         for item in change.objects:
             self._taken.update(item.identifiers)
             if item.unique_id and item.hash:
                 self._hashes.setdefault(item.unique_id, set()).add(item.hash)
-        head.sequence, head.hash, head.objects = record.sequence, record.hash, head.objects + len(change.objects)
-        self._moved[change.patient_id] = head
+        moved = Head(head.patient, record.sequence, record.hash, head.objects + len(change.objects))
+        self._heads[change.patient_id] = self._moved[change.patient_id] = moved
 
     def write(self, index: IndexTables) -> None:
         """Write all that was taken."""
-        heads = [(head.patient, name, head.sequence, head.hash, head.objects) for name, head in self._moved.items()]
-        insert_rows(self._connection, _MOVE_HEADS, heads, _OF_A_DOSSIER_THAT_EXISTS)
-        insert_rows(self._connection, _APPEND, self._records)
+        move_heads(self._connection, self._moved)
+        append(self._connection, self._appended)
         index.take_identifiers(self._placed)
         index.insert(self._placed)
         for revision, patient in self._revisions:

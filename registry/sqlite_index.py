@@ -134,6 +134,20 @@ class IndexTables:
         held = [(name, item.kind.value, row_id) for row_id, item in objects for name in item.identifiers]
         insert_rows(self._connection, f"INSERT INTO {self._identifiers} (identifier, kind, object)", held)
 
+    def has_other_bytes(self, objects: Iterable[IndexedObject]) -> bool:
+        """Whether a uniqueId of the objects is registered with another hash.
+
+        It means the same document everywhere, whoever registers it (ITI TF-3: 4.2.3.2.26).
+        """
+        entries = self._tables[ObjectKind.DOCUMENT_ENTRY]
+        return any(
+            self._connection.execute(
+                f"SELECT 1 FROM {entries} WHERE unique_id = ? AND hash <> ? LIMIT 1", (item.unique_id, item.hash)
+            ).fetchone()
+            for item in objects
+            if item.unique_id is not None and item.hash is not None
+        )
+
     def insert(self, objects: Sequence[PlacedObject]) -> None:
         """Write the objects' rows."""
         for kind, into in self._inserts.items():

@@ -1,17 +1,87 @@
-"""Reading the log of the embedded metadata store, page by page, so that no reader keeps the database from moving on."""
+"""The log of the embedded metadata store: appended to, and read.
+
+It is read page by page, so that no reader keeps the database from moving on.
+"""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
 
-from registry.dossier_log import LogRecord
+from registry.dossier_log import FIRST_PREVIOUS_HASH, LogRecord
 from registry.metadata_store import StoreDamaged
 from registry.rendering_compression import RenderingCompression
-from registry.sqlite_index import LAST_NUMBER, NUMBER_BITS, first_id, last_id
+from registry.sqlite_index import LAST_NUMBER, NUMBER_BITS, first_id, last_id, numbered
+from registry.sqlite_rows import insert_rows
 
 _PAGE_RECORDS = 100
 _LAST_OF_ALL = (1 << 63) - 1
+
+
+class Head(NamedTuple):
+    """Where a dossier's log ends.
+
+    patient    its number
+    sequence   of the last record; 0 where there is none
+    hash       of the last record
+    objects    how many object numbers are given out
+    """
+
+    patient: int
+    sequence: int = 0
+    hash: bytes = FIRST_PREVIOUS_HASH
+    objects: int = 0
+
+
+def head_of(connection: sqlite3.Connection, patient_id: str) -> Head | None:
+    """The head of a dossier that exists."""
+    row = connection.execute(
+        "SELECT id, sequence, hash, objects FROM patients WHERE patient_id = ?", (patient_id,)
+    ).fetchone()
+    return Head(*row) if row else None
+
+
+class Appended(NamedTuple):
+    """A record to be written."""
+
+    patient: int
+    record: LogRecord
+    compressed_body: bytes | None
+
+
+def append(connection: sqlite3.Connection, appended: Iterable[Appended]) -> None:
+    """Write records; the heads of their dossiers have to be moved too."""
+    rows = [
+        (
+            numbered(patient, record.sequence),
+            record.change_id,
+            record.time,
+            compressed_body,
+            record.body_hash,
+            record.previous_hash,
+            record.hash,
+        )
+        for patient, record, compressed_body in appended
+    ]
+    columns = "id, change_id, time, body, body_hash, previous_hash, hash"
+    insert_rows(connection, f"INSERT INTO changes ({columns})", rows)
+
+
+def next_patient(connection: sqlite3.Connection) -> int:
+    """The number of the next dossier that is begun. Asked by who writes: nobody else begins one meanwhile."""
+    return int(connection.execute("SELECT coalesce(max(id), 0) + 1 FROM patients").fetchone()[0])
+
+
+def move_heads(connection: sqlite3.Connection, heads: Mapping[str, Head]) -> None:
+    """Write down where these logs end now, by patient id; those of new dossiers too."""
+    rows = [(head.patient, patient_id, head.sequence, head.hash, head.objects) for patient_id, head in heads.items()]
+    insert_rows(
+        connection,
+        "INSERT INTO patients (id, patient_id, sequence, hash, objects)",
+        rows,
+        "ON CONFLICT (id) DO UPDATE SET sequence = excluded.sequence, hash = excluded.hash, objects = excluded.objects",
+    )
 
 
 def all_records(connection: sqlite3.Connection, compression: RenderingCompression) -> Iterator[LogRecord]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from registry.change_body import ChangeBody, decoded, encoded
 from registry.dossier_log import FIRST_PREVIOUS_HASH, LogRecord
 from registry.metadata_store import (
     Criteria,
@@ -22,6 +23,7 @@ from registry.metadata_store import (
     Questions,
     RegistryChange,
     Revision,
+    StoreDamaged,
     StoredObject,
 )
 from registry.search_columns import Column, search_columns
@@ -95,7 +97,7 @@ class MemoryStore(MetadataStore):
             sequence=len(records) + 1,
             change_id=change.change_id,
             time=change.time,
-            body=repr((change.objects, change.revisions)).encode(),
+            body=encoded([self.codec.written(item) for item in change.objects], change.revisions),
         )
         records.append(record)
         self.changes.setdefault(change.patient_id, []).append(change)
@@ -130,6 +132,23 @@ class MemoryStore(MetadataStore):
             if progress:
                 progress(done, len(changes))
         return len(changes)
+
+    async def replay(self, records: Sequence[LogRecord]) -> None:
+        for record in records:
+            log = self.log.get(record.patient_id, [])
+            if record.sequence <= len(log):
+                if log[record.sequence - 1].hash != record.hash:
+                    raise StoreDamaged("another record")
+                continue
+            body = decoded(record.body) if record.body is not None else ChangeBody((), ())
+            objects = tuple(self.codec.read(rendering) for rendering in body.renderings)
+            revisions = tuple(each for each in body.revisions if each.entry_uuid in self.objects)
+            change = RegistryChange(record.patient_id, record.change_id, record.time, objects, revisions)
+            if record.problem(log[-1] if log else None) or self._clashes(change):
+                raise StoreDamaged("a record that does not follow")
+            self.log.setdefault(record.patient_id, []).append(record)
+            self.changes.setdefault(record.patient_id, []).append(change)
+            self._take_effect(change)
 
     async def check(self) -> None:
         return None

@@ -16,12 +16,14 @@ from registry.metadata_store import (
     Criteria,
     FactsMoved,
     Fingerprint,
+    IndexRow,
     Match,
     MetadataStore,
     Operator,
     Questions,
     Revision,
     StoreBusy,
+    StoreDamaged,
 )
 from registry.metadata_store_sqlite import SqliteMetadataStore
 from registry.search_columns import search_columns
@@ -42,6 +44,7 @@ from tests.builders import (
     submission_set,
 )
 from tests.registry.dossiers import change_of, commit, found, register, submitted
+from tests.registry.memory_store import MemoryStore
 from xds.ebxml_writer import codec
 from xds.hl7v2 import CX, DTM, XCN, CXi
 from xds.metadata import AnyObject, AssociationType, AvailabilityStatus, DocumentEntry, ObjectKind
@@ -50,6 +53,18 @@ APPROVED, DEPRECATED = AvailabilityStatus.APPROVED, AvailabilityStatus.DEPRECATE
 ENTRY, SET, FOLDER, ASSOCIATION = ObjectKind
 
 Opening: TypeAlias = Callable[[], Awaitable[MetadataStore]]
+
+
+@pytest.fixture
+async def original() -> MetadataStore:
+    """A registry to copy from: dossiers with revisions, over several records."""
+    memory = MemoryStore(codec)
+    for number in range(12):
+        old = entry(patient_id=patient(number))
+        await register(memory, *submitted(old, patient=patient(number)), patient=patient(number))
+        deprecation = Revision(old.entry_uuid, availability_status=DEPRECATED)
+        await register(memory, *submitted(patient=patient(number)), patient=patient(number), revisions=(deprecation,))
+    return memory
 
 
 @pytest.fixture(params=["sqlite"])
@@ -748,6 +763,126 @@ async def test_the_registry_is_used_while_its_index_is_written_again(store: Meta
 async def test_an_empty_registry_can_be_checked_and_reindexed(store: MetadataStore) -> None:
     assert await store.reindex() == 0
     assert await problems(store) == []
+
+
+# --- replay ----------------------------------------------------------------------------------------------------------
+
+
+async def everything(store: MetadataStore) -> tuple[dict[str, list[LogRecord]], dict[str, IndexRow]]:
+    """The log by dossier, and the index by entryUUID."""
+    log: dict[str, list[LogRecord]] = {}
+    async for record in store.records():
+        log.setdefault(record.patient_id, []).append(record)
+    return log, {row.entry_uuid: row async for row in store.index_rows()}
+
+
+async def test_a_registry_replayed_is_the_same_registry(original: MetadataStore, store: MetadataStore) -> None:
+    await store.replay([record async for record in original.records()])
+
+    assert await everything(store) == await everything(original)
+    assert await problems(store) == []
+    assert await store.reindex() == 24
+    assert await everything(store) == await everything(original)
+
+
+async def test_what_was_replayed_can_be_added_to(original: MetadataStore, opened: Opening) -> None:
+    store = await opened()
+    await store.replay([record async for record in original.records()])
+    old = (await found(store, ENTRY, patients=(patient(3),)))[0]
+    revision = Revision(old, availability_status=APPROVED)
+
+    record = await register(store, *submitted(patient=patient(3)), patient=patient(3), revisions=(revision,))
+
+    assert record.sequence == 3
+    assert await problems(await opened()) == []
+
+
+async def test_a_replay_that_was_interrupted_is_begun_again(original: MetadataStore, opened: Opening) -> None:
+    records = [record async for record in original.records()]
+    first = await opened()
+    await first.replay(records[:9])
+    await first.close()
+
+    store = await opened()
+    await store.replay(records[4:15])
+    await store.replay(records)
+    await store.replay(records)
+    await store.replay([])
+
+    assert await everything(store) == await everything(original)
+
+
+async def test_two_copies_at_once_make_one_registry(original: MetadataStore, opened: Opening) -> None:
+    records = [record async for record in original.records()]
+    stores = [await opened(), await opened()]
+
+    await asyncio.gather(*(store.replay(records) for store in stores))
+
+    assert await everything(stores[0]) == await everything(original)
+    assert await problems(stores[1]) == []
+
+
+async def test_a_record_without_a_body_keeps_its_place_in_the_chain(store: MetadataStore) -> None:
+    memory = MemoryStore(codec)
+    gone, stays = entry(), entry()
+    await register(memory, *submitted(gone))
+    deprecations = tuple(Revision(each.entry_uuid, availability_status=DEPRECATED) for each in (gone, stays))
+    await register(memory, *submitted(stays))
+    await register(memory, *submitted(), revisions=deprecations)
+    records = [record async for record in memory.records()]
+    records[0] = replace(records[0], body=None)
+
+    await store.replay(records)
+
+    assert [record async for record in store.records()] == records
+    assert len(await found(store, ENTRY, patients=(PATIENT,))) == 2
+    assert stays.entry_uuid in await found(store, ENTRY, Match.any_of("availability_status", (DEPRECATED,)))
+    assert await problems(store) == []
+    assert (await register(store, *submitted())).sequence == 4
+    assert await store.reindex() == 4
+    assert await problems(store) == []
+
+
+async def test_a_record_that_does_not_follow_its_log_is_refused(original: MetadataStore, store: MetadataStore) -> None:
+    first, second = [record async for record in original.records(patient(1).text)]
+    elsewhere = MemoryStore(codec)
+    other = await register(elsewhere, *submitted(patient=patient(1)), patient=patient(1))
+    foreign = await register(elsewhere, *submitted(patient=patient(1)), patient=patient(1))
+
+    for record in (second, replace(first, body=b"{}"), replace(first, time="2026-01-01T00:00:00.000000Z")):
+        with pytest.raises(StoreDamaged):
+            await store.replay([record])
+    assert await everything(store) == ({}, {})
+
+    await store.replay([first])
+    for record in (other, foreign):
+        with pytest.raises(StoreDamaged):
+            await store.replay([record])
+    await store.replay([first, second])
+    assert await problems(store) == []
+    assert len((await everything(store))[0][patient(1).text]) == 2
+
+
+@pytest.mark.parametrize("clash", ["entryUUID", "uniqueId", "document"])
+async def test_a_record_whose_identifier_means_something_else_is_refused_and_nothing_of_it_found(
+    store: MetadataStore, clash: str
+) -> None:
+    there = entry(hash="a" * 40)
+    owner = registered(submission_set())
+    await register(store, owner, there, registered(has_member(owner, there)))
+    coming = entry(patient_id=OTHER_PATIENT)
+    changes: dict[str, AnyObject] = {
+        "entryUUID": registered(document_entry(patient_id=OTHER_PATIENT, entry_uuid=there.entry_uuid)),
+        "uniqueId": registered(submission_set(patient_id=OTHER_PATIENT, unique_id=owner.unique_id)),
+        "document": entry(patient_id=OTHER_PATIENT, unique_id=there.unique_id, hash="b" * 40),
+    }
+    record = await register(MemoryStore(codec), coming, changes[clash], patient=OTHER_PATIENT)
+
+    with pytest.raises(StoreDamaged):
+        await store.replay([record])
+
+    assert await found(store, ENTRY, patients=(OTHER_PATIENT,)) == []
+    assert await found(store, ENTRY, Match.any_of("entry_uuid", (coming.entry_uuid,))) == []
 
 
 # --- check and close -------------------------------------------------------------------------------------------------
