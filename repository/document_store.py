@@ -102,6 +102,14 @@ class DocumentStore(Protocol):
         """Every unsettled document published longer ago than that: what a sweeper looks at."""
         ...
 
+    def all_settled(self) -> AsyncIterator[Kept]:
+        """Every settled document, in any order: what is copied to another store.
+
+        One that is settled meanwhile may be among them or not. Raises DocumentDamaged, after all the others, where
+        the store can not tell what it holds: nobody is to believe that a copy is whole.
+        """
+        ...
+
     async def sweep_staged(self, *, older_than_seconds: float) -> int:
         """Throw away what was staged and never published, longer ago than that; return how many documents."""
         ...

@@ -62,6 +62,18 @@ class FilesystemDocumentStore:
             for kept in await in_thread(self._tree.unsettled_in, directory, published_until):
                 yield kept
 
+    async def all_settled(self) -> AsyncIterator[Kept]:
+        damaged = 0
+        for directory in await in_thread(self._tree.settled_directories):
+            documents, unreadable = await in_thread(self._tree.settled_in, directory)
+            damaged += unreadable
+            for kept in documents:
+                yield kept
+        if damaged:
+            raise DocumentDamaged(
+                f"{damaged} files of settled documents do not tell what they hold; the log names them"
+            )
+
     async def sweep_staged(self, *, older_than_seconds: float) -> int:
         return await in_thread(self._tree.sweep_incoming, time.time() - older_than_seconds)
 

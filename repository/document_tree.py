@@ -140,6 +140,17 @@ class DocumentTree:
     def unsettled_in(self, directory: Path, published_until: float) -> Sequence[Kept]:
         return [kept for kept in _unsettled_in(directory) if kept.published_at <= published_until]
 
+    def settled_directories(self) -> Sequence[Path]:
+        """Where settled documents are: what `settled_in` takes."""
+        return sorted((self._root / "documents").iterdir())
+
+    @_in_the_ports_words()
+    def settled_in(self, directory: Path) -> tuple[Sequence[Kept], int]:
+        """The documents of a directory, and how many files there are none that can be served."""
+        found = list(_documents_in(directory, settled=True))
+        kept = [each for each in found if each is not None]
+        return kept, len(found) - len(kept)
+
     @_in_the_ports_words()
     def sweep_incoming(self, written_until: float) -> int:
         """Remove files that nobody has written to since, and tell how many."""
@@ -371,6 +382,12 @@ def _kept_in(path: Path, *, settled: bool) -> Kept | None:
 
 
 def _unsettled_in(directory: Path, prefix: str = "") -> Iterator[Kept]:
+    # Nobody was promised one that is damaged. It stays for the operator to look at.
+    return (kept for kept in _documents_in(directory, settled=False, prefix=prefix) if kept is not None)
+
+
+def _documents_in(directory: Path, *, settled: bool, prefix: str = "") -> Iterator[Kept | None]:
+    """The documents in a directory, and None in the place of each that is damaged."""
     try:
         with os.scandir(directory) as entries:
             names = sorted(entry.name for entry in entries if entry.name.startswith(prefix))
@@ -378,10 +395,11 @@ def _unsettled_in(directory: Path, prefix: str = "") -> Iterator[Kept]:
         return
     for name in names:
         try:
-            kept = _kept_in(directory / name, settled=False)
+            kept = _kept_in(directory / name, settled=settled)
         except DocumentDamaged as problem:
-            # Nobody was promised this one. It stays for the operator to look at.
-            logger.error("an unsettled document is damaged", extra={"file": name, "problem": str(problem)})
+            said = "a settled document is damaged" if settled else "an unsettled document is damaged"
+            logger.error(said, extra={"file": name, "problem": str(problem)})
+            yield None
             continue
-        if kept is not None:
+        if kept is not None:  # not gone since the directory was read
             yield kept

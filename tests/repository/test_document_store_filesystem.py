@@ -207,6 +207,19 @@ async def test_a_damaged_document_is_an_error_of_the_answer(
     assert [error.code for error in response.errors] == [ErrorCode.REPOSITORY_ERROR]
 
 
+async def test_whoever_copies_documents_is_told_of_a_damaged_one_after_all_others(
+    documents: FilesystemDocumentStore, root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    await settled(documents, oid(), b"damaged")
+    damaged_at(files_in(root)[0], -1)
+    sound = {await settled(documents, oid(), b"sound %d" % number) for number in range(3)}
+    copying = documents.all_settled()
+    assert {await anext(copying) for _ in sound} == sound
+    with pytest.raises(DocumentDamaged, match="1 files"):
+        await anext(copying)
+    assert "a settled document is damaged" in caplog.text
+
+
 async def test_a_damaged_unsettled_file_hides_no_other(
     documents: FilesystemDocumentStore, root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -313,6 +313,16 @@ async def test_a_sweeper_sees_only_what_is_old(documents: DocumentStore) -> None
     assert {each async for each in documents.all_unsettled(older_than_seconds=-60)} == kept
 
 
+async def test_a_copier_sees_what_is_settled_and_nothing_else(documents: DocumentStore) -> None:
+    assert [kept async for kept in documents.all_settled()] == []
+    kept = {await settled(documents, oid(), b"hello %d" % number, f"text/x-{number}") for number in range(5)}
+    await published(documents, oid(), b"the registry has not said yes")
+    await documents.withdraw(await published(documents, oid(), b"the registry has said no"))
+    seen = [each async for each in documents.all_settled()]
+    assert len(seen) == 5
+    assert set(seen) == kept
+
+
 async def test_a_document_on_its_way_is_not_swept_by_age(documents: DocumentStore) -> None:
     async with documents.staging() as staging:
         await staging.add("it", chunks(bytes_of(2 * BLOCK)))
