@@ -28,20 +28,28 @@ class Health:
 
     async def ready(self, _: web.Request) -> web.Response:
         """200 where every store answers, 503 where one does not; the body says which."""
-        found = dict(zip(self._checks, await asyncio.gather(*map(_state, self._checks.items())), strict=True))
-        ready = all(state == "ready" for state in found.values())
+        found = await self.parts()
+        ready = all(found.values())
         return web.json_response(
-            {"status": "ready" if ready else "not ready", "parts": found},
+            {"status": _said(ready), "parts": {part: _said(is_ready) for part, is_ready in found.items()}},
             status=HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE,
         )
 
+    async def parts(self) -> dict[str, bool]:
+        """Each part of the server, and whether it can do its work now."""
+        return dict(zip(self._checks, await asyncio.gather(*map(_is_ready, self._checks.items())), strict=True))
 
-async def _state(part: tuple[str, Check]) -> str:
+
+def _said(ready: bool) -> str:
+    return "ready" if ready else "not ready"
+
+
+async def _is_ready(part: tuple[str, Check]) -> bool:
     name, check = part
     try:
         async with asyncio.timeout(_PATIENCE_SECONDS):
             await check()
     except Exception:  # whatever it is, this part can not work now
         log.exception("A part of the server is not ready", extra={"part": name})
-        return "not ready"
-    return "ready"
+        return False
+    return True

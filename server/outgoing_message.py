@@ -24,6 +24,7 @@ class Answer:
 
     body        the body element, in pieces; a document among them is written there as base64
     documents   documents to attach as MIME parts, each under its content_id
+    documents_kept   how many documents were stored and registered before this was answered
     """
 
     action: str
@@ -31,6 +32,7 @@ class Answer:
     body: Sequence[bytes | RetrievedDocument]
     errors: tuple[RegistryError, ...] = ()
     documents: tuple[tuple[str, RetrievedDocument], ...] = ()
+    documents_kept: int = 0
 
 
 async def sent(request: web.Request, answer: Answer, *, is_mtom: bool, relates_to: str | None) -> web.StreamResponse:

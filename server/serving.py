@@ -14,6 +14,7 @@ from aiohttp.typedefs import Handler
 from repository.sweeper import sweep
 from server.health import Health
 from server.in_flight import InFlight
+from server.metrics import Metrics, MetricsPage
 from server.settings import Settings
 from server.soap_endpoint import SoapEndpoint
 from server.soap_transactions import registry_handlers, repository_handlers
@@ -28,12 +29,15 @@ _LAST_SECONDS = 1.0  # for what was not finished within shutdown_seconds, before
 
 
 def application(settings: Settings, actors: Wired, in_flight: InFlight) -> web.Application:
-    """The HTTP application: one URL per actor, and health."""
+    """The HTTP application: one URL per actor, health and metrics."""
     app = web.Application(middlewares=[in_flight.middleware()])
+    metrics = Metrics()
     endpoints = []
     if actors.registry is not None:
         handlers = registry_handlers(actors.registry)
-        endpoints.append(SoapEndpoint("registry", handlers, limits=settings.limits, public_url=settings.public_url))
+        endpoints.append(
+            SoapEndpoint("registry", handlers, limits=settings.limits, metrics=metrics, public_url=settings.public_url)
+        )
     if actors.repository is not None:
         handlers = repository_handlers(actors.repository, limits=settings.limits)
         endpoints.append(
@@ -41,6 +45,7 @@ def application(settings: Settings, actors: Wired, in_flight: InFlight) -> web.A
                 "repository",
                 handlers,
                 limits=settings.limits,
+                metrics=metrics,
                 documents_first=ITI_41,
                 public_url=settings.public_url,
             )
@@ -52,6 +57,9 @@ def application(settings: Settings, actors: Wired, in_flight: InFlight) -> web.A
     health = Health(actors.checks)
     app.router.add_get("/health/live", health.live)
     app.router.add_get("/health/ready", health.ready)
+    if settings.metrics.enabled:
+        page = MetricsPage(metrics, health, networks=settings.metrics.networks, data=settings.data)
+        app.router.add_get("/metrics", page.get)
     return app
 
 

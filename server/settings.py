@@ -13,6 +13,7 @@ import contextlib
 import os
 import uuid
 from enum import StrEnum
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
 from urllib.parse import urlsplit
@@ -82,11 +83,19 @@ def _serialized(secret: SecretStr, info: SerializationInfo) -> str:
     return secret.get_secret_value() if info.context == _IN_THE_CLEAR else str(secret)
 
 
+def _network(value: str) -> str:
+    try:
+        return str(ip_network(value))
+    except ValueError as problem:
+        raise ValueError(f"{value!r} is not a network such as 10.0.0.0/8: {problem}") from problem
+
+
 Oid = Annotated[str, AfterValidator(_oid)]
 HomeCommunityId = Annotated[str, AfterValidator(_home)]
 Secret = Annotated[SecretStr, Field(min_length=1), PlainSerializer(_serialized, return_type=str, when_used="json")]
 MongodbUrl = Annotated[Secret, AfterValidator(_mongodb_url)]
 Endpoint = Annotated[str, AfterValidator(_endpoint)]
+Network = Annotated[str, AfterValidator(_network)]
 
 
 class _Table(BaseModel):
@@ -318,6 +327,19 @@ class LogSettings(_Table):
     format: LogFormat = Field(LogFormat.JSON, description="json for machines, text for people")
 
 
+class MetricsSettings(_Table):
+    """[metrics]"""
+
+    enabled: bool = Field(
+        True,
+        description="whether /metrics tells Prometheus how much is done, how fast, and what fails; no patient data",
+    )
+    networks: tuple[Network, ...] = Field(
+        ("127.0.0.0/8", "::1/128"),
+        description="who may ask for /metrics; behind a proxy of this machine everybody may, if it passes that path on",
+    )
+
+
 class Actor(StrEnum):
     """What this server answers for."""
 
@@ -367,6 +389,7 @@ class Settings(BaseSettings):
     limits: Limits = Field(default_factory=Limits)
     tls: TlsSettings = Field(default_factory=TlsSettings)
     log: LogSettings = Field(default_factory=LogSettings)
+    metrics: MetricsSettings = Field(default_factory=MetricsSettings)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

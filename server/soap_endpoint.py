@@ -15,9 +15,11 @@ from aiohttp import web
 
 import schemas
 from server.incoming_message import ClientGone, IncomingMessage, Unreadable
+from server.metrics import Metrics, Outcome
 from server.outgoing_message import Answer, sent
 from server.settings import Limits
 from xds import soap, xml
+from xds.errors import ResponseStatus
 from xds.mtom import MultipartProblem
 from xds.soap import Envelope, FaultCode, SoapFault
 from xds.transactions import TRANSACTIONS, Transaction
@@ -29,6 +31,7 @@ Handler = Callable[[IncomingMessage], Awaitable[Answer]]
 """Acts on a message whose envelope was read and checked (or will be, where documents come first)."""
 
 _BUSY = SoapFault(FaultCode.RECEIVER, "The server is answering as many requests as it can; try again in a moment.")
+_OUTCOMES = {status: Outcome[status.name] for status in ResponseStatus}
 _FAULT_OF_OURS = SoapFault(FaultCode.RECEIVER, "The server failed; its log says why. Nothing was stored.")
 
 
@@ -41,6 +44,7 @@ class SoapEndpoint:
         handlers: Mapping[Transaction, Handler],
         *,
         limits: Limits,
+        metrics: Metrics,
         documents_first: Transaction | None = None,
         public_url: str | None = None,
     ) -> None:
@@ -48,6 +52,7 @@ class SoapEndpoint:
         self._actor = actor
         self._handlers = handlers
         self._limits = limits
+        self._metrics = metrics
         self._documents_first = documents_first
         self._public_url = public_url
         self._requests = 0
@@ -91,16 +96,23 @@ class SoapEndpoint:
     async def post(self, request: web.Request) -> web.StreamResponse:
         """Answer one message."""
         if self._requests >= self._limits.requests_at_once:
+            self._metrics.ended(None, Outcome.BUSY, seconds=0.0, received=0, sent=0)
             return _faulted(_BUSY, HTTPStatus.SERVICE_UNAVAILABLE, headers={"Retry-After": "1"})
         self._requests += 1
+        self._metrics.in_flight.inc()
         try:
             return await _Exchange(self, request).response()
         finally:
             self._requests -= 1
+            self._metrics.in_flight.dec()
 
     @property
     def limits(self) -> Limits:
         return self._limits
+
+    @property
+    def metrics(self) -> Metrics:
+        return self._metrics
 
     @property
     def documents_first(self) -> Transaction | None:
@@ -139,15 +151,16 @@ class _Exchange:
         try:
             return await self._answered()
         except Unreadable as problem:
-            return self._refused(problem.fault, problem.http_status)
+            return self._refused(problem.fault, problem.http_status, Outcome.FAULT)
         except (XmlProblem, MultipartProblem) as problem:
-            return self._refused(SoapFault(FaultCode.SENDER, str(problem)), HTTPStatus.BAD_REQUEST)
+            return self._refused(SoapFault(FaultCode.SENDER, str(problem)), HTTPStatus.BAD_REQUEST, Outcome.FAULT)
         except ClientGone as gone:
             log.info("The client went away in the middle of its message", extra={**self._facts(), "why": str(gone)})
+            self._count(Outcome.CLIENT_GONE)
             return web.Response(status=HTTPStatus.BAD_REQUEST)  # nobody reads it
         except Exception:
             log.exception("A request failed", extra=self._facts())
-            return self._refused(_FAULT_OF_OURS, HTTPStatus.INTERNAL_SERVER_ERROR)
+            return self._refused(_FAULT_OF_OURS, HTTPStatus.INTERNAL_SERVER_ERROR, Outcome.SERVER_ERROR)
 
     async def _answered(self) -> web.StreamResponse:
         message = self._message = IncomingMessage(self._request, self._endpoint.limits)
@@ -169,6 +182,9 @@ class _Exchange:
                 "errors": sorted({str(error.code) for error in answer.errors}),
             },
         )
+        self._count(_OUTCOMES[answer.status], response)
+        self._endpoint.metrics.reported(self._transaction, answer.errors)
+        self._endpoint.metrics.kept(answer.documents_kept)
         return response
 
     def _check(self, envelope: Envelope) -> None:
@@ -181,12 +197,23 @@ class _Exchange:
         xml.validate(envelope.body, xml.Schema.of(envelope.body))
         self._transaction = transaction
 
-    def _refused(self, fault: SoapFault, http_status: int) -> web.Response:
+    def _refused(self, fault: SoapFault, http_status: int, outcome: Outcome) -> web.Response:
         log.info(
             "Answered with a fault",
             extra={**self._facts(), "fault": fault.code.value, "not_understood": list(fault.not_understood)},
         )
-        return _faulted(fault, http_status, relates_to=self._message.message_id if self._message else None)
+        response = _faulted(fault, http_status, relates_to=self._message.message_id if self._message else None)
+        self._count(outcome, response)
+        return response
+
+    def _count(self, outcome: Outcome, response: web.StreamResponse | None = None) -> None:
+        self._endpoint.metrics.ended(
+            self._transaction,
+            outcome,
+            seconds=time.perf_counter() - self._started,
+            received=self._message.received if self._message else 0,
+            sent=(response.content_length if response else None) or 0,
+        )
 
     def _facts(self) -> dict[str, object]:
         """What is logged of every request: neither patients nor content."""

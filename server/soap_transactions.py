@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import binascii
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from uuid import uuid4
 
 from server.incoming_message import IncomingMessage, content_id_of, unreadable
@@ -54,7 +55,10 @@ def repository_handlers(repository: DocumentRepository, *, limits: Limits) -> Ma
     """What the repository's endpoint answers."""
 
     async def provide_and_register(message: IncomingMessage) -> Answer:
-        return _registry_answer(ITI_41, await repository.provide_and_register(ProvideMessage(message)))
+        provided = ProvideMessage(message)
+        response = await repository.provide_and_register(provided)
+        kept = len(provided.provided().documents) if response.succeeded else 0
+        return replace(_registry_answer(ITI_41, response), documents_kept=kept)
 
     async def retrieve(message: IncomingMessage) -> Answer:
         response = await repository.retrieve(read_retrieve_request(message.envelope.body))

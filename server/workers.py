@@ -8,6 +8,7 @@ stays open: when it closes, this process is gone, and the worker stops as if it 
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import socket
 import subprocess
@@ -17,6 +18,7 @@ import time
 from dataclasses import dataclass
 from types import FrameType
 
+from server.metrics import counted_together, ended_worker
 from server.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -62,11 +64,16 @@ class Workers:
     def __init__(self, settings: Settings) -> None:
         """settings.port must be a real port, not 0."""
         self._settings = settings
+        self._environment: dict[str, str] = {}
         self._stopping = threading.Event()
         self._workers: list[_Worker] = []
 
     def run(self) -> int:
         """Serve until told to stop, and return the exit code."""
+        with counted_together() as self._environment:
+            return self._run()
+
+    def _run(self) -> int:
         earlier = {number: signal.signal(number, self._stop) for number in _STOP_SIGNALS}
         try:
             self._workers = [self._started() for _ in range(self._settings.workers)]
@@ -85,7 +92,9 @@ class Workers:
         self._stopping.set()
 
     def _started(self) -> _Worker:
-        process = subprocess.Popen([sys.executable, "-m", "server.worker"], stdin=subprocess.PIPE)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "server.worker"], stdin=subprocess.PIPE, env={**os.environ, **self._environment}
+        )
         assert process.stdin is not None  # noqa: S101 - for the type checker; PIPE was asked for
         process.stdin.write(self._settings.for_workers())
         process.stdin.flush()
@@ -96,6 +105,7 @@ class Workers:
         if exit_code is None:
             return worker
         log.error("A worker ended; another one is started", extra={"exit_code": exit_code, "pid": worker.process.pid})
+        ended_worker(worker.process.pid, self._environment)
         if time.monotonic() - worker.started_at < _RESTART_PAUSE_SECONDS:
             self._stopping.wait(_RESTART_PAUSE_SECONDS)
         return self._started()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
+from server.metrics import counted_together
 from server.settings import Settings
 from server.workers import reserve_port
 
@@ -30,7 +32,10 @@ def toimik(settings: Settings, log: Path) -> Iterator[int]:
     with _port() as port:
         with_port = settings.model_copy(update={"host": _HOST, "port": port})
         command = [sys.executable, "-m", "server.worker"]
-        with _processes(command, with_port.for_workers(), settings.workers, log):
+        with (
+            counted_together() as environment,
+            _processes(command, with_port.for_workers(), settings.workers, log, environment),
+        ):
             yield port
 
 
@@ -51,13 +56,21 @@ def _port() -> Iterator[int]:
 
 
 @contextmanager
-def _processes(command: Sequence[str], greeting: bytes, count: int, log: Path) -> Iterator[None]:
+def _processes(
+    command: Sequence[str], greeting: bytes, count: int, log: Path, environment: Mapping[str, str] | None = None
+) -> Iterator[None]:
     """Processes that all listen; each says so in its log."""
     with ExitStack() as started, log.open("wb") as output:
         processes: list[subprocess.Popen[bytes]] = []
         started.callback(_stop, processes)
         for _ in range(count):
-            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=output, stderr=output)  # noqa: S603
+            process = subprocess.Popen(  # noqa: S603
+                command,
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=output,
+                env={**os.environ, **(environment or {})},
+            )
             processes.append(process)
             assert process.stdin is not None  # noqa: S101 - for the type checker; PIPE was asked for
             process.stdin.write(greeting)
