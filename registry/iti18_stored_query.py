@@ -9,7 +9,6 @@ patient, before anything is rendered.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import replace
 from typing import TypeAlias
 
 from registry.metadata_store import Criteria, Match, MetadataStore, StoredObject
@@ -74,7 +73,7 @@ async def _rendered(found: Objects, store: MetadataStore) -> Objects:
         named = _any_of("entry_uuid", _ids(each for each in found if each.kind is kind))
         for each in await store.find(_criteria(kind, (named,), _patients_of(found))):
             renderings[each.entry_uuid] = each.ebrim
-    return tuple([replace(each, ebrim=renderings[each.entry_uuid]) for each in found if each.entry_uuid in renderings])
+    return tuple([each._replace(ebrim=renderings[each.entry_uuid]) for each in found if each.entry_uuid in renderings])
 
 
 # --- what each kind of answer consists of, as references --------------------------------------------------------------

@@ -36,7 +36,7 @@ from registry.sqlite_index import rows
 from registry.sqlite_log import all_records, records_of
 from registry.sqlite_reindex import Reindexing
 from registry.sqlite_replay import Replaying
-from registry.sqlite_search import Search
+from registry.sqlite_search import Search, found_in_small_dossier
 from registry.sqlite_writer import SqliteWriter
 from xds.actors import ObjectCodec
 
@@ -102,23 +102,37 @@ class SqliteMetadataStore:
     async def find(
         self, criteria: Criteria, *, rendering: bool = True, limit: int | None = None
     ) -> tuple[StoredObject, ...]:
+        if _may_be_small(criteria) and not self._closed:
+            found = self._found_in_loop(criteria, rendering, limit)
+            if found is not None:
+                return found
+
         def read(connection: sqlite3.Connection) -> tuple[StoredObject, ...]:
             with _one_moment(connection, criteria):
                 search = Search.of(criteria, connection)
                 return search.found(connection, self._compression, rendering=rendering, limit=limit)
 
-        def read_if_small(connection: sqlite3.Connection) -> tuple[StoredObject, ...] | None:
-            with _one_moment(connection, criteria):
+        return await self._in_thread(lambda: read(self._thread_connection()))
+
+    def _found_in_loop(self, criteria: Criteria, rendering: bool, limit: int | None) -> tuple[StoredObject, ...] | None:
+        """The objects where there is little to read and nothing in the way; None: it is for a thread."""
+        connection = self._in_loop
+        try:
+            with translated(), _one_moment(connection, criteria):
+                most = _SMALL_ROWS if limit is None else min(limit, _SMALL_ROWS)
+                found = found_in_small_dossier(
+                    criteria, connection, self._compression, most_objects=_SMALL_ROWS, rendering=rendering, limit=most
+                )
+                if found:
+                    return found
                 search = Search.of(criteria, connection)
                 if search.at_most is None or search.at_most > _SMALL_ROWS:
                     return None
-                most = _SMALL_ROWS if limit is None else min(limit, _SMALL_ROWS)
                 found = search.found(connection, self._compression, rendering=rendering, limit=most)
-                # An identifier may stand for many objects: a Folder has as many associations as it has members.
-                return None if len(found) == _SMALL_ROWS and most != limit else found
-
-        found = await self._read(read_if_small, small=True) if _may_be_small(criteria) else None
-        return found if found is not None else await self._read(read, small=False)
+        except StoreBusy:
+            return None  # the loop does not wait; a thread may
+        # An identifier may stand for many objects: a Folder has as many associations as it has members.
+        return None if len(found) == _SMALL_ROWS and most != limit else found
 
     async def count(self, criteria: Criteria) -> int:
         def read(connection: sqlite3.Connection) -> int:

@@ -108,15 +108,19 @@ def _casefolded(text: str | None) -> str | None:
     return None if text is None else text.casefold()
 
 
-@contextmanager
-def translated() -> Iterator[None]:
+class translated:  # noqa: N801 - read as a sentence: with translated()
     """SQLite's and the operating system's errors as those that the port names."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise _named(error) from error
-    except OSError as error:
-        raise StoreBusy(f"the metadata store can not be reached: {error}") from error
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, sqlite3.Error):
+            raise _named(error) from error
+        if isinstance(error, OSError):
+            raise StoreBusy(f"the metadata store can not be reached: {error}") from error
 
 
 def _named(error: sqlite3.Error) -> Exception:

@@ -100,6 +100,7 @@ class IncomingMessage:
         """Read until the envelope is there (True), or a document comes before it (False). Raises MessageBroken."""
         if not self.is_mtom:
             self._take_envelope(await self._bounded(self._chunks))
+            self._ended = True
             return True
         while (event := await self._next_event()) is not None:
             if isinstance(event, PartStarted):
@@ -125,8 +126,9 @@ class IncomingMessage:
 
     async def read_to_end(self) -> None:
         """Take what is left of the message, and have the envelope if there is one. Raises MessageBroken."""
-        async for _ in self.documents():
-            pass
+        if not self._ended:
+            async for _ in self.documents():
+                pass
 
     async def _content(self) -> AsyncIterator[bytes]:
         while True:
@@ -164,15 +166,18 @@ class IncomingMessage:
         return bytes(received)
 
     def _take_envelope(self, data: bytes) -> None:
+        root = None
         try:
-            root = parse(data, XmlLimits(max_bytes=self._limits.envelope_bytes))
-            self.message_id = message_id_of(root)
+            root = parse(data, _xml_limits(self._limits.envelope_bytes))
             self._envelope = read_envelope(root)
+            self.message_id = self._envelope.message_id
             if self.on_envelope:
                 self.on_envelope(self._envelope)
         except XmlProblem as problem:
             raise unreadable(f"The envelope can not be read: {problem}") from problem
         except SoapFault as fault:
+            # Also an envelope that must not be acted on has a MessageID, to which the fault relates.
+            self.message_id = None if root is None else message_id_of(root)
             raise Unreadable(fault) from fault
 
     async def _arriving(self, request: web.Request) -> AsyncIterator[bytes]:
@@ -197,6 +202,11 @@ class IncomingMessage:
                 return
             self.received += len(chunk)
             yield chunk
+
+
+@lru_cache(maxsize=1)
+def _xml_limits(envelope_bytes: int) -> XmlLimits:
+    return XmlLimits(max_bytes=envelope_bytes)
 
 
 @lru_cache(maxsize=64)

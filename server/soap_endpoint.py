@@ -56,6 +56,10 @@ class SoapEndpoint:
         self._documents_first = documents_first
         self._public_url = public_url
         self._requests = 0
+        # By what the body asks for and by the action: the transaction.
+        self._asked: dict[str, dict[str, Transaction]] = {}
+        for transaction in handlers:
+            self._asked.setdefault(transaction.request, {})[transaction.action] = transaction
 
     @property
     def path(self) -> str:
@@ -120,8 +124,8 @@ class SoapEndpoint:
 
     def transaction_of(self, envelope: Envelope, http_action: str | None) -> Transaction:
         """What a message asks for. Raises SoapFault where that is nothing of this endpoint's."""
-        asked = [transaction for transaction in self._handlers if transaction.request == envelope.operation]
-        if not asked:
+        asked = self._asked.get(envelope.operation)
+        if asked is None:
             elsewhere = [transaction for transaction in TRANSACTIONS if transaction.request == envelope.operation]
             hint = f"; send it to the {elsewhere[0].actor}'s endpoint" if elsewhere else ""
             known = ", ".join(transaction.request for transaction in self._handlers)
@@ -129,8 +133,7 @@ class SoapEndpoint:
                 FaultCode.SENDER,
                 f"The body {envelope.operation} is not served here{hint}. Served here: {known}.",
             )
-        action = soap.checked_action(envelope, http_action, {transaction.action for transaction in asked})
-        return next(transaction for transaction in asked if transaction.action == action)
+        return asked[soap.checked_action(envelope, http_action, asked)]
 
     async def act(self, transaction: Transaction, message: IncomingMessage) -> Answer:
         return await self._handlers[transaction](message)

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from xds.errors import RegistryError, ResponseStatus, Severity
 from xds.metadata import AnyObject, ObjectKind, Submission
@@ -55,8 +55,7 @@ class QueryRequest:
     home_community_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """One object that a query found.
 
     kind    None where a registry on another host gave only a reference

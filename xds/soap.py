@@ -10,7 +10,7 @@ ITI TF-2: Appendix V (web services). SOAP 1.2 part 1 (envelope, faults, version 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
@@ -64,6 +64,7 @@ _RELATES_TO: Final = f"{{{WSA}}}RelatesTo"
 _ADDRESS: Final = f"{{{WSA}}}Address"
 _SECURITY: Final = f"{{{WSSE}}}Security"
 
+_WSA_NAME: Final = f"{{{WSA}}}"
 _AT_MOST_ONCE: Final = frozenset((_ACTION, _MESSAGE_ID, _TO, _REPLY_TO, _FAULT_TO, _FROM))
 _UNDERSTOOD: Final = _AT_MOST_ONCE | {_RELATES_TO, _SECURITY}
 
@@ -177,11 +178,8 @@ def read_envelope(root: _Element) -> Envelope:
     """Take a SOAP 1.2 message apart. Raises SoapFault for one that must not be acted on."""
     _check_version(root)
     header, body = _header_and_body(root)
-    headers = list(_elements(header))
-    blocks = [block for block in headers if _is_for_us(block)]
-    _check_understood(blocks)
-    addressing = _addressing_headers(blocks)
-    operation = list(_elements(body))
+    addressing, others = _understood_headers(header)
+    operation = _elements(body)
     if len(operation) != 1:
         found = ", ".join(str(element.tag) for element in operation[:5]) or "none"
         raise _sender_fault(f"The SOAP Body has to contain exactly one element; it contains {len(operation)}: {found}.")
@@ -193,7 +191,7 @@ def read_envelope(root: _Element) -> Envelope:
         to=_value(addressing.get(_TO)),
         reply_to=_value(next(reply_to.iterchildren(_ADDRESS), None)) if reply_to is not None else None,
         relates_to=_value(addressing.get(_RELATES_TO)),
-        other_headers=tuple(str(block.tag) for block in headers if block.tag not in addressing),
+        other_headers=others,
     )
 
 
@@ -276,58 +274,72 @@ def _check_version(root: _Element) -> None:
 
 
 def _header_and_body(root: _Element) -> tuple[_Element | None, _Element]:
-    children = list(_elements(root))
-    header = children.pop(0) if children and children[0].tag == _HEADER else None
-    if len(children) != 1 or children[0].tag != _BODY:
-        found = ", ".join(str(child.tag) for child in list(_elements(root))[:5]) or "nothing"
+    children = _elements(root)
+    header = children[0] if children and children[0].tag == _HEADER else None
+    rest = children if header is None else children[1:]
+    if len(rest) != 1 or rest[0].tag != _BODY:
+        found = ", ".join(str(child.tag) for child in children[:5]) or "nothing"
         raise _sender_fault(f"A SOAP Envelope has to contain an optional Header, then one Body; here it has {found}.")
-    return header, children[0]
+    return header, rest[0]
+
+
+def _understood_headers(header: _Element | None) -> tuple[dict[str, _Element], tuple[str, ...]]:
+    """The WS-Addressing headers by name, and the names of all others. Of several wsa:RelatesTo the first counts."""
+    addressing: dict[str, _Element] = {}
+    others: list[str] = []
+    not_understood: list[str] = []
+    repeated: str | None = None
+    for block in _elements(header):
+        name = str(block.tag)
+        for_us = _is_for_us(block)
+        if for_us and name not in _UNDERSTOOD and _must_be_understood(block):
+            not_understood.append(name)
+        if for_us and name.startswith(_WSA_NAME):
+            _must_be_understood(block)
+            if name in addressing and name in _AT_MOST_ONCE:
+                repeated = repeated or name
+            addressing.setdefault(name, block)
+        else:
+            others.append(name)
+    if not_understood:
+        raise _not_understood(not_understood)
+    if repeated:
+        raise SoapFault(
+            FaultCode.SENDER,
+            f"The header wsa:{QName(repeated).localname} stands there more than once; send it once.",
+            subcodes=(INVALID_ADDRESSING_HEADER, INVALID_CARDINALITY),
+            problem_header=repeated,
+        )
+    return addressing, tuple([name for name in others if name not in addressing])
 
 
 def _is_for_us(block: _Element) -> bool:
     return block.get(_ROLE, "").strip() in _OUR_ROLES
 
 
-def _check_understood(blocks: Iterable[_Element]) -> None:
-    not_understood = []
-    for block in blocks:
-        demand = block.get(_MUST_UNDERSTAND, "").strip()
-        if demand not in _TRUE and demand not in _FALSE:
-            raise _sender_fault(
-                f"mustUnderstand of the header {QName(block).text} has to be 'true' or 'false', not {demand!r}."
-            )
-        if demand in _TRUE and block.tag not in _UNDERSTOOD:
-            not_understood.append(str(block.tag))
-    if not_understood:
-        names = ", ".join(not_understood)
-        raise SoapFault(
-            FaultCode.MUST_UNDERSTAND,
-            f"These headers are marked mustUnderstand, but are not understood here: {names}. "
-            f"Understood are those of WS-Addressing ({WSA}) and wsse:Security.",
-            not_understood=not_understood,
-        )
+def _must_be_understood(block: _Element) -> bool:
+    demand = block.get(_MUST_UNDERSTAND, "").strip()
+    if demand in _TRUE:
+        return True
+    if demand in _FALSE:
+        return False
+    raise _sender_fault(
+        f"mustUnderstand of the header {QName(block).text} has to be 'true' or 'false', not {demand!r}."
+    )
 
 
-def _addressing_headers(blocks: Iterable[_Element]) -> dict[str, _Element]:
-    """The WS-Addressing headers by name. An answer may relate to several messages: the first counts."""
-    found: dict[str, _Element] = {}
-    for block in blocks:
-        name = str(block.tag)
-        if name in found and name in _AT_MOST_ONCE:
-            raise SoapFault(
-                FaultCode.SENDER,
-                f"The header wsa:{QName(block).localname} stands there more than once; send it once.",
-                subcodes=(INVALID_ADDRESSING_HEADER, INVALID_CARDINALITY),
-                problem_header=name,
-            )
-        if name.startswith(f"{{{WSA}}}"):
-            found.setdefault(name, block)
-    return found
+def _not_understood(names: Sequence[str]) -> SoapFault:
+    return SoapFault(
+        FaultCode.MUST_UNDERSTAND,
+        f"These headers are marked mustUnderstand, but are not understood here: {', '.join(names)}. "
+        f"Understood are those of WS-Addressing ({WSA}) and wsse:Security.",
+        not_understood=names,
+    )
 
 
-def _elements(parent: _Element | None) -> Iterable[_Element]:
+def _elements(parent: _Element | None) -> list[_Element]:
     """The child elements, without comments and processing instructions."""
-    return () if parent is None else parent.iterchildren("*")
+    return [] if parent is None else [child for child in parent[:] if isinstance(child.tag, str)]
 
 
 def _value(element: _Element | None) -> str | None:

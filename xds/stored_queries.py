@@ -452,6 +452,8 @@ def bind(request: QueryRequest) -> BoundQuery:
     patient_id: str | None = None
     uuids: tuple[str, ...] = ()
     for parameter in query.parameters:
+        if not binding.concerns(parameter):
+            continue
         groups = binding.groups(parameter)
         if not groups:
             continue
@@ -503,6 +505,10 @@ class _Binding:
             sentence = f"{query.name} needs one of {names}, and none of them was sent."
             self.refuse(ErrorCode.STORED_QUERY_MISSING_PARAM, sentence, query.one_of[0].name)
         return ()
+
+    def concerns(self, parameter: Parameter) -> bool:
+        """False where a parameter was not sent and that means nothing, as it is with most of them."""
+        return parameter.name in self._sent or parameter.required or bool(parameter.default)
 
     def groups(self, parameter: Parameter) -> tuple[tuple[str, ...], ...]:
         """The values of a parameter, one group for each time it was sent; () where it was not sent or is wrong."""
