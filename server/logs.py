@@ -66,7 +66,7 @@ def configure_logging(settings: LogSettings) -> None:
         handler.setFormatter(_TextFormatter())
     # What is asked of the interpreter for every record, and no line shows.
     logging.logThreads = logging.logMultiprocessing = logging.logProcesses = False
-    logging._srcfile = None  # the switch that Python's logging HOWTO names for this
+    logging._srcfile = None  # noqa: SLF001 - the switch that Python's logging HOWTO names for this
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.level.upper())
