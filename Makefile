@@ -4,13 +4,26 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 BIN := .venv/bin
 
-.PHONY: demo test lint check bench clean
+.PHONY: demo test test-servers lint check bench clean
 
 demo: .venv/installed  ## start a server on a temporary store, submit the samples, find and retrieve them
 	$(BIN)/toimik demo
 
 test: .venv/installed-dev  ## all tests
 	$(BIN)/python -m pytest
+
+# What the environment names or the PATH has is not built. See tests/servers/README.md.
+test-servers: $(if $(TOIMIK_TEST_MONGODB_URL)$(shell command -v mongod),,.test-servers/toimik-mongodb-stand-in)
+test-servers: $(if $(TOIMIK_TEST_S3_URL)$(shell command -v minio),,.test-servers/minio)
+test-servers:  ## MongoDB and S3 stand-ins for the tests (needs Go 1.24+)
+
+GO_BUILD = CGO_ENABLED=0 go build -C $(<D) -mod=readonly -trimpath -buildvcs=false -ldflags="-s -w" -o $(CURDIR)/$@
+
+.test-servers/toimik-mongodb-stand-in: tests/servers/mongodb/go.mod tests/servers/mongodb/go.sum tests/servers/mongodb/main.go
+	$(GO_BUILD) .
+
+.test-servers/minio: tests/servers/s3/go.mod tests/servers/s3/go.sum
+	$(GO_BUILD) github.com/minio/minio
 
 lint: .venv/installed-dev  ## style, types, import contracts
 	$(BIN)/ruff check .
@@ -37,4 +50,4 @@ bench: .venv/installed  ## what this machine does, as ratios to bare references
 	@touch $@
 
 clean:
-	rm -rf .venv toimik-data
+	rm -rf .venv .test-servers toimik-data
