@@ -17,13 +17,12 @@ test-servers: $(if $(TOIMIK_TEST_MONGODB_URL)$(shell command -v mongod),,.test-s
 test-servers: $(if $(TOIMIK_TEST_S3_URL)$(shell command -v minio),,.test-servers/minio)
 test-servers:  ## MongoDB and S3 stand-ins for the tests (needs Go 1.24+)
 
-GO_BUILD = CGO_ENABLED=0 go build -C $(<D) -mod=readonly -trimpath -buildvcs=false -ldflags="-s -w" -o $(CURDIR)/$@
+.test-servers/toimik-mongodb-stand-in: $(wildcard tests/servers/mongodb/*)
+	tests/servers/mongodb/build.sh
 
-.test-servers/toimik-mongodb-stand-in: tests/servers/mongodb/go.mod tests/servers/mongodb/go.sum tests/servers/mongodb/main.go
-	$(GO_BUILD) .
-
-.test-servers/minio: tests/servers/s3/go.mod tests/servers/s3/go.sum
-	$(GO_BUILD) github.com/minio/minio
+.test-servers/minio: $(wildcard tests/servers/s3/*)
+	CGO_ENABLED=0 go build -C tests/servers/s3 -mod=readonly -trimpath -buildvcs=false -ldflags="-s -w" \
+		-o $(CURDIR)/$@ github.com/minio/minio
 
 lint: .venv/installed-dev  ## style, types, import contracts
 	$(BIN)/ruff check .
