@@ -1,4 +1,4 @@
-"""The embedded store answers every search as a store in plain dictionaries does, whatever was registered."""
+"""Every store answers every search as one in plain dictionaries does, whatever was registered."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ from hypothesis import strategies as st
 
 from registry.dossier_check import checked_dossiers
 from registry.metadata_store import Criteria, Match, MetadataStore, Operator, Questions, RegistryChange, Revision
+from registry.metadata_store_mongodb import MongoMetadataStore
 from registry.metadata_store_sqlite import SqliteMetadataStore
 from registry.search_columns import SEARCH_COLUMNS, Shape, search_columns
 from tests.builders import association, document_entry, folder, registered, submission_set
 from tests.registry.dossiers import change_of, commit
 from tests.registry.memory_store import MemoryStore
+from tests.registry.mongodb_databases import some_database
+from tests.store_servers import StoreServer
 from xds.ebxml_writer import codec
 from xds.hl7v2 import CX, DTM, XCN, CXi
 from xds.metadata import AnyObject, Association, AssociationType, Author, AvailabilityStatus, Code, ObjectKind
@@ -119,24 +122,43 @@ def matches(draw: st.DrawFn, kind: ObjectKind, registered_objects: Sequence[AnyO
 @settings(max_examples=25, deadline=None)
 def test_every_search_is_answered_as_by_plain_dictionaries(given_steps: list[Step], data: st.DataObject) -> None:
     async def compare(folder_name: str) -> None:
-        model = MemoryStore(codec)
         store = SqliteMetadataStore(Path(folder_name) / "registry.sqlite", codec=codec)
-        try:
-            for step in given_steps:
-                dossier = [item for each, item in model.objects.items() if model.owners[each] == step.patient.text]
-                change = completed(step, dossier)
-                await commit(model, change)
-                await commit(store, change)
-            everything = list(model.objects.values())
-            for _ in range(12):
-                await assert_same_answers(model, store, everything, data)
-            await assert_same_facts(model, store, everything, data)
-            assert [dossier.problems async for dossier in checked_dossiers(store, codec) if dossier.problems] == []
-        finally:
-            await store.close()
+        await assert_answers_as_dictionaries(store, given_steps, data)
 
     with tempfile.TemporaryDirectory() as folder_name:
         asyncio.run(compare(folder_name))
+
+
+@given(given_steps=st.lists(steps, min_size=1, max_size=5), data=st.data())
+@settings(max_examples=25, deadline=None)
+def test_every_search_is_answered_as_by_plain_dictionaries_on_mongodb(
+    mongodb_server: StoreServer, given_steps: list[Step], data: st.DataObject
+) -> None:
+    async def compare(name: str) -> None:
+        store = await MongoMetadataStore.opened(mongodb_server.url, database=name, codec=codec)
+        await assert_answers_as_dictionaries(store, given_steps, data)
+
+    with some_database(mongodb_server.url) as name:
+        asyncio.run(compare(name))
+
+
+async def assert_answers_as_dictionaries(
+    store: MetadataStore, given_steps: Sequence[Step], data: st.DataObject
+) -> None:
+    model = MemoryStore(codec)
+    try:
+        for step in given_steps:
+            dossier = [item for each, item in model.objects.items() if model.owners[each] == step.patient.text]
+            change = completed(step, dossier)
+            await commit(model, change)
+            await commit(store, change)
+        everything = list(model.objects.values())
+        for _ in range(12):
+            await assert_same_answers(model, store, everything, data)
+        await assert_same_facts(model, store, everything, data)
+        assert [dossier.problems async for dossier in checked_dossiers(store, codec) if dossier.problems] == []
+    finally:
+        await store.close()
 
 
 async def assert_same_answers(

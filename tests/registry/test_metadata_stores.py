@@ -25,6 +25,7 @@ from registry.metadata_store import (
     StoreBusy,
     StoreDamaged,
 )
+from registry.metadata_store_mongodb import MongoMetadataStore
 from registry.metadata_store_sqlite import SqliteMetadataStore
 from registry.search_columns import search_columns
 from tests.builders import (
@@ -45,6 +46,8 @@ from tests.builders import (
 )
 from tests.registry.dossiers import change_of, commit, found, register, submitted
 from tests.registry.memory_store import MemoryStore
+from tests.registry.mongodb_databases import database_name, drop_database
+from tests.store_servers import StoreServer
 from xds.ebxml_writer import codec
 from xds.hl7v2 import CX, DTM, XCN, CXi
 from xds.metadata import AnyObject, AssociationType, AvailabilityStatus, DocumentEntry, ObjectKind
@@ -67,18 +70,32 @@ async def original() -> MetadataStore:
     return memory
 
 
-@pytest.fixture(params=["sqlite"])
+@pytest.fixture(params=["sqlite", "mongodb"])
 async def opened(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Opening]:
     """Opens the same store, as often as it is called."""
     stores: list[MetadataStore] = []
+    opening: Opening
+    if request.param == "sqlite":
 
-    async def open_store() -> MetadataStore:
-        stores.append(SqliteMetadataStore(tmp_path / "registry.sqlite", codec=codec))
-        return stores[-1]
+        async def open_sqlite() -> MetadataStore:
+            stores.append(SqliteMetadataStore(tmp_path / "registry.sqlite", codec=codec))
+            return stores[-1]
 
-    yield open_store
+        opening = open_sqlite
+    else:
+        server: StoreServer = request.getfixturevalue("mongodb_server")
+        database = database_name()
+
+        async def open_mongodb() -> MetadataStore:
+            stores.append(await MongoMetadataStore.opened(server.url, database=database, codec=codec))
+            return stores[-1]
+
+        opening = open_mongodb
+    yield opening
     for store in stores:
         await store.close()
+    if request.param == "mongodb":
+        drop_database(server.url, database)
 
 
 @pytest.fixture

@@ -1,0 +1,62 @@
+"""A change, made ready to be committed to the metadata store on MongoDB."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bson import ObjectId
+
+from registry.change_body import encoded
+from registry.dossier_log import LogRecord
+from registry.metadata_store import Facts, RegistryChange, StoreFull
+from registry.mongodb_documents import MOST_OBJECTS, Content, Record, Rendered, claims_of, patient_key
+from registry.mongodb_log import Head
+from registry.rendering_compression import RenderingCompression
+from xds.actors import ObjectCodec
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedChange:
+    """A change, rendered and compressed. record_id is new for every attempt to commit it."""
+
+    patient_key: str
+    record_id: ObjectId
+    change: RegistryChange
+    body: bytes
+    compressed_body: bytes
+    content: Content
+
+    @classmethod
+    def of(
+        cls, change: RegistryChange, facts: Facts, codec: ObjectCodec, compression: RenderingCompression
+    ) -> PreparedChange:
+        """`change`, ready for its first attempt.
+
+        Raises ValueError where it was judged on another dossier, or names two objects alike; StoreFull.
+        """
+        if change.patient_id != facts.patient_id:
+            raise ValueError("the change is of one dossier and the facts are of another")
+        if len(change.objects) > MOST_OBJECTS:
+            raise StoreFull(f"a change can bring {MOST_OBJECTS} objects, and this one has more")
+        renderings = [codec.written(item) for item in change.objects]
+        objects = tuple(
+            Rendered(item, compression.compress(rendering))
+            for item, rendering in zip(change.objects, renderings, strict=True)
+        )
+        record_id = ObjectId()
+        claims_of(objects, record_id)
+        body = encoded(renderings, change.revisions)
+        content = Content(objects, change.revisions)
+        return cls(patient_key(change.patient_id), record_id, change, body, compression.compress(body), content)
+
+    def record(self, head: Head) -> Record:
+        """The record that comes after the end of the dossier's log."""
+        log = LogRecord.following(
+            head.hash,
+            patient_id=self.change.patient_id,
+            sequence=head.sequence + 1,
+            change_id=self.change.change_id,
+            time=self.change.time,
+            body=self.body,
+        )
+        return Record(self.record_id, self.patient_key, head.position + 1, True, False, log)

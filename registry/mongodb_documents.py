@@ -1,0 +1,342 @@
+"""What the documents of the metadata store on MongoDB look like, and how they are made and read.
+
+The collections are declared in schemas/mongodb/collections.toml. A version of an object is inserted once and never
+altered; that is why two who write the same change at the same time can do no harm.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from bson import Int64, ObjectId
+
+from registry.change_body import decoded as decoded_body
+from registry.dossier_log import LogRecord
+from registry.metadata_store import IndexRow, Revision, StoreDamaged
+from registry.mongodb_database import Document
+from registry.rendering_compression import RenderingCompression
+from registry.search_columns import SEARCH_COLUMNS, Column, Shape
+from xds.actors import ObjectCodec
+from xds.metadata import AnyObject, DocumentEntry, Folder, ObjectKind, SubmissionSet
+
+UNFINISHED = "*unfinished"
+"""The kind of a document that says: a change of this dossier is being written, look whether it is finished."""
+
+SUPERSEDED = "*superseded"
+"""The kind of a version that is not the newest."""
+
+ORDER = ("patient_key", "kind", "number")
+
+_NUMBER_BITS = 20
+MOST_OBJECTS = 1 << _NUMBER_BITS
+"""How many objects one change can bring."""
+
+_DOCUMENT = "document:"
+_LOGICAL = "logical:"
+_RECORD = "record:"
+
+
+def patient_key(patient_id: str) -> str:
+    """What a dossier is found by: a hash, so that ranges of it spread evenly over shards. 128 bits do not collide."""
+    return hashlib.sha256(patient_id.encode()).hexdigest()[:32]
+
+
+class Rendered(NamedTuple):
+    """An object with its rendering, compressed."""
+
+    item: AnyObject
+    ebrim: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a record of the log brings and revises."""
+
+    objects: tuple[Rendered, ...]
+    revisions: tuple[Revision, ...]
+
+    @classmethod
+    def of(cls, body: bytes | None, codec: ObjectCodec, compression: RenderingCompression) -> Content:
+        """What the body of a record says; nothing where it was blanked.
+
+        Raises StoreDamaged.
+        """
+        if body is None:
+            return cls((), ())
+        read = decoded_body(body)
+        objects = tuple(
+            Rendered(decoded(rendering, codec), compression.compress(rendering)) for rendering in read.renderings
+        )
+        return cls(objects, read.revisions)
+
+
+def decoded(rendering: bytes, codec: ObjectCodec) -> AnyObject:
+    """The object that a rendering stands for.
+
+    Raises StoreDamaged.
+    """
+    try:
+        return codec.read(rendering)
+    except Exception as error:
+        raise StoreDamaged(f"a rendering can not be read: {error}") from error
+
+
+# --- changes ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A document of `changes`.
+
+    position   within the dossier, counting from 1
+    open       not all that follows from it is known to be written
+    void       it lost an identifier and never took effect; its sequence is used again
+    log        the record as the port names it; its body is not to be relied on where it was not asked for
+    """
+
+    id: ObjectId
+    patient_key: str
+    position: int
+    open: bool
+    void: bool
+    log: LogRecord
+
+    @classmethod
+    def of(cls, document: Document, compression: RenderingCompression | None = None) -> Record:
+        """compression: restores the body; None: it is left away."""
+        body = document.get("body")
+        if body is not None:
+            body = _restored(bytes(body), compression) if compression else None
+        return cls(
+            id=document["_id"],
+            patient_key=document["patient_key"],
+            position=document["position"],
+            open=document.get("open", False),
+            void=document.get("void", False),
+            log=LogRecord(
+                document["patient_id"],
+                document["sequence"],
+                document["change_id"],
+                document["time"],
+                body,
+                bytes(document["body_hash"]),
+                bytes(document["previous_hash"]),
+                bytes(document["hash"]),
+            ),
+        )
+
+    def document(self, compressed_body: bytes | None) -> Document:
+        document: Document = {
+            "_id": self.id,
+            "patient_key": self.patient_key,
+            "position": Int64(self.position),
+            "patient_id": self.log.patient_id,
+            "sequence": Int64(self.log.sequence),
+            "change_id": self.log.change_id,
+            "time": self.log.time,
+            "body_hash": self.log.body_hash,
+            "previous_hash": self.log.previous_hash,
+            "hash": self.log.hash,
+        }
+        if compressed_body is not None:
+            document["body"] = compressed_body
+        if self.open:
+            document["open"] = True
+        return document
+
+
+def _restored(body: bytes, compression: RenderingCompression) -> bytes:
+    """The body; where it can not be restored, what is there instead: its hash tells, and the others can be read."""
+    try:
+        return compression.restore(body)
+    except StoreDamaged:
+        return body
+
+
+# --- identifiers -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A name that a record holds.
+
+    listed   several objects may have it: this is one of them, in a slot of its own
+    hash     of a document: whoever has the same may have the name, too
+    """
+
+    identifier: str
+    kind: str
+    entry_uuid: str
+    listed: bool = False
+    hash: str | None = None
+    size: str | None = None
+
+    def document(self, slot: int | str, record: Record, *, withdrawn: bool = False) -> Document:
+        document: Document = {
+            "identifier": self.identifier,
+            "slot": slot,
+            "kind": self.kind,
+            "entry_uuid": self.entry_uuid,
+            "patient_key": record.patient_key,
+            "record": record.id,
+        }
+        if self.hash is not None:
+            document["hash"] = self.hash
+        if self.size is not None:
+            document["size"] = self.size
+        if withdrawn:
+            document["withdrawn"] = True
+        return document
+
+
+def claims_of(objects: Sequence[Rendered], record: ObjectId) -> tuple[Claim, ...]:
+    """All names that a change's objects bear, sorted, so that two changes never wait for each other.
+
+    Raises ValueError where two objects have a name that one object has for itself alone.
+    """
+    claims: dict[tuple[str, str], Claim] = {}
+    for claim in _claims(objects):
+        place = (claim.identifier, claim.entry_uuid if claim.listed else "")
+        if place in claims:
+            if not claim.hash:
+                raise ValueError("the change gives one identifier to two objects")
+            # Another entry of the same document: the first one holds the name.
+            claims[claim.identifier, claim.entry_uuid] = _listed(claim)
+        else:
+            claims[place] = claim
+    if all(claim.listed for claim in claims.values()):
+        name = f"{_RECORD}{record}"  # a record without any name could not be withdrawn
+        claims[name, ""] = Claim(name, "", "")
+    return tuple(claims[place] for place in sorted(claims))
+
+
+def _claims(objects: Iterable[Rendered]) -> Iterator[Claim]:
+    for item, _ in objects:
+        kind, entry_uuid = item.kind.value, item.entry_uuid
+        yield Claim(entry_uuid, kind, entry_uuid)
+        if item.logical_id is not None and item.logical_id != entry_uuid:
+            yield Claim(logical_name(item.logical_id), kind, entry_uuid, listed=True)
+        if isinstance(item, SubmissionSet | Folder) and item.unique_id:
+            yield Claim(item.unique_id, kind, entry_uuid)
+        elif isinstance(item, DocumentEntry) and item.unique_id:
+            folded = item.hash.lower() if item.hash else None
+            # Without a hash a document contradicts no other, so it keeps none away.
+            yield Claim(document_name(item.unique_id), kind, entry_uuid, folded is None, folded, item.size)
+
+
+def _listed(claim: Claim) -> Claim:
+    return Claim(claim.identifier, claim.kind, claim.entry_uuid, listed=True, hash=claim.hash, size=claim.size)
+
+
+def document_name(unique_id: str) -> str:
+    """A document's uniqueId among `identifiers`, which may be that of a SubmissionSet, too."""
+    return _DOCUMENT + unique_id
+
+
+def logical_name(logical_id: str) -> str:
+    """A logicalID among `identifiers`, where it is not the object's own entryUUID."""
+    return _LOGICAL + logical_id
+
+
+# --- objects ---------------------------------------------------------------------------------------------------------
+
+
+def version_id(entry_uuid: str, sequence: int) -> str:
+    """The _id of the version that change `sequence` made of an object."""
+    return f"{entry_uuid} {sequence}"
+
+
+def numbered(sequence: int, place: int) -> int:
+    """The number of the object that is at `place` (0, 1, 2 ...) among those that change `sequence` brings."""
+    return sequence << _NUMBER_BITS | place
+
+
+def object_document(item: AnyObject, ebrim: bytes, record: Record, number: int) -> Document:
+    """The version of an object that a record makes."""
+    document: Document = {
+        "_id": version_id(item.entry_uuid, record.log.sequence),
+        "patient_key": record.patient_key,
+        "kind": item.kind.value,
+        "number": Int64(number),
+        "sequence": Int64(record.log.sequence),
+        "patient_id": record.log.patient_id,
+    }
+    for column in SEARCH_COLUMNS[item.kind]:
+        document.update(_stored(column.name, column.shape, column.value(item)))
+    if item.home_community_id is not None:
+        document["home_community_id"] = item.home_community_id
+    document["ebrim"] = ebrim
+    return document
+
+
+def superseded_document(document: Document) -> Document:
+    """What is left of a version when the next one is there: SUPERSEDING makes the same of it."""
+    return {
+        **{name: document[name] for name in ("_id", "patient_key", "number", "sequence", "entry_uuid")},
+        "kind": SUPERSEDED,
+    }
+
+
+def unfinished_document(record: Record) -> Document:
+    """What is in the index while a record is being written to it."""
+    return {
+        "_id": f"{UNFINISHED} {record.id}",
+        "patient_key": record.patient_key,
+        "kind": UNFINISHED,
+        "number": Int64(record.position),
+        "record": record.id,
+    }
+
+
+def index_row(document: Document, compression: RenderingCompression) -> IndexRow:
+    """What a document of `objects` says.
+
+    Raises StoreDamaged.
+    """
+    kind = ObjectKind(document["kind"])
+    columns = {column.name: _column(document, column.name, column.shape) for column in SEARCH_COLUMNS[kind]}
+    ebrim = compression.restore(bytes(document["ebrim"]))
+    return IndexRow(kind, document["entry_uuid"], document["patient_id"], columns, ebrim)
+
+
+def _stored(name: str, shape: Shape, value: Column) -> Mapping[str, Any]:
+    if value is None:
+        return {}
+    match shape:
+        case Shape.TIME:
+            return {f"{name}_first": value[0], f"{name}_last": value[1]}
+        case Shape.SEVERAL | Shape.TEXTS:
+            return {name: list(value)} if value else {}
+        case Shape.ONE:
+            return {name: str(value)}
+
+
+def _column(document: Document, name: str, shape: Shape) -> Column:
+    match shape:
+        case Shape.TIME:
+            first = document.get(f"{name}_first")
+            return None if first is None else (first, document[f"{name}_last"])
+        case Shape.SEVERAL | Shape.TEXTS:
+            return tuple(document.get(name, ()))
+        case Shape.ONE:
+            value: str | None = document.get(name)
+            return value
+
+
+def _names_of_columns() -> Iterator[str]:
+    for columns in SEARCH_COLUMNS.values():
+        for column in columns:
+            if column.name != "entry_uuid":
+                yield from (
+                    (f"{column.name}_first", f"{column.name}_last") if column.shape is Shape.TIME else (column.name,)
+                )
+
+
+SUPERSEDING: Mapping[str, Any] = {
+    "$set": {"kind": SUPERSEDED},
+    "$unset": dict.fromkeys(sorted({*_names_of_columns(), "patient_id", "home_community_id", "ebrim"}), ""),
+}
+"""The update that takes all but its name from a version. It may be done again, and by two at once."""

@@ -1,0 +1,163 @@
+"""Writing a record to the index: the collection `objects`.
+
+New objects, and new versions of those that are revised, are inserted; then the versions before are superseded. Each
+step may be done again, by several at once and late: what is there already stays as it is. So it needs no lock, and no
+update that depends on what it finds.
+
+While a change is being written that touches several objects of a kind, the index says so (UNFINISHED); a reader who
+meets that finishes the change before he answers. So nobody sees a half of it, and reading needs no second look.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from registry.change_body import revised
+from registry.metadata_store import Revision
+from registry.mongodb_database import Document, MongoDatabase
+from registry.mongodb_documents import (
+    SUPERSEDED,
+    SUPERSEDING,
+    Content,
+    Record,
+    decoded,
+    numbered,
+    object_document,
+    superseded_document,
+    unfinished_document,
+)
+from registry.mongodb_schema import OBJECTS
+from registry.rendering_compression import RenderingCompression
+from xds.actors import ObjectCodec
+from xds.metadata import AnyObject
+
+
+class Current(NamedTuple):
+    """An object as it stood before a change, and its number."""
+
+    item: AnyObject
+    number: int
+
+
+class ObjectIndex:
+    """Writes records to the index."""
+
+    def __init__(self, database: MongoDatabase, codec: ObjectCodec, compression: RenderingCompression) -> None:
+        self._database = database
+        self._codec = codec
+        self._compression = compression
+
+    async def write(self, record: Record, content: Content, known: Mapping[str, Current] | None = None) -> bool:
+        """Write what a record brings and revises.
+
+        known   all that it revises, as it stood before; read where it is not known
+        Returns whether the index was told that the change is unfinished.
+        """
+        documents = new_documents(record, content)
+        if content.revisions:
+            if known is None:
+                known = await self.current(record, [revision.entry_uuid for revision in content.revisions])
+            documents += [document for _, document in self.revised_versions(record, content.revisions, known)]
+        several = any(count > 1 for count in Counter(document["kind"] for document in documents).values())
+        await self._insert(documents, [unfinished_document(record)] if several else [])
+        if content.revisions:
+            await self.supersede(
+                record.patient_key, [revision.entry_uuid for revision in content.revisions], record.log.sequence
+            )
+        return several
+
+    async def _insert(self, documents: Sequence[Document], first: Sequence[Document]) -> None:
+        if not documents or await self._database.insert(OBJECTS, [*first, *documents]):
+            return
+        # Somebody has begun already.
+        if first:
+            await self._database.insert_missing(OBJECTS, first)
+        await self._database.insert_missing(OBJECTS, documents)
+
+    async def supersede(self, patient_key: str, entry_uuids: Sequence[str], sequence: int) -> None:
+        """Leave of each object no version from before a change."""
+        await self._database.update(
+            OBJECTS,
+            {"patient_key": patient_key, "entry_uuid": {"$in": list(entry_uuids)}, "sequence": {"$lt": sequence}},
+            SUPERSEDING,
+        )
+
+    async def current(self, record: Record, entry_uuids: Sequence[str]) -> dict[str, Current]:
+        """The objects as they stood before a record; those that it has revised already are left out."""
+        found = await self._database.find(
+            OBJECTS, {"patient_key": record.patient_key, "entry_uuid": {"$in": list(entry_uuids)}}
+        )
+        versions: dict[str, list[Document]] = defaultdict(list)
+        for document in found:
+            versions[document["entry_uuid"]].append(document)
+        current: dict[str, Current] = {}
+        for entry_uuid, documents in versions.items():
+            newest = max(documents, key=lambda document: int(document["sequence"]))
+            if newest["sequence"] < record.log.sequence and newest["kind"] != SUPERSEDED:
+                rendering = self._compression.restore(bytes(newest["ebrim"]))
+                current[entry_uuid] = Current(decoded(rendering, self._codec), newest["number"])
+        return current
+
+    def revised_versions(
+        self, record: Record, revisions: Iterable[Revision], known: Mapping[str, Current]
+    ) -> list[tuple[Current, Document]]:
+        """The next versions of those objects that are known, and the documents to be written of them."""
+        versions: list[tuple[Current, Document]] = []
+        for entry_uuid, combined in _by_object(revisions).items():
+            before = known.get(entry_uuid)
+            if before is None:
+                continue  # revised already, or removed
+            item = before.item
+            for revision in combined:
+                item = revised(item, revision)
+            ebrim = self._compression.compress(self._codec.written(item))
+            document = object_document(item, ebrim, record, before.number)
+            versions.append((Current(item, before.number), document))
+        return versions
+
+
+class Versions:
+    """All versions that the records of one dossier make of its objects, one record after the other.
+
+    current     the objects as they stand after the last record, by entryUUID
+    documents   by _id; superseded where there is a later version
+    """
+
+    def __init__(self, index: ObjectIndex, current: Mapping[str, Current] | None = None) -> None:
+        """current: what stands before the first record, where that is not the first of the dossier."""
+        self._index = index
+        self._newest: dict[str, str] = {}
+        self.current = dict(current or {})
+        self.documents: dict[str, Document] = {}
+
+    def add(self, record: Record, content: Content) -> None:
+        """The next record. What it revises and nobody knows is passed over."""
+        for (item, _), document in zip(content.objects, new_documents(record, content), strict=True):
+            self._add(Current(item, document["number"]), document)
+        for version, document in self._index.revised_versions(record, content.revisions, self.current):
+            self._add(version, document)
+
+    def _add(self, version: Current, document: Document) -> None:
+        entry_uuid = version.item.entry_uuid
+        before = self._newest.get(entry_uuid)
+        if before is not None:
+            self.documents[before] = superseded_document(self.documents[before])
+        self.current[entry_uuid], self._newest[entry_uuid] = version, document["_id"]
+        self.documents[document["_id"]] = document
+
+
+def new_documents(record: Record, content: Content) -> list[Document]:
+    """The first versions of the objects that a record brings."""
+    return [
+        object_document(item, ebrim, record, numbered(record.log.sequence, place))
+        for place, (item, ebrim) in enumerate(content.objects)
+    ]
+
+
+def _by_object(revisions: Iterable[Revision]) -> Mapping[str, list[Revision]]:
+    by_object: dict[str, list[Revision]] = {}
+    for revision in revisions:
+        by_object.setdefault(revision.entry_uuid, []).append(revision)
+    return by_object

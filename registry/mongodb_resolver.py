@@ -1,0 +1,257 @@
+"""What becomes of a record of the log: it stands or is void, and then the index is written.
+
+Any process may do this for any record, at any time, twice at once, and after the crash of another; the outcome is the
+same. A record stands when it has all its identifiers; it is void when one of them is held by a record that stands. An
+identifier is never given up but by a void record, and a record that is void stays so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import Context
+from typing import NamedTuple
+
+from bson import ObjectId
+
+from registry.metadata_store import StoreBusy, StoreDamaged, StoreFull
+from registry.mongodb_claims import Claims
+from registry.mongodb_database import Document, Filter, MongoDatabase
+from registry.mongodb_documents import UNFINISHED, Content, Record, claims_of, unfinished_document
+from registry.mongodb_index import Current, ObjectIndex
+from registry.mongodb_log import NO_RECORDS, ChangeLog, Head
+from registry.mongodb_schema import OBJECTS
+from registry.rendering_compression import RenderingCompression
+from xds.actors import ObjectCodec
+
+logger = logging.getLogger(__name__)
+
+_REMEMBERED = 100_000
+_PAUSE_SECONDS = 0.5
+
+
+class _Outcome(NamedTuple):
+    """What became of a record, and since when this process knows (by the monotonic clock)."""
+
+    stands: bool
+    since: float
+
+
+class Resolver:
+    """Resolves records, and remembers which it has. Marks are set in the background: they only save work."""
+
+    def __init__(self, database: MongoDatabase, codec: ObjectCodec, compression: RenderingCompression) -> None:
+        self._database = database
+        self._codec = codec
+        self._compression = compression
+        self._outcomes: OrderedDict[ObjectId, _Outcome] = OrderedDict()
+        self._resolving: dict[ObjectId, asyncio.Event] = {}
+        self._withdrawn: dict[ObjectId, Record] = {}
+        self._marks: list[tuple[Record, bool]] = []
+        self._marking: asyncio.Task[None] | None = None
+        self.log = ChangeLog(database, compression)
+        self.index = ObjectIndex(database, codec, compression)
+        self.claims = Claims(database, self._stands)
+
+    async def head(self, patient_key: str) -> Head:
+        """Where a dossier's log ends, once its last record is resolved."""
+        last = await self.log.last(patient_key)
+        if last is None:
+            return NO_RECORDS
+        return Head.after(last, stands=await self.resolved(last))
+
+    async def resolved(self, record: Record) -> bool:
+        """Whether a record stands, of which all that follows is written by now. Its body is read where it is needed."""
+        known = self._outcome(record)
+        if known is None and (resolving := self._resolving.get(record.id)):
+            # Somebody of this process is at it. Processes do not wait for one another.
+            await self._database.wait(resolving)
+            known = self._remembered(record.id)
+        if known is not None:
+            return known
+        return await self._resolved_in_turn(record)
+
+    async def _resolved_in_turn(self, record: Record) -> bool:
+        """Resolve a record after those before it: copied ones are appended many at a time."""
+        stands = True  # unless it is among these: others may have finished it meanwhile
+        void: set[bytes] = set()
+        for each in await self.log.unresolved(record):
+            outcome = self._outcome(each)
+            if outcome is None and each.log.previous_hash in void:
+                # It was copied together with one that lost an identifier, and does not follow without it.
+                await self.log.make_void(each)
+                self._remember(each.id, stands=False)
+                outcome = False
+            elif outcome is None:
+                outcome = await self.resolve(each, Content.of(each.log.body, self._codec, self._compression))
+            if not outcome:
+                void.add(each.log.hash)
+            if each.id == record.id:
+                stands = outcome
+        return stands
+
+    async def resolve(self, record: Record, content: Content, known: Mapping[str, Current] | None = None) -> bool:
+        """Take a record's identifiers and write it to the index; or make it void, and return False.
+
+        known   see ObjectIndex.write
+        """
+        with self._alone(record):
+            return await self._resolve(record, content, known)
+
+    async def _resolve(self, record: Record, content: Content, known: Mapping[str, Current] | None) -> bool:
+        claims = claims_of(content.objects, record.id)
+        if record.id in self._withdrawn:
+            await self.claims.withdrawn(record, claims)
+        if not await self.claims.taken(record, claims):
+            await self.log.make_void(record)
+            self._remember(record.id, stands=False)
+            return False
+        told = await self.index.write(record, content, known)
+        self._remember(record.id, stands=True)
+        self._mark(record, told)
+        return True
+
+    # --- reading what is whole ---------------------------------------------------------------------------------------
+
+    async def read_finished(
+        self,
+        wanted: Filter,
+        *,
+        projection: Mapping[str, int] | None = None,
+        sort: Sequence[str] = (),
+        limit: int = 0,
+    ) -> list[Document]:
+        """Documents of `objects`; where among them a change is unfinished, it is finished, and they are read again.
+
+        limit   of what is no sign of an unfinished change; 0: none
+        """
+        room = 0  # for signs
+        while True:
+            began, asked = time.monotonic(), limit and limit + room
+            documents = await self._database.find(OBJECTS, wanted, projection=projection, sort=sort, limit=asked)
+            objects = [document for document in documents if document["kind"] != UNFINISHED]
+            signs = [document for document in documents if document["kind"] == UNFINISHED]
+            room = len(signs)
+            unfinished = [sign for sign in signs if not self._was_finished(sign, began)]
+            if not unfinished and (not limit or len(objects) >= limit or len(documents) < asked):
+                return objects[:limit] if limit else objects
+            await self._finish(unfinished)
+
+    async def count_finished(self, wanted: Filter) -> int:
+        """How many objects there are, once no change among them is unfinished."""
+        while True:
+            began = time.monotonic()
+            count = await self._database.count(OBJECTS, {"$and": [wanted, {"kind": {"$ne": UNFINISHED}}]})
+            signs = await self._database.find(OBJECTS, {"$and": [wanted, {"kind": UNFINISHED}]})
+            unfinished = [sign for sign in signs if not self._was_finished(sign, began)]
+            if not unfinished:
+                return count
+            await self._finish(unfinished)
+
+    def _was_finished(self, sign: Document, moment: float) -> bool:
+        """Whether this process had finished the change by then; the sign of it is about to be taken away."""
+        outcome = self._outcomes.get(sign["record"])
+        return outcome is not None and outcome.since <= moment
+
+    async def _finish(self, signs: Sequence[Document]) -> None:
+        """Resolve the records of which the index says that they are being written, and have it say so no longer."""
+        keys, ids = {sign["patient_key"] for sign in signs}, {sign["record"] for sign in signs}
+        for record in await self.log.records(keys, ids) if signs else ():
+            if await self.resolved(record):
+                self._remember(record.id, stands=True)
+                self._mark(record, told=True)
+
+    @contextmanager
+    def _alone(self, record: Record) -> Iterator[None]:
+        """Let others of this process wait for what is done here. It does no harm where they do not."""
+        done = asyncio.Event()
+        self._resolving.setdefault(record.id, done)
+        try:
+            yield
+        finally:
+            done.set()
+            if self._resolving.get(record.id) is done:
+                del self._resolving[record.id]
+
+    async def _stands(self, patient_key: str, record_id: ObjectId) -> bool:
+        known = self._remembered(record_id)
+        if known is not None:
+            return known
+        return await self.resolved(await self.log.record(patient_key, record_id))
+
+    def _outcome(self, record: Record) -> bool | None:
+        """Whether a record stands, where that is known and nothing is left to do."""
+        if record.void:
+            return False
+        if not record.open:
+            return True
+        return self._remembered(record.id)
+
+    def _remembered(self, record_id: ObjectId) -> bool | None:
+        outcome = self._outcomes.get(record_id)
+        return None if outcome is None else outcome.stands
+
+    def _remember(self, record_id: ObjectId, *, stands: bool) -> None:
+        self._outcomes.setdefault(record_id, _Outcome(stands, time.monotonic()))
+        if len(self._outcomes) > _REMEMBERED:
+            self._outcomes.popitem(last=False)
+
+    # --- marks, in the background ------------------------------------------------------------------------------------
+
+    def _mark(self, record: Record, told: bool) -> None:
+        self._marks.append((record, told))
+        if self._marking is None or self._marking.done():
+            # In a context of its own: the time limit of who is being served is not its limit.
+            self._marking = asyncio.get_running_loop().create_task(self._set_marks(), context=Context())
+
+    async def _set_marks(self) -> None:
+        """Write down which records are finished; all that came meanwhile at once."""
+        while self._marks:
+            marks, self._marks = self._marks, []
+            keys = {record.patient_key for record, _ in marks}
+            told = [unfinished_document(record)["_id"] for record, told in marks if told]
+            try:
+                with self._database.limited():
+                    if told:
+                        wanted = {"patient_key": {"$in": sorted(keys)}, "_id": {"$in": told}}
+                        await self._database.delete(OBJECTS, wanted)
+                    await self.log.make_finished(keys, [record.id for record, _ in marks])
+            except (StoreBusy, StoreFull, StoreDamaged) as problem:
+                # They stay open, and are found so by the next one who looks.
+                logger.warning("Finished changes could not be marked as such.", extra={"problem": str(problem)})
+
+    async def settle(self) -> None:
+        """Wait until all marks are set."""
+        while self._marking is not None and not self._marking.done():
+            await asyncio.wait([self._marking])
+
+    # --- withdrawal, in the background -------------------------------------------------------------------------------
+
+    async def withdraw(self, record: Record, content: Content) -> None:
+        """Have a record not take effect whose sender was told that nothing was done.
+
+        It goes on until the server can be asked, and has an end when this process has: then its sender was told by a
+        broken connection that the outcome is open.
+        """
+        self._withdrawn[record.id] = record
+        claims = claims_of(content.objects, record.id)
+        while True:
+            try:
+                with self._database.limited():
+                    in_time = await self.claims.withdrawn(record, claims)
+                    if in_time:
+                        await self.log.make_void(record)
+                        self._remember(record.id, stands=False)
+                break
+            except (StoreBusy, StoreFull):
+                await asyncio.sleep(_PAUSE_SECONDS)
+        del self._withdrawn[record.id]
+        if not in_time:
+            logger.error(
+                "A change took effect although its sender was told that the registry is busy.",
+                extra={"change_id": record.log.change_id},
+            )

@@ -1,0 +1,226 @@
+"""Criteria as filters: how the metadata store on MongoDB finds objects.
+
+Who knows the patient is answered by one shard, in one read. Objects that are named by entryUUID, uniqueId or logicalID
+without a patient, and associations by their ends, are looked up in `identifiers` first, which tells the dossiers; then
+those are asked. Only where neither is given all shards are.
+
+A pattern that MongoDB's regular expressions would match differently from the standard's LIKE is matched here instead.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from registry.metadata_store import Criteria, Match, Operator, StoredObject
+from registry.mongodb_claims import Claims
+from registry.mongodb_database import Document
+from registry.mongodb_documents import ORDER, UNFINISHED, document_name, logical_name, patient_key
+from registry.mongodb_resolver import Resolver
+from registry.rendering_compression import RenderingCompression
+from registry.search_columns import SEARCH_COLUMNS, Shape
+from xds.metadata import ObjectKind
+
+_EXACT = frozenset({Operator.EQUALS, Operator.ANY_OF, Operator.ALL_OF_ANY_OF})
+_LONGEST_PATTERN_BYTES = 16_000
+"""MongoDB compiles no longer ones than 32 KB, escapes included."""
+
+_SPECIAL = re.compile(r"[\\.^$*+?()\[\]{}|]")
+
+_SHAPES: Mapping[ObjectKind, Mapping[str, Shape]] = {
+    kind: {column.name: column.shape for column in columns} for kind, columns in SEARCH_COLUMNS.items()
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """Criteria, as they are sent.
+
+    condition   of documents of `objects`; None: nothing can meet the criteria
+    remaining   patterns that are matched here, on (column, folded patterns)
+    """
+
+    kind: ObjectKind
+    condition: Mapping[str, Any] | None
+    remaining: tuple[tuple[str, tuple[str, ...]], ...]
+
+    @classmethod
+    async def of(cls, criteria: Criteria, claims: Claims) -> Search:
+        """The search for `criteria`.
+
+        Raises ValueError where they match a column that the kind does not have, or in a way that it can not be matched.
+        """
+        conditions: list[Mapping[str, Any]] = []
+        remaining: list[tuple[str, tuple[str, ...]]] = []
+        for match in criteria.matches:
+            condition = _condition(match, _SHAPES[criteria.kind])
+            if condition is None:
+                remaining.append((match.attribute, _folded(match.groups[0])))
+            else:
+                conditions += condition
+        place = await _place(criteria, claims)
+        if place is None:
+            return cls(criteria.kind, None, ())
+        of_kind = {"kind": criteria.kind.value, **({"$and": conditions} if conditions else {})}
+        return cls(criteria.kind, {**place, "$or": [{"kind": UNFINISHED}, of_kind]}, tuple(remaining))
+
+    async def found(
+        self, resolver: Resolver, compression: RenderingCompression, *, rendering: bool, limit: int | None
+    ) -> tuple[StoredObject, ...]:
+        """The objects, at most `limit`."""
+        if self.condition is None or limit == 0:
+            return ()
+        documents = await resolver.read_finished(
+            self.condition,
+            projection=None if rendering else {"ebrim": 0},
+            sort=ORDER,
+            limit=limit if limit is not None and not self.remaining else 0,
+        )
+        met = [document for document in documents if self._meets(document)]
+        return tuple([_stored_object(self.kind, document, compression, rendering) for document in met[:limit]])
+
+    async def count(self, resolver: Resolver) -> int:
+        """How many there are."""
+        if self.condition is None:
+            return 0
+        if self.remaining:
+            documents = await resolver.read_finished(self.condition, projection={"ebrim": 0})
+            return sum(self._meets(document) for document in documents)
+        return await resolver.count_finished(self.condition)
+
+    def _meets(self, document: Document) -> bool:
+        return all(_is_like(document.get(column), patterns) for column, patterns in self.remaining)
+
+
+def _stored_object(
+    kind: ObjectKind, document: Document, compression: RenderingCompression, rendering: bool
+) -> StoredObject:
+    return StoredObject(
+        kind,
+        document["entry_uuid"],
+        document["patient_id"],
+        document.get("home_community_id"),
+        compression.restore(bytes(document["ebrim"])) if rendering else None,
+        document.get("source_object"),
+        document.get("target_object"),
+        document.get("association_type"),
+    )
+
+
+# --- where to look ---------------------------------------------------------------------------------------------------
+
+
+async def _place(criteria: Criteria, claims: Claims) -> Mapping[str, Any] | None:
+    """The dossiers in question, and the objects where that is known; None: there are none."""
+    if criteria.patient_ids:
+        return _dossiers(map(patient_key, criteria.patient_ids))
+    names = _first_match(criteria, ("entry_uuid", "unique_id", "logical_id"))
+    ends = _first_match(criteria, ("source_object", "target_object"))
+    if names is None and ends is None:
+        return {}
+    identifiers = _identifiers(names, criteria.kind) if names else ends.groups[0] if ends else ()
+    held = await claims.holders(identifiers)
+    holders = [holder for slots in held.values() for holder in slots.values()]
+    if not holders:
+        return None
+    place = _dossiers(holder["patient_key"] for holder in holders)
+    if names is None:
+        return place  # an association is in the dossier of its ends
+    return {**place, "entry_uuid": {"$in": sorted({holder["entry_uuid"] for holder in holders})}}
+
+
+def _dossiers(keys: Iterable[str]) -> Mapping[str, Any]:
+    several = sorted(set(keys))
+    return {"patient_key": several[0] if len(several) == 1 else {"$in": several}}
+
+
+def _first_match(criteria: Criteria, attributes: Sequence[str]) -> Match | None:
+    """The first match that names objects by one of `attributes`."""
+    for attribute in attributes:
+        for match in criteria.matches:
+            if match.attribute == attribute and match.operator in _EXACT and match.groups:
+                return match
+    return None
+
+
+def _identifiers(match: Match, kind: ObjectKind) -> tuple[str, ...]:
+    """What is written down in `identifiers` where `match` holds."""
+    values = match.groups[0]
+    if match.attribute == "logical_id":
+        # An object's first version has its logicalID as entryUUID.
+        return (*values, *map(logical_name, values))
+    if match.attribute == "unique_id" and kind is ObjectKind.DOCUMENT_ENTRY:
+        return tuple(map(document_name, values))
+    return values
+
+
+# --- what to look for ------------------------------------------------------------------------------------------------
+
+
+def _condition(match: Match, shapes: Mapping[str, Shape]) -> list[Mapping[str, Any]] | None:
+    """What the server is to match; None where it would not do it right."""
+    shape = shapes.get(match.attribute)
+    if shape is None:
+        raise ValueError(f"{match.attribute} is not a column that can be searched")
+    if (shape is Shape.TIME) is not (match.operator in _OF_TIMES):
+        raise ValueError(f"{match.attribute} can not be searched by {match.operator.name}")
+    if match.operator is Operator.LIKE:
+        return _like(match.attribute, shape, _folded(match.groups[0]))
+    if condition_of := _OF_TIMES.get(match.operator):
+        return [condition_of(match.attribute, match.groups[0][0])]
+    return [{match.attribute: {"$in": list(group)}} for group in match.groups]
+
+
+_OF_TIMES: Mapping[Operator, Callable[[str, str], Mapping[str, Any]]] = {
+    Operator.AT_OR_AFTER: lambda column, value: {f"{column}_last": {"$gte": value}},
+    Operator.BEFORE: lambda column, value: {f"{column}_first": {"$lt": value}},
+}
+
+
+def _folded(patterns: Iterable[str]) -> tuple[str, ...]:
+    return tuple(re.sub("%+", "%", pattern.casefold()) for pattern in patterns)
+
+
+def _like(column: str, shape: Shape, patterns: Sequence[str]) -> list[Mapping[str, Any]] | None:
+    if not patterns:
+        return [{column: {"$in": []}}]
+    if shape is not Shape.TEXTS:
+        return None  # its values are not folded, and servers fold otherwise
+    if any(len(pattern.encode()) > _LONGEST_PATTERN_BYTES or "\0" in pattern for pattern in patterns):
+        return None
+    return [{"$or": [{column: {"$regex": _expression(pattern)}} for pattern in patterns]}]
+
+
+def _expression(pattern: str) -> str:
+    """% any text, _ one character, of the whole text. Understood by PCRE and RE2."""
+    escaped = _SPECIAL.sub(r"\\\g<0>", pattern)
+    return rf"(?s)\A{escaped.replace('%', '.*').replace('_', '.')}\z"
+
+
+def _is_like(value: str | list[str] | None, patterns: Sequence[str]) -> bool:
+    """Whether one of the values is like one of the patterns, without regard to case."""
+    if value is None:
+        return False
+    texts = [text.casefold() for text in ([value] if isinstance(value, str) else value)]
+    return any(_text_is_like(text, pattern) for pattern in patterns for text in texts)
+
+
+def _text_is_like(text: str, pattern: str) -> bool:
+    """In linear steps through text and pattern: after the last % everything can be tried from where it began."""
+    position = place = 0
+    resume: tuple[int, int] | None = None
+    while position < len(text):
+        if place < len(pattern) and pattern[place] == "%":
+            resume = (position, place)
+            place += 1
+        elif place < len(pattern) and pattern[place] in ("_", text[position]):
+            position += 1
+            place += 1
+        elif resume is not None:
+            resume = (resume[0] + 1, resume[1])
+            position, place = resume[0], resume[1] + 1
+        else:
+            return False
+    return pattern[place:].strip("%") == ""
