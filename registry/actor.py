@@ -17,9 +17,9 @@ from registry.code_sets import CodeSets
 from registry.iti18_stored_query import stored_query
 from registry.iti42_register import register_document_set
 from registry.lifecycle import NewUuid
-from registry.metadata_store import MetadataStore, StoreBusy, StoreFull
+from registry.metadata_store import MetadataStore, OutcomeOpen, StoreBusy, StoreFull
 from registry.patient_identities import OpenPatients, PatientIdentities
-from xds.actors import QueryRequest, QueryResponse, RegistryResponse
+from xds.actors import OutcomeUnknown, QueryRequest, QueryResponse, RegistryResponse
 from xds.errors import RegistryError, ResponseStatus, XdsError
 from xds.metadata import Submission
 from xds.transactions import ITI_18, ITI_42, Transaction
@@ -77,9 +77,14 @@ async def _answering_errors(
     transaction: Transaction,
     refused: Callable[[tuple[RegistryError, ...]], Response],
 ) -> Response:
-    """The answer, or the failure that says why there is none. A fault of ours is for the log, not for the wire."""
+    """The answer, or the failure that says why there is none. A fault of ours is for the log, not for the wire.
+
+    Raises OutcomeUnknown.
+    """
     try:
         return await answer
+    except OutcomeOpen as problem:
+        raise OutcomeUnknown(str(problem)) from problem
     except XdsError as refusal:
         log.info(
             "A request was refused.",

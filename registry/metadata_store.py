@@ -157,6 +157,13 @@ class StoreFull(Exception):
     """No room is left. Nothing was written. Answered as XDSRegistryOutOfResources."""
 
 
+class OutcomeOpen(Exception):
+    """The store did not answer whether a change was committed. It is being taken back, but may stand by then.
+
+    Whoever asked for it asks for its objects before he tries again.
+    """
+
+
 class StoreDamaged(Exception):
     """What is stored can not be right: a rendering that does not decode, a log with a gap. For the operator."""
 
@@ -190,7 +197,7 @@ class MetadataStore(Protocol):
         process sees it. Of two changes judged on the same sequence of a dossier one is committed; two changes of
         different dossiers that bring the same identifier can not both be committed, nor two that bring the same
         document uniqueId with different hashes.
-        Raises FactsMoved.
+        Raises FactsMoved; OutcomeOpen, where the store is on another host.
         """
         ...
 

@@ -4,9 +4,9 @@ How a change is committed without transactions: docs/adr/0005-commit-on-mongodb-
 record in `changes` is the commit (registry/mongodb_log.py); what becomes of it is the same whoever works it out
 (registry/mongodb_resolver.py); any number of processes may use one database.
 
-Round trips, however many objects there are: FindDocuments takes one. A registration takes five (end of the log,
-identifiers; record, identifiers, objects), one that refers to registered objects one more, and one that revises some
-one more. Marks that save others work follow in the background.
+Round trips, however many objects there are: FindDocuments takes one. A registration takes five (the end of the log and
+the identifiers; the record, its identifiers, its objects), and six where it refers to registered objects, be it to
+replace them. Marks that save others work follow in the background, those of many changes in one.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from registry.metadata_store import (
     Facts,
     FactsMoved,
     IndexRow,
+    OutcomeOpen,
     Progress,
     Questions,
     RegistryChange,
@@ -36,7 +37,7 @@ from registry.metadata_store import (
     StoreFull,
 )
 from registry.mongodb_commit import PreparedChange
-from registry.mongodb_database import MongoDatabase
+from registry.mongodb_database import MongoDatabase, NothingSent
 from registry.mongodb_documents import ORDER, SUPERSEDED, UNFINISHED, Record, index_row, patient_key
 from registry.mongodb_facts import FactFinder
 from registry.mongodb_index import Current
@@ -57,6 +58,7 @@ _SMALL_OBJECTS = 32
 _REMEMBERED_HEADS = 20_000
 _REMEMBERED_NUMBERS = 100_000
 _CLOSING_SECONDS = 10.0
+_SHARE_FOR_COMMITTING = 0.75
 
 
 class MongoMetadataStore:
@@ -102,7 +104,9 @@ class MongoMetadataStore:
         options           more of AsyncMongoClient
         Raises WrongVersion (a StoreDamaged), StoreBusy, StoreFull; ValueError where the URL can not be read.
         """
-        connected = MongoDatabase(url, database, busy_seconds=busy_seconds, connect_seconds=connect_seconds, **options)
+        connected = MongoDatabase.at(
+            url, database, busy_seconds=busy_seconds, connect_seconds=connect_seconds, **options
+        )
         try:
             await warn_of_single_server(connected)
             await require_versions(connected, reindexing=reindexing)
@@ -115,10 +119,11 @@ class MongoMetadataStore:
 
     async def known(self, questions: Questions) -> Facts:
         with self._open():
-            facts, numbers = await self._facts.known(questions)
-        for entry_uuid, number in numbers.items():
+            known = await self._facts.known(questions)
+        _remember(self._heads, patient_key(questions.patient_id), known.head, _REMEMBERED_HEADS)
+        for entry_uuid, number in known.numbers.items():
             _remember(self._numbers, entry_uuid, number, _REMEMBERED_NUMBERS)
-        return facts
+        return known.facts
 
     async def apply(self, change: RegistryChange, facts: Facts) -> LogRecord:
         # What was begun is finished, even if whoever asked for it waits no longer.
@@ -135,7 +140,17 @@ class MongoMetadataStore:
                 raise FactsMoved("the dossier has changed")
             record = prepared.record(head)
             known = await self._known(prepared, record, facts)
-            if not await self._committed(prepared, record, known):
+            self._heads.pop(record.patient_key, None)
+            try:
+                # What is left of the limit is for finding out what became of it if that is not told.
+                with self._database.limited(_SHARE_FOR_COMMITTING * self._database.busy_seconds):
+                    stands = await self._committed(prepared, record, known)
+            except NothingSent:
+                raise
+            except (StoreBusy, StoreFull) as problem:
+                stands = await self._stands_after(problem, prepared, record)
+            _remember(self._heads, record.patient_key, Head.after(record, stands=stands), _REMEMBERED_HEADS)
+            if not stands:
                 raise FactsMoved("an identifier has been taken")
             return record.log
 
@@ -144,18 +159,27 @@ class MongoMetadataStore:
 
         Raises FactsMoved where another record was first.
         """
-        self._heads.pop(record.patient_key, None)
+        if not await self._resolver.log.append(record, prepared.compressed_body):
+            raise FactsMoved("the dossier has changed")
         try:
-            if not await self._resolver.log.append(record, prepared.compressed_body):
-                raise FactsMoved("the dossier has changed")
-            stands = await self._resolver.resolve(record, prepared.content, known)
-        except (StoreBusy, StoreFull):
-            # Perhaps it is in the log. Who is told that nothing was done has to be told the truth.
-            self._in_background(self._resolver.withdraw(record, prepared.content), self._withdrawing)
-            raise
-        head = Head.after(record, stands=stands)
-        _remember(self._heads, record.patient_key, head, _REMEMBERED_HEADS)
-        return stands
+            return await self._resolver.resolve(record, prepared.content, known)
+        except NothingSent as problem:
+            raise StoreBusy(str(problem)) from problem  # but the record is in the log
+
+    async def _stands_after(self, problem: StoreBusy | StoreFull, prepared: PreparedChange, record: Record) -> bool:
+        """Whether a record stands that may be in the log or not; if it can be, it is taken back.
+
+        Raises `problem` where that was done: then nothing was written. Raises OutcomeOpen where nobody can tell.
+        """
+        try:
+            if await self._resolver.taken_back(record, prepared.content):
+                raise problem
+            return await self._resolver.resolved(record)
+        except (StoreBusy, StoreFull) as error:
+            if error is problem:
+                raise
+        self._in_background(self._resolver.withdraw(record, prepared.content), self._withdrawing)
+        raise OutcomeOpen(f"it is not known whether a change was committed: {problem}") from problem
 
     async def _head(self, key: str, sequence: int) -> Head:
         """Where the log ends: as this process knows it, or as it is. The first may be old; then the append fails."""

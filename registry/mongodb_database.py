@@ -12,11 +12,11 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Self, TypeAlias, TypeVar
 
 import pymongo
 from bson.errors import BSONError
-from pymongo import AsyncMongoClient
+from pymongo import AsyncMongoClient, UpdateMany, UpdateOne
 from pymongo.errors import (
     BulkWriteError,
     ConnectionFailure,
@@ -60,35 +60,38 @@ _NOT_ALLOWED = frozenset({13, 18, 8000})
 _deadline: ContextVar[float | None] = ContextVar("registry_mongodb_deadline", default=None)
 
 
+class NothingSent(StoreBusy):
+    """There is no server to send a command to; so it was not done, and will not be."""
+
+
 class MongoDatabase:
     """One database of a server, replica set or sharded cluster. Used by one event loop."""
 
-    def __init__(
-        self, url: str, name: str, *, busy_seconds: float = 10.0, connect_seconds: float = 5.0, **options: Any
-    ) -> None:
-        """Nothing is connected yet.
-
-        url               mongodb:// or mongodb+srv://, with what the operator wants to set
-        busy_seconds      how long one operation of the store may take before StoreBusy
-        connect_seconds   how long a server to write to is looked for
-        options           more of AsyncMongoClient, for listeners
-        Raises ValueError where the URL can not be read.
-        """
+    def __init__(self, client: AsyncMongoClient[Document], name: str, *, busy_seconds: float = 10.0) -> None:
+        """busy_seconds: how long one operation of the store may take before StoreBusy."""
         self.name = name
-        self._busy_seconds = busy_seconds
-        try:
-            self.client: AsyncMongoClient[Document] = AsyncMongoClient(
-                url,
-                serverSelectionTimeoutMS=int(connect_seconds * 1000),
-                connectTimeoutMS=int(connect_seconds * 1000),
-                appname="toimik",
-                **options,
-            )
-        except (PyMongoError, ValueError) as error:
-            raise ValueError(f"the URL of the metadata store can not be read: {error}") from error
-        self._database = self.client.get_database(
+        self.client = client
+        self.busy_seconds = busy_seconds
+        self._database = client.get_database(
             name, read_concern=ReadConcern("majority"), write_concern=WriteConcern(w="majority")
         )
+
+    @classmethod
+    def at(cls, url: str, name: str, *, busy_seconds: float, connect_seconds: float, **options: Any) -> Self:
+        """The database of the server at a URL. Nothing is connected yet.
+
+        url               mongodb:// or mongodb+srv://, with what the operator wants to set
+        connect_seconds   how long a server to write to is looked for
+        options           more of AsyncMongoClient
+        Raises ValueError where the URL can not be read.
+        """
+        milliseconds = int(connect_seconds * 1000)
+        options = {"serverSelectionTimeoutMS": milliseconds, "connectTimeoutMS": milliseconds, **options}
+        try:
+            client: AsyncMongoClient[Document] = AsyncMongoClient(url, appname="toimik", **options)
+        except (PyMongoError, ValueError) as error:
+            raise ValueError(f"the URL of the metadata store can not be read: {error}") from error
+        return cls(client, name, busy_seconds=busy_seconds)
 
     @contextmanager
     def limited(self, seconds: float | None = None) -> Iterator[None]:
@@ -96,7 +99,7 @@ class MongoDatabase:
 
         Inside of another limit the earlier end counts.
         """
-        end = time.monotonic() + (self._busy_seconds if seconds is None else seconds)
+        end = time.monotonic() + (self.busy_seconds if seconds is None else seconds)
         outer = _deadline.get()
         token = _deadline.set(end if outer is None else min(end, outer))
         try:
@@ -194,6 +197,37 @@ class MongoDatabase:
     async def update(self, collection: str, wanted: Filter, change: Mapping[str, Any]) -> None:
         await self.run(lambda: self._database[collection].update_many(wanted, change))
 
+    async def insert_and_update(
+        self, collection: str, documents: Sequence[Document], wanted: Filter, change: Mapping[str, Any]
+    ) -> bool:
+        """Insert those documents that are not there, then update others, in one round trip.
+
+        False: somebody inserts the same at this moment, and nobody knows which of it was done.
+        """
+        statements: list[UpdateOne | UpdateMany] = [
+            UpdateOne(
+                {name: document[name] for name in ("_id", "patient_key")},
+                {"$setOnInsert": {name: document[name] for name in document.keys() - {"_id", "patient_key"}}},
+                upsert=True,
+            )
+            for document in documents
+        ]
+        statements.append(UpdateMany(wanted, change))
+
+        async def write() -> bool:
+            try:
+                await self._database[collection].bulk_write(statements)
+            except BulkWriteError as error:
+                problem = _first_but_duplicates(error)
+                if problem is not None:
+                    raise problem from error
+                return False
+            except KeyError:
+                return False  # servers over SQLite answer a collision without what PyMongo expects to be counted
+            return True
+
+        return await self.run(write)
+
     async def replace(self, collection: str, document: Document, expected: Filter) -> None:
         """Put a document in the place of the one with its _id and patient_key, where that is as expected."""
         place = {**expected, "_id": document["_id"], "patient_key": document["patient_key"]}
@@ -223,10 +257,14 @@ class MongoDatabase:
         Raises StoreBusy, StoreFull, StoreDamaged.
         """
         pause = _FIRST_PAUSE_SECONDS
+        sent = False
         while True:
             try:
                 return await send()
             except (TimeoutError, PyMongoError, BSONError, OSError) as error:
+                if isinstance(error, ServerSelectionTimeoutError) and not sent:
+                    raise NothingSent(f"the metadata store can not be reached: {error}") from error
+                sent = True
                 if not again or not _to_be_tried_again(error) or _remaining() <= 0:
                     raise _named(error) from error
             await asyncio.sleep(min(pause * (0.5 + random.random()), _remaining()))  # noqa: S311 - a pause is no secret

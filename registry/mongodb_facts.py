@@ -11,6 +11,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from bson import ObjectId
 
@@ -19,12 +20,21 @@ from registry.mongodb_claims import Slots
 from registry.mongodb_database import Document, MongoDatabase
 from registry.mongodb_documents import SUPERSEDED, UNFINISHED, decoded, document_name, patient_key
 from registry.mongodb_index import Current
+from registry.mongodb_log import Head
 from registry.mongodb_resolver import Resolver
 from registry.rendering_compression import RenderingCompression
 from xds.actors import ObjectCodec
 from xds.metadata import Association, AssociationType, AvailabilityStatus, Folder, ObjectKind
 
 _DERIVED = (AssociationType.APND.value, AssociationType.XFRM.value, AssociationType.XFRM_RPLC.value)
+
+
+class Known(NamedTuple):
+    """Facts, and what a store remembers beside them. numbers: of the facts' objects."""
+
+    facts: Facts
+    head: Head
+    numbers: Mapping[str, int]
 
 
 @dataclass(slots=True)
@@ -46,8 +56,8 @@ class FactFinder:
         self._codec = codec
         self._compression = compression
 
-    async def known(self, questions: Questions) -> tuple[Facts, Mapping[str, int]]:
-        """The facts, and the numbers of their objects.
+    async def known(self, questions: Questions) -> Known:
+        """The facts, and what else was learnt.
 
         Raises StoreDamaged.
         """
@@ -79,7 +89,7 @@ class FactFinder:
             owners=found.owners,
             relations=relations,
         )
-        return facts, {entry_uuid: current.number for entry_uuid, current in found.objects.items()}
+        return Known(facts, head, {entry_uuid: current.number for entry_uuid, current in found.objects.items()})
 
     async def _standing(self, held: Iterable[Slots]) -> set[ObjectId]:
         """Which of the records that are written down as holders take effect; all of them resolved by now."""

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from registry.change_body import revised
 from registry.metadata_store import Revision
-from registry.mongodb_database import Document, MongoDatabase
+from registry.mongodb_database import Document, Filter, MongoDatabase
 from registry.mongodb_documents import (
     SUPERSEDED,
     SUPERSEDING,
@@ -61,28 +61,30 @@ class ObjectIndex:
                 known = await self.current(record, [revision.entry_uuid for revision in content.revisions])
             documents += [document for _, document in self.revised_versions(record, content.revisions, known)]
         several = any(count > 1 for count in Counter(document["kind"] for document in documents).values())
-        await self._insert(documents, [unfinished_document(record)] if several else [])
+        sign = [unfinished_document(record)] if several else []
         if content.revisions:
-            await self.supersede(
-                record.patient_key, [revision.entry_uuid for revision in content.revisions], record.log.sequence
-            )
+            revised_uuids = [revision.entry_uuid for revision in content.revisions]
+            await self._insert_and_supersede(record, [*sign, *documents], revised_uuids)
+        elif not await self._database.insert(OBJECTS, [*sign, *documents]):
+            await self._insert_missing([*sign, *documents])
         return several
 
-    async def _insert(self, documents: Sequence[Document], first: Sequence[Document]) -> None:
-        if not documents or await self._database.insert(OBJECTS, [*first, *documents]):
-            return
-        # Somebody has begun already.
-        if first:
-            await self._database.insert_missing(OBJECTS, first)
-        await self._database.insert_missing(OBJECTS, documents)
+    async def _insert_and_supersede(
+        self, record: Record, documents: Sequence[Document], entry_uuids: Sequence[str]
+    ) -> None:
+        before = _versions_before(record.patient_key, entry_uuids, record.log.sequence)
+        if not await self._database.insert_and_update(OBJECTS, documents, before, SUPERSEDING):
+            await self._insert_missing(documents)
+            await self.supersede(record.patient_key, entry_uuids, record.log.sequence)
+
+    async def _insert_missing(self, documents: Sequence[Document]) -> None:
+        """After somebody else has begun: the sign that the change is unfinished, then the rest."""
+        await self._database.insert_missing(OBJECTS, documents[:1])
+        await self._database.insert_missing(OBJECTS, documents[1:])
 
     async def supersede(self, patient_key: str, entry_uuids: Sequence[str], sequence: int) -> None:
         """Leave of each object no version from before a change."""
-        await self._database.update(
-            OBJECTS,
-            {"patient_key": patient_key, "entry_uuid": {"$in": list(entry_uuids)}, "sequence": {"$lt": sequence}},
-            SUPERSEDING,
-        )
+        await self._database.update(OBJECTS, _versions_before(patient_key, entry_uuids, sequence), SUPERSEDING)
 
     async def current(self, record: Record, entry_uuids: Sequence[str]) -> dict[str, Current]:
         """The objects as they stood before a record; those that it has revised already are left out."""
@@ -154,6 +156,10 @@ def new_documents(record: Record, content: Content) -> list[Document]:
         object_document(item, ebrim, record, numbered(record.log.sequence, place))
         for place, (item, ebrim) in enumerate(content.objects)
     ]
+
+
+def _versions_before(patient_key: str, entry_uuids: Sequence[str], sequence: int) -> Filter:
+    return {"patient_key": patient_key, "entry_uuid": {"$in": list(entry_uuids)}, "sequence": {"$lt": sequence}}
 
 
 def _by_object(revisions: Iterable[Revision]) -> Mapping[str, list[Revision]]:

@@ -50,7 +50,7 @@ class Resolver:
         self._compression = compression
         self._outcomes: OrderedDict[ObjectId, _Outcome] = OrderedDict()
         self._resolving: dict[ObjectId, asyncio.Event] = {}
-        self._withdrawn: dict[ObjectId, Record] = {}
+        self._withdrawn: set[ObjectId] = set()
         self._marks: list[tuple[Record, bool]] = []
         self._marking: asyncio.Task[None] | None = None
         self.log = ChangeLog(database, compression)
@@ -231,27 +231,33 @@ class Resolver:
 
     # --- withdrawal, in the background -------------------------------------------------------------------------------
 
-    async def withdraw(self, record: Record, content: Content) -> None:
-        """Have a record not take effect whose sender was told that nothing was done.
+    async def taken_back(self, record: Record, content: Content) -> bool:
+        """Have a record be void that may be in the log or on its way to it. False: it has its identifiers already.
 
-        It goes on until the server can be asked, and has an end when this process has: then its sender was told by a
-        broken connection that the outcome is open.
+        The record is void for whoever resolves it, even if it arrives later.
         """
-        self._withdrawn[record.id] = record
-        claims = claims_of(content.objects, record.id)
+        if not await self.claims.withdrawn(record, claims_of(content.objects, record.id)):
+            return False
+        await self.log.make_void(record)
+        self._remember(record.id, stands=False)
+        return True
+
+    async def withdraw(self, record: Record, content: Content) -> None:
+        """Take a record back as soon as the server can be asked. Until then this process finishes it for nobody.
+
+        It ends when the process ends; then the record is finished by whoever finds it.
+        """
+        self._withdrawn.add(record.id)
         while True:
             try:
                 with self._database.limited():
-                    in_time = await self.claims.withdrawn(record, claims)
-                    if in_time:
-                        await self.log.make_void(record)
-                        self._remember(record.id, stands=False)
+                    taken_back = await self.taken_back(record, content)
                 break
             except (StoreBusy, StoreFull):
                 await asyncio.sleep(_PAUSE_SECONDS)
-        del self._withdrawn[record.id]
-        if not in_time:
-            logger.error(
-                "A change took effect although its sender was told that the registry is busy.",
+        self._withdrawn.discard(record.id)
+        if not taken_back:
+            logger.warning(
+                "A change took effect whose sender was told that its outcome is open.",
                 extra={"change_id": record.log.change_id},
             )

@@ -19,6 +19,7 @@ from server.metrics import Metrics, Outcome
 from server.outgoing_message import Answer, sent
 from server.settings import Limits
 from xds import soap, xml
+from xds.actors import OutcomeUnknown
 from xds.errors import ResponseStatus
 from xds.mtom import MultipartProblem
 from xds.soap import Envelope, FaultCode, SoapFault
@@ -32,6 +33,11 @@ Handler = Callable[[IncomingMessage], Awaitable[Answer]]
 
 _BUSY = SoapFault(FaultCode.RECEIVER, "The server is answering as many requests as it can; try again in a moment.")
 _OUTCOMES = {status: Outcome[status.name] for status in ResponseStatus}
+_OUTCOME_OPEN = SoapFault(
+    FaultCode.RECEIVER,
+    "The registry's store did not answer in time: the submission may be registered or not. Ask the registry for its "
+    "SubmissionSet by uniqueId. If it is there, nothing is left to do; if it is not, send the submission again.",
+)
 _FAULT_OF_OURS = SoapFault(FaultCode.RECEIVER, "The server failed; its log says why. Nothing was stored.")
 
 
@@ -161,6 +167,9 @@ class _Exchange:
             log.info("The client went away in the middle of its message", extra={**self._facts(), "why": str(gone)})
             self._count(Outcome.CLIENT_GONE)
             return web.Response(status=HTTPStatus.BAD_REQUEST)  # nobody reads it
+        except OutcomeUnknown as problem:
+            log.warning("A submission has an open outcome", extra={**self._facts(), "problem": str(problem)})
+            return self._refused(_OUTCOME_OPEN, HTTPStatus.INTERNAL_SERVER_ERROR, Outcome.SERVER_ERROR)
         except Exception:
             log.exception("A request failed", extra=self._facts())
             return self._refused(_FAULT_OF_OURS, HTTPStatus.INTERNAL_SERVER_ERROR, Outcome.SERVER_ERROR)

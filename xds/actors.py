@@ -159,7 +159,8 @@ class DocumentRegistry(Protocol):
     async def register_document_set(self, submission: Submission) -> RegistryResponse:
         """Register Document Set-b [ITI-42]. Refusals are responses, never exceptions.
 
-        Raises OutcomeUnknown where a registry on another host did not answer: the submission may stand or not.
+        Raises OutcomeUnknown where a registry on another host, or its store, did not answer: the submission may stand
+        or not.
         """
         ...
 
@@ -191,7 +192,7 @@ class MessageBroken(Exception):
 
 
 class OutcomeUnknown(Exception):
-    """An actor on another host was asked and did not answer. What it was asked to do may be done or not."""
+    """An actor or a store on another host was asked and did not answer. What it was asked to do may be done or not."""
 
 
 class ObjectCodec(Protocol):

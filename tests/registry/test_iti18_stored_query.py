@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +25,6 @@ from registry.metadata_store import (
     StoreBusy,
     StoredObject,
 )
-from registry.metadata_store_sqlite import SqliteMetadataStore
 from registry.search_columns import SEARCH_COLUMNS, Shape
 from tests.builders import (
     CONFIDENTIALITY,
@@ -45,6 +44,7 @@ from tests.builders import (
     submission_set,
 )
 from tests.registry.memory_store import MemoryStore, PlainCodec
+from tests.registry.stores import ADAPTERS, opening_of
 from xds.actors import ObjectCodec, QueryRequest, QueryResponse, ReturnType
 from xds.errors import ErrorCode, RegistryError, ResponseStatus, XdsError
 from xds.hl7v2 import CX, DTM, XCN, CXi
@@ -69,11 +69,6 @@ ANY_TYPE = f"('{STABLE}','{ON_DEMAND}')"
 UPDATED = DTM("20260314103015")
 
 Sent = tuple[str, str]
-
-STORES: Mapping[str, Callable[[Path, ObjectCodec], MetadataStore]] = {
-    "memory": lambda _, codec: MemoryStore(codec),
-    "sqlite": lambda place, codec: SqliteMetadataStore(place / "registry.sqlite", codec=codec),
-}
 
 
 @dataclass
@@ -124,13 +119,15 @@ class Archive:
         return set(ids)
 
 
-@pytest.fixture(params=STORES)
+@pytest.fixture(params=("memory", *ADAPTERS))
 async def archive(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Archive]:
     """An empty registry on each store."""
     codec = PlainCodec()
-    store = STORES[request.param](tmp_path, codec)
-    yield Archive(store, codec)
-    await store.close()
+    if request.param == "memory":
+        yield Archive(MemoryStore(codec), codec)
+        return
+    async with opening_of(request.param, request, tmp_path, codec) as opening:
+        yield Archive(await opening(), codec)
 
 
 def entry(**changes: Any) -> DocumentEntry:

@@ -20,7 +20,7 @@ from registry.search_columns import SEARCH_COLUMNS, Shape, search_columns
 from tests.builders import association, document_entry, folder, registered, submission_set
 from tests.registry.dossiers import change_of, commit
 from tests.registry.memory_store import MemoryStore
-from tests.registry.mongodb_databases import some_database
+from tests.registry.stores import some_database
 from tests.store_servers import StoreServer
 from xds.ebxml_writer import codec
 from xds.hl7v2 import CX, DTM, XCN, CXi

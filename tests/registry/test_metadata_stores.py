@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeAlias
 
 import pytest
 
@@ -25,8 +24,6 @@ from registry.metadata_store import (
     StoreBusy,
     StoreDamaged,
 )
-from registry.metadata_store_mongodb import MongoMetadataStore
-from registry.metadata_store_sqlite import SqliteMetadataStore
 from registry.search_columns import search_columns
 from tests.builders import (
     CONTENT_HASH,
@@ -46,16 +43,13 @@ from tests.builders import (
 )
 from tests.registry.dossiers import change_of, commit, found, register, submitted
 from tests.registry.memory_store import MemoryStore
-from tests.registry.mongodb_databases import database_name, drop_database
-from tests.store_servers import StoreServer
+from tests.registry.stores import ADAPTERS, Opening, opening_of
 from xds.ebxml_writer import codec
 from xds.hl7v2 import CX, DTM, XCN, CXi
 from xds.metadata import AnyObject, AssociationType, AvailabilityStatus, DocumentEntry, ObjectKind
 
 APPROVED, DEPRECATED = AvailabilityStatus.APPROVED, AvailabilityStatus.DEPRECATED
 ENTRY, SET, FOLDER, ASSOCIATION = ObjectKind
-
-Opening: TypeAlias = Callable[[], Awaitable[MetadataStore]]
 
 
 @pytest.fixture
@@ -70,32 +64,11 @@ async def original() -> MetadataStore:
     return memory
 
 
-@pytest.fixture(params=["sqlite", "mongodb"])
+@pytest.fixture(params=ADAPTERS)
 async def opened(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Opening]:
     """Opens the same store, as often as it is called."""
-    stores: list[MetadataStore] = []
-    opening: Opening
-    if request.param == "sqlite":
-
-        async def open_sqlite() -> MetadataStore:
-            stores.append(SqliteMetadataStore(tmp_path / "registry.sqlite", codec=codec))
-            return stores[-1]
-
-        opening = open_sqlite
-    else:
-        server: StoreServer = request.getfixturevalue("mongodb_server")
-        database = database_name()
-
-        async def open_mongodb() -> MetadataStore:
-            stores.append(await MongoMetadataStore.opened(server.url, database=database, codec=codec))
-            return stores[-1]
-
-        opening = open_mongodb
-    yield opening
-    for store in stores:
-        await store.close()
-    if request.param == "mongodb":
-        drop_database(server.url, database)
+    async with opening_of(request.param, request, tmp_path, codec) as opening:
+        yield opening
 
 
 @pytest.fixture
