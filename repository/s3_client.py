@@ -12,10 +12,12 @@ import random
 import ssl
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 from xml.etree.ElementTree import ParseError
@@ -28,7 +30,7 @@ from minio.datatypes import Part
 from minio.error import MinioException, S3Error
 from minio.helpers import check_bucket_name
 from minio.lifecycleconfig import AbortIncompleteMultipartUpload, LifecycleConfig, Rule
-from minio.time import from_http_header, to_amz_date
+from minio.time import from_http_header, to_amz_date, utcnow
 from minio.versioningconfig import VersioningConfig
 from urllib3.response import BaseHTTPResponse
 
@@ -61,6 +63,7 @@ _SERVER_ERRORS: Final = 500
 _NOT_IMPLEMENTED: Final = 501
 _INSUFFICIENT_STORAGE: Final = 507
 _LONGEST_PAUSE: Final = 2.0
+_BREAKS_AT_ONE_PLACE: Final = 4
 
 
 class Absent(Exception):
@@ -69,6 +72,10 @@ class Absent(Exception):
 
 class Present(Exception):
     """There is an object of this name, and it stays as it is."""
+
+
+class Unreadable(Exception):
+    """The server begins to send an object and breaks off, each time at the same place: it can not read its disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +198,7 @@ class S3Client(Minio):
 
     def now(self) -> float:
         """The same without asking, from what the clocks differed by when they were compared last."""
-        return time.time() + self._clock_differs_by.total_seconds()
+        return (utcnow() + self._clock_differs_by).timestamp()
 
     @_in_the_ports_words()
     def make(self) -> None:
@@ -270,19 +277,20 @@ class S3Client(Minio):
     def get_range(self, name: str, start: int, octets: int) -> tuple[bytearray, int]:
         """Octets of an object from `start` on, at most so many (not 0), and how many it has in all.
 
-        Raises Absent.
+        Raises Absent, Unreadable.
         """
-        headers: dict[str, str | list[str] | tuple[str]] = {"Range": f"bytes={start}-{start + octets - 1}"}
+        breaks: Counter[int] = Counter()
         with _absence_told():
             try:
-                return self._tried(lambda: self._received(name, headers))
+                return self._tried(partial(self._received, name, f"bytes={start}-{start + octets - 1}", breaks))
             except S3Error as problem:
                 if problem.code == "InvalidRange":
                     return bytearray(), self.size(name)
                 raise
 
-    def _received(self, name: str, headers: Mapping[str, str | list[str] | tuple[str]]) -> tuple[bytearray, int]:
-        response = self._execute("GET", self._bucket, name, headers=dict(headers), preload_content=False)
+    def _received(self, name: str, wanted: str, breaks: Counter[int]) -> tuple[bytearray, int]:
+        """One try. breaks: how often it was broken off after so many octets."""
+        response = self._execute("GET", self._bucket, name, headers={"Range": wanted}, preload_content=False)
         content = bytearray()
         try:
             while block := response.read1(_READ_AT_ONCE):
@@ -290,6 +298,12 @@ class S3Client(Minio):
                 if not self._deadline.left:
                     raise TimeoutError(f"{len(content)} octets came in time")  # noqa: TRY301  (tried again or told)
             response.release_conn()
+        except urllib3.exceptions.ProtocolError as problem:
+            response.close()
+            breaks[len(content)] += 1
+            if breaks[len(content)] == _BREAKS_AT_ONE_PLACE:
+                raise Unreadable(f"the S3 server breaks off {name} after {len(content)} of {wanted}") from problem
+            raise
         except BaseException:
             response.close()
             raise
@@ -432,7 +446,7 @@ class S3Client(Minio):
 
     def _compare_clocks(self, response: BaseHTTPResponse) -> None:
         if date := response.headers.get("date"):
-            differs_by = from_http_header(date) - datetime.now(UTC)
+            differs_by = from_http_header(date) - utcnow()
             # The header has whole seconds.
             self._clock_differs_by = timedelta(0) if abs(differs_by) < timedelta(seconds=2) else differs_by
 

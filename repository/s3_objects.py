@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Final
 
 from repository.document_store import DocumentDamaged, Kept, OtherBytesSettled, StoreBusy
-from repository.s3_client import Absent, Listed, Present, S3Client
+from repository.s3_client import Absent, Listed, Present, S3Client, Unreadable
 from repository.s3_layout import DESCRIPTION_TYPE, MARK, Layout, described, description_of
 
 logger = logging.getLogger(__name__)
@@ -175,12 +175,15 @@ class S3Objects:
     def content(self, kept: Kept, start: int, octets: int) -> tuple[bytearray, int]:
         """Octets of a document's bytes from `start` on, at most so many, and how many the object has in all.
 
-        Raises Absent.
+        Raises Absent, DocumentDamaged.
         """
         name = self._layout.content(kept.key)
-        if kept.measured.size:
+        if not kept.measured.size:
+            return bytearray(), self._client.size(name)
+        try:
             return self._client.get_range(name, start, octets)
-        return bytearray(), self._client.size(name)
+        except Unreadable as problem:
+            raise DocumentDamaged(str(problem)) from problem
 
     def settled_instead_of(self, kept: Kept) -> Kept:
         """The settled document that has the bytes of one which is gone: another process has settled it meanwhile.

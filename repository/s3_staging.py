@@ -66,20 +66,22 @@ class S3Staging:
     async def _all_but_the_last_part(self, arrival: _Arrival, content: AsyncIterator[bytes]) -> bytearray:
         """Have a document sent as it comes, and return what is still to be sent. All parts but the last are equal."""
         part = bytearray()
-        size = 0
+        filled = size = 0
         async for chunk in content:
             size += len(chunk)
             if size > self._size_limit:
                 raise DocumentTooLarge(self._size_limit)
             rest = memoryview(chunk)
-            while len(part) + len(rest) > self._part_bytes:
-                room = self._part_bytes - len(part)
-                part += rest[:room]
-                rest = rest[room:]
-                await arrival.take(part)
-                part = bytearray()
-            part += rest
+            while rest:
+                if filled == self._part_bytes:
+                    part = await arrival.take(part)
+                    filled = 0
+                piece = rest[: self._part_bytes - filled]
+                part[filled : filled + len(piece)] = piece
+                filled += len(piece)
+                rest = rest[len(piece) :]
         await arrival.idle()
+        del part[filled:]
         return part
 
     async def publish(self, documents: Mapping[str, tuple[str, str]]) -> tuple[Kept, ...]:
@@ -149,6 +151,7 @@ class _Arrival:
         self._threads = threads
         self._key = uuid4().hex
         self._held = bytearray()
+        self._sent = bytearray()
         self._upload_id: str | None = None
         self._etags: list[str] = []
         self._under_way: Awaitable[None] | None = None
@@ -174,10 +177,13 @@ class _Arrival:
         else:
             await self._threads.done(self._measure, content)
 
-    async def take(self, part: bytearray) -> None:
+    async def take(self, part: bytearray) -> bytearray:
+        """Send a part, and return the one before it to be written over: a transfer has two, and allocates no more."""
         await self.idle()
+        free, self._sent = self._sent, part
         self._is_begun = True
         self._under_way = self._threads.begun(self._send, part)
+        return free
 
     async def idle(self) -> None:
         """Wait until no thread works on the document."""
@@ -188,6 +194,7 @@ class _Arrival:
     async def end(self, part: bytearray) -> None:
         await self.take(part)
         await self.idle()
+        self._sent = bytearray()
 
     def described(self, unique_id: str, mime_type: str) -> Kept:
         return Kept(
