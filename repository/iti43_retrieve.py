@@ -29,6 +29,9 @@ A larger one is verified while it is sent, and damage then cuts the answer off.
 HELD: Final = 1024 * 1024
 """So many octets that were verified stay in memory until they are sent. What is beyond is read again."""
 
+BUSY_MEANS_DOWN: Final = 2
+"""After so many documents of a request that found the store busy, each for as long as it may take, no more is asked."""
+
 
 async def retrieve(
     requests: Sequence[DocumentRequest],
@@ -74,11 +77,14 @@ class _Shelf:
     is_registered: IsRegistered
     repository_unique_id: str
     room: int = HELD
+    found_busy: int = 0
 
     async def document(self, request: DocumentRequest, place: str) -> RetrievedDocument:
         """Raises XdsError. place is where in the message the request stands."""
         self._require_sound(request, place)
         unique_id = request.document_unique_id
+        if self.found_busy >= BUSY_MEANS_DOWN:
+            raise _busy(unique_id, place)
         try:
             kept = await registered_document(unique_id, documents=self.documents, is_registered=self.is_registered)
             if kept is None:
@@ -96,11 +102,8 @@ class _Shelf:
             ) from problem
         except StoreBusy as problem:
             logger.warning("the document store is busy", extra={"problem": str(problem)})
-            raise XdsError(
-                ErrorCode.REPOSITORY_BUSY,
-                f"The document {shown(unique_id)} can not be read now. Ask again later.",
-                place,
-            ) from problem
+            self.found_busy += 1
+            raise _busy(unique_id, place) from problem
         except (DocumentDamaged, OtherBytesSettled) as problem:
             logger.exception("a document is damaged", extra={"problem": str(problem)})
             raise XdsError(
@@ -154,6 +157,12 @@ async def _in_memory(chunks: Sequence[bytes]) -> AsyncIterator[AsyncIterator[byt
 async def _each(chunks: Sequence[bytes]) -> AsyncIterator[bytes]:
     for chunk in chunks:
         yield chunk
+
+
+def _busy(unique_id: str, place: str) -> XdsError:
+    return XdsError(
+        ErrorCode.REPOSITORY_BUSY, f"The document {shown(unique_id)} can not be read now. Ask again later.", place
+    )
 
 
 def _not_here(unique_id: str, place: str) -> XdsError:
