@@ -94,7 +94,11 @@ class S3Objects:
     def publish_uploaded(self, kept: Kept, upload_id: str, etags: Sequence[str]) -> None:
         self._describe_unsettled(kept)
         self._client.complete_upload(self._layout.content(kept.key), upload_id, etags, kept.measured.size)
-        self._client.delete(self._layout.incoming(kept.key))
+        try:
+            self._client.delete(self._layout.incoming(kept.key))
+        except StoreBusy as problem:
+            # It is published all the same; the sweeper finds no upload by this mark, and removes it.
+            logger.warning("the mark of an upload is left to the sweeper", extra={"problem": str(problem)})
 
     def _describe_unsettled(self, kept: Kept) -> None:
         self._client.put(self._layout.unsettled(kept), described(kept), DESCRIPTION_TYPE)
