@@ -14,9 +14,11 @@ import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from repository.document_store import DocumentStore
 from repository.document_store_filesystem import FilesystemDocumentStore
 from repository.sweeper import sweep
 from tests.builders import document_entry
@@ -32,16 +34,20 @@ CONTENTS = (b"small", b"large" * 150_000)
 
 @dataclass(frozen=True)
 class Attempt:
-    """One submission of a small and a large document, into a store that all attempts share."""
+    """One submission of a small and a large document, into a store that all attempts share.
+
+    opened   opens that store
+    """
 
     directory: Path
-    documents: FilesystemDocumentStore
+    opened: Callable[[], DocumentStore]
+    contents: Sequence[bytes]
     number: int
     refuses: bool
 
     @property
     def unique_ids(self) -> Sequence[str]:
-        return [f"1.2.{self.number}.{place}" for place, _ in enumerate(CONTENTS)]
+        return [f"1.2.{self.number}.{place}" for place, _ in enumerate(self.contents)]
 
     @property
     def registered(self) -> Path:
@@ -74,15 +80,15 @@ class RegistryBesideTheStore(RecordingRegistry):
 
 def submit(attempt: Attempt) -> None:
     entries = [document_entry(unique_id=unique_id) for unique_id in attempt.unique_ids]
-    repository = repository_of(attempt.documents, RegistryBesideTheStore(attempt))
-    response = asyncio.run(repository.provide_and_register(message(*zip(entries, CONTENTS, strict=True))))
+    repository = repository_of(attempt.opened(), RegistryBesideTheStore(attempt))
+    response = asyncio.run(repository.provide_and_register(message(*zip(entries, attempt.contents, strict=True))))
     if response.succeeded is attempt.refuses:
         raise SystemExit(f"the submission was answered with {response}")
     if response.succeeded:
         attempt.acknowledged.mkdir()
 
 
-def killed_at(step: int, *, after: bool) -> None:
+def killed_at(step: int, after: bool) -> None:
     """Have this process end at its `step`th step on the disk, counted over all its threads."""
     steps = itertools.count(1)
 
@@ -102,11 +108,11 @@ def killed_at(step: int, *, after: bool) -> None:
         setattr(os, name, counted(getattr(os, name)))
 
 
-def was_killed(attempt: Attempt, step: int, *, after: bool) -> bool:
-    """Submit in a process of its own, which ends at this step. False where it takes fewer steps."""
+def was_killed(attempt: Attempt, prepare: Callable[[], None]) -> bool:
+    """Submit in a process of its own, which `prepare` has end at some step. False where it takes fewer steps."""
     child = os.fork()
     if not child:
-        killed_at(step, after=after)
+        prepare()
         submit(attempt)
         os._exit(0)
     _, status = os.waitpid(child, 0)
@@ -119,23 +125,53 @@ def was_killed(attempt: Attempt, step: int, *, after: bool) -> bool:
 async def broken_promises(attempt: Attempt) -> Sequence[str]:
     """What is not as promised after a restart, before and after the leftovers were swept."""
     registry = RegistryBesideTheStore(attempt)
-    repository = repository_of(attempt.documents, registry)
+    documents = attempt.opened()
+    repository = repository_of(documents, registry)
     registered = attempt.registered.exists()
     broken = []
     if attempt.acknowledged.exists() and not registered:
         broken.append("a submission was acknowledged that is not registered")
     for when in ("before sweeping", "after sweeping"):
-        for unique_id, content in zip(attempt.unique_ids, CONTENTS, strict=True):
+        for unique_id, content in zip(attempt.unique_ids, attempt.contents, strict=True):
             response = await repository.retrieve([DocumentRequest(repository.repository_unique_id, unique_id)])
             received = [await _bytes_of(document.content()) for document in response.documents]
             if received != ([content] if registered else []):
                 broken.append(f"{unique_id} is answered with {len(received)} documents {when}: {response.errors}")
-        await sweep(attempt.documents, registry.is_registered, older_than_seconds=-60)
-    files = [path for path in (attempt.directory / "documents").rglob("*") if path.is_file()]
-    expected = len(CONTENTS) * len([*attempt.directory.glob("registered *")])
-    if len(files) != expected:
-        broken.append(f"{len(files)} files are left, and {expected} documents are registered")
+        await sweep(documents, registry.is_registered, older_than_seconds=-60)
+    await documents.close()
     return broken
+
+
+def registered_in(directory: Path) -> int:
+    """How many submissions the registry has committed."""
+    return len([*directory.glob("registered *")])
+
+
+def crashes_of(
+    directory: Path,
+    opened: Callable[[], DocumentStore],
+    contents: Sequence[bytes],
+    *,
+    killed_at: Callable[[int, bool], None],
+    left_over: Callable[[], Sequence[str]],
+) -> int:
+    """Kill a submission before and after each of its steps, one that is accepted and one that is refused.
+
+    killed_at   has this process end at a step, counted from 1; after it, where the second argument is true
+    left_over   what is in the store that should not be there
+    """
+    crashes = 0
+    numbers = itertools.count(1)
+    for refuses, after in itertools.product((False, True), repeat=2):
+        for step in itertools.count(1):
+            attempt = Attempt(directory, opened, contents, next(numbers), refuses)
+            killed = was_killed(attempt, partial(killed_at, step, after))
+            if broken := [*asyncio.run(broken_promises(attempt)), *left_over()]:
+                sys.exit(f"killed {'after' if after else 'before'} step {step}: {'; '.join(broken)}")
+            if not killed:
+                break
+            crashes += 1
+    return crashes
 
 
 async def _bytes_of(opening: AbstractAsyncContextManager[AsyncIterator[bytes]]) -> bytes:
@@ -144,20 +180,15 @@ async def _bytes_of(opening: AbstractAsyncContextManager[AsyncIterator[bytes]]) 
 
 
 def main(directory: Path) -> int:
-    """Kill a submission before and after each of its steps, one that is accepted and one that is refused."""
-    crashes = 0
+    """Kill at each step that the store of files takes on the disk."""
     documents = FilesystemDocumentStore(directory / "documents")
-    numbers = itertools.count(1)
-    for refuses, after in itertools.product((False, True), repeat=2):
-        for step in itertools.count(1):
-            attempt = Attempt(directory, documents, next(numbers), refuses)
-            killed = was_killed(attempt, step, after=after)
-            if broken := asyncio.run(broken_promises(attempt)):
-                sys.exit(f"killed {'after' if after else 'before'} step {step}: {'; '.join(broken)}")
-            if not killed:
-                break
-            crashes += 1
-    return crashes
+
+    def left_over() -> Sequence[str]:
+        files = [path for path in (directory / "documents").rglob("*") if path.is_file()]
+        expected = len(CONTENTS) * registered_in(directory)
+        return [] if len(files) == expected else [f"{len(files)} files are left, {expected} documents are registered"]
+
+    return crashes_of(directory, lambda: documents, CONTENTS, killed_at=killed_at, left_over=left_over)
 
 
 if __name__ == "__main__":

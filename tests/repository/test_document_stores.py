@@ -16,7 +16,10 @@ from tests.builders import oid
 from tests.repository.stand_ins import chunks, content_of, everything_in, measured, published, settled
 
 BLOCK = 256 * 1024
-SIZES = [0, 1, 64 * 1024 - 1, 64 * 1024, 64 * 1024 + 1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * 1024 * 1024 + 7]
+PART = 5 * 1024 * 1024
+"""Octets that every store sends on before a document has come to its end."""
+LARGE = 2 * PART + 7
+SIZES = [0, 1, 64 * 1024 - 1, 64 * 1024, 64 * 1024 + 1, BLOCK - 1, BLOCK, BLOCK + 1, PART, PART + 1, LARGE]
 
 
 def bytes_of(size: int) -> bytes:
@@ -71,7 +74,7 @@ async def test_a_staged_document_that_is_not_published_is_gone(documents: Docume
     unique_id = oid()
     async with documents.staging() as staging:
         await staging.add("small", chunks(b"hello"))
-        await staging.add("large", chunks(bytes_of(2 * BLOCK)))
+        await staging.add("large", chunks(bytes_of(LARGE)))
         await staging.add("kept", chunks(b"I stay"))
         (kept,) = await staging.publish({"kept": (unique_id, "text/plain")})
     assert await documents.sweep_staged(older_than_seconds=-60) == 0
@@ -81,8 +84,8 @@ async def test_a_staged_document_that_is_not_published_is_gone(documents: Docume
 async def test_leaving_without_publishing_leaves_nothing(documents: DocumentStore) -> None:
     async def submit() -> None:
         async with documents.staging() as staging:
-            await staging.add("first", chunks(bytes_of(2 * BLOCK)))
-            await staging.add("second", broken_off(bytes_of(2 * BLOCK)))
+            await staging.add("first", chunks(bytes_of(LARGE)))
+            await staging.add("second", broken_off(bytes_of(LARGE)))
 
     with pytest.raises(ConnectionGone):
         await submit()
@@ -91,7 +94,7 @@ async def test_leaving_without_publishing_leaves_nothing(documents: DocumentStor
 
 
 async def test_several_documents_are_published_together(documents: DocumentStore) -> None:
-    contents = {oid(): bytes_of(size) for size in (5, BLOCK * 3, 200_000, 200_001, 200_002)}
+    contents = {oid(): bytes_of(size) for size in (5, BLOCK * 3, LARGE, 200_000, 200_001, 200_002)}
     async with documents.staging() as staging:
         for unique_id, content in contents.items():
             await staging.add(unique_id, chunks(content, 60_000))
@@ -157,7 +160,7 @@ async def test_of_identical_bytes_the_settled_ones_stay(documents: DocumentStore
     assert await everything_in(documents) == []
 
 
-@pytest.mark.parametrize("other", [b"HELLO", b"hello, world", b"", bytes_of(2 * BLOCK)])
+@pytest.mark.parametrize("other", [b"HELLO", b"hello, world", b"", bytes_of(LARGE)])
 async def test_settled_bytes_are_never_overwritten(documents: DocumentStore, other: bytes) -> None:
     unique_id = oid()
     first = await settled(documents, unique_id, b"hello")
@@ -267,7 +270,7 @@ async def test_a_submission_that_is_cancelled_leaves_nothing(documents: Document
     has_begun = asyncio.Event()
 
     async def stalled() -> AsyncIterator[bytes]:
-        async for chunk in chunks(bytes_of(3 * BLOCK), BLOCK):
+        async for chunk in chunks(bytes_of(LARGE), BLOCK):
             yield chunk
         has_begun.set()
         await asyncio.Event().wait()
@@ -286,7 +289,7 @@ async def test_a_submission_that_is_cancelled_leaves_nothing(documents: Document
 
 
 async def test_a_reader_may_stop_early(documents: DocumentStore) -> None:
-    content = bytes_of(10 * BLOCK)
+    content = bytes_of(LARGE)
     kept = await settled(documents, oid(), content)
     async with documents.read(kept) as chunks_of_it:
         first = await anext(chunks_of_it)
@@ -325,7 +328,7 @@ async def test_a_copier_sees_what_is_settled_and_nothing_else(documents: Documen
 
 async def test_a_document_on_its_way_is_not_swept_by_age(documents: DocumentStore) -> None:
     async with documents.staging() as staging:
-        await staging.add("it", chunks(bytes_of(2 * BLOCK)))
+        await staging.add("it", chunks(bytes_of(LARGE)))
         assert await documents.sweep_staged(older_than_seconds=3600) == 0
         assert len(await staging.publish({"it": (oid(), "text/plain")})) == 1
 

@@ -99,7 +99,7 @@ async def test_two_sweepers_do_not_hinder_each_other(documents: DocumentStore) -
 async def test_a_round_is_logged_in_numbers_where_there_was_something(
     documents: DocumentStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.INFO, "repository.sweeper")
     await sweep(documents, RecordingRegistry().is_registered, older_than_seconds=NOW)
     assert caplog.records == []
     await published(documents, oid(), b"hello")
