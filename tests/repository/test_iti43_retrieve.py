@@ -278,6 +278,16 @@ async def test_one_document_that_can_not_be_read_does_not_spoil_the_others(
     assert [await bytes_of(document) for document in response.documents] == [b"fine"]
 
 
+async def test_a_store_that_is_busy_twice_is_not_asked_for_the_others(documents: DocumentStore) -> None:
+    kept = [await settled(documents, oid(), b"hello") for _ in range(5)]
+    busy = Obstructed(documents, unreadable={each.unique_id: StoreBusy("slow") for each in kept[1:3]})
+    store: DocumentStore = busy  # type: ignore[assignment]
+    response = await retrieved(store, *(request_for(each.unique_id) for each in kept))
+    assert codes(response) == [ErrorCode.REPOSITORY_BUSY] * 4
+    assert [document.request.document_unique_id for document in response.documents] == [kept[0].unique_id]
+    assert busy.reads == 3
+
+
 async def test_a_damaged_document_is_logged(documents: DocumentStore, caplog: pytest.LogCaptureFixture) -> None:
     kept = await settled(documents, oid(), b"hello")
     broken = obstructed(documents, unreadable={kept.unique_id: DocumentDamaged("3 octets of 42 are missing")})
