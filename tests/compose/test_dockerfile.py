@@ -1,7 +1,8 @@
 """The steps of the Dockerfile make a server that runs: tried in a plain virtual environment, where no Docker is needed.
 
 The build's RUN lines are carried out in a directory that has only what its COPY lines name. What was installed is made
-read-only and then run as in a container: by another user where the test is root, with the image's environment alone.
+read-only, and runs as in a container: without the capability by which root could write all the same, and with the
+image's environment alone.
 """
 
 from __future__ import annotations
@@ -28,7 +29,6 @@ from tests.server_process import free_port
 DOCKERFILE = COMPOSE / "Dockerfile"
 BUILD, RUN = stages(DOCKERFILE)
 START_SECONDS = 60
-USER = 10001
 
 pytestmark = pytest.mark.slow
 
@@ -56,12 +56,10 @@ class Image:
 
 @pytest.fixture(scope="module")
 def image() -> Iterator[Image]:
-    """The build stage, carried out. Not in pytest's own directory, which another user can not enter."""
+    """The build stage, carried out."""
     with tempfile.TemporaryDirectory(prefix="toimik-image-") as name:
-        root = Path(name)
-        root.chmod(0o755)
-        made = Image(root)
-        context = root / "build"
+        made = Image(Path(name))
+        context = made.root / "build"
         context.mkdir()
         for sources, target in copied(BUILD):
             for source in sources:
@@ -100,9 +98,6 @@ def environment(image: Image) -> dict[str, str]:
     data.mkdir(parents=True)
     scratch = image.root / "tmp"
     scratch.mkdir()
-    if os.geteuid() == 0:
-        os.chown(data, USER, USER)
-        os.chown(scratch, USER, USER)
     given = {name: image.located(value) for name, value in RUN.environment.items()}
     path = given["PATH"].replace("$PATH", "/usr/local/bin:/usr/bin:/bin")
     assert given["TOIMIK_DATA"] == "/var/lib/toimik"
@@ -112,26 +107,23 @@ def environment(image: Image) -> dict[str, str]:
     return {**given, **changes, "TMPDIR": str(scratch)}
 
 
-def started(image: Image, environment: dict[str, str], command: list[str]) -> subprocess.Popen[str]:
-    """A process as a container has it: its own user, the working directory of the image, no other variables."""
-    user = USER if os.geteuid() == 0 else None
+def started(environment: dict[str, str], command: list[str]) -> subprocess.Popen[str]:
+    """A process as a container has it: no capabilities, the working directory of the image, no other variables."""
+    dropping = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
     program = shutil.which(command[0], path=environment["PATH"])
     assert program is not None, command
     return subprocess.Popen(
-        [program, *command[1:]],
+        [*dropping, program, *command[1:]],
         cwd=environment["TOIMIK_DATA"],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        user=user,
-        group=user,
-        extra_groups=None if user is None else (),
     )
 
 
-def result(image: Image, environment: dict[str, str], command: list[str]) -> tuple[int, str]:
-    process = started(image, environment, command)
+def result(environment: dict[str, str], command: list[str]) -> tuple[int, str]:
+    process = started(environment, command)
     output, _ = process.communicate(timeout=60)
     return process.returncode, output
 
@@ -150,10 +142,10 @@ def test_what_the_dockerfile_installs_serves_as_its_command_says(
     image: Image, environment: dict[str, str], workers: str
 ) -> None:
     (entrypoint,), (command,) = RUN.all("ENTRYPOINT"), RUN.all("CMD")
-    process = started(image, {**environment, "TOIMIK_WORKERS": workers}, [*entrypoint.listed, *command.listed])
+    process = started({**environment, "TOIMIK_WORKERS": workers}, [*entrypoint.listed, *command.listed])
     try:
         deadline = time.monotonic() + START_SECONDS
-        while (answer := result(image, environment, health_check(image, environment)))[0] != 0:
+        while (answer := result(environment, health_check(image, environment)))[0] != 0:
             assert process.poll() is None, process.communicate()[0]
             assert time.monotonic() < deadline, answer[1]
             time.sleep(0.2)
@@ -167,19 +159,19 @@ def test_what_the_dockerfile_installs_serves_as_its_command_says(
 
 
 def test_the_health_check_fails_where_nothing_answers(image: Image, environment: dict[str, str]) -> None:
-    returned, _ = result(image, {**environment, "TOIMIK_PORT": str(free_port())}, health_check(image, environment))
+    returned, _ = result({**environment, "TOIMIK_PORT": str(free_port())}, health_check(image, environment))
 
     assert returned == 1
 
 
 def test_the_image_has_both_clients_of_the_scaled_out_stores(image: Image, environment: dict[str, str]) -> None:
-    returned, output = result(image, environment, ["python", "-c", "import pymongo, minio"])
+    returned, output = result(environment, ["python", "-c", "import pymongo, minio"])
 
     assert returned == 0, output
 
 
 def test_the_program_is_installed_and_not_linked_to_a_checkout(image: Image, environment: dict[str, str]) -> None:
-    returned, output = result(image, environment, ["python", "-c", "import server, schemas; print(server.__file__)"])
+    returned, output = result(environment, ["python", "-c", "import server, schemas; print(server.__file__)"])
 
     assert returned == 0, output
     assert output.startswith(str(image.toimik))
@@ -196,7 +188,7 @@ def test_everything_the_program_reads_is_compiled(image: Image) -> None:
 def test_a_container_is_no_root_and_both_stages_have_the_same_python() -> None:
     (user,) = RUN.all("USER")
 
-    assert user.arguments == f"{USER}:{USER}"
+    assert user.arguments == "10001:10001"
     assert BUILD.image == RUN.image
     assert re.fullmatch(r"python:3\.\d+\.\d+-slim-\w+", RUN.image)
 
@@ -215,3 +207,11 @@ def test_the_compose_file_asks_for_health_as_the_image_does(image: Image, enviro
     assert [
         word.replace("127.0.0.1:8080", f"127.0.0.1:{environment['TOIMIK_PORT']}") for word in asked
     ] == health_check(image, environment)
+
+
+def test_the_program_can_not_change_what_was_installed(environment: dict[str, str]) -> None:
+    """Otherwise this page would show nothing about a read-only root filesystem."""
+    returned, output = result(environment, ["python", "-c", "import server; open(server.__file__, 'a')"])
+
+    assert returned == 1
+    assert "PermissionError" in output
