@@ -47,7 +47,7 @@ class PreparedChange:
         claims_of(objects, record_id)
         body = encoded(renderings, change.revisions)
         content = Content(objects, change.revisions)
-        return cls(patient_key(change.patient_id), record_id, change, body, compression.compress(body), content)
+        return cls(patient_key(change.patient_id), record_id, change, body, compression.compress_body(body), content)
 
     def record(self, head: Head) -> Record:
         """The record that comes after the end of the dossier's log."""

@@ -112,7 +112,7 @@ class Replay:
             dossier.records.append(copied)
             dossier.position += 1
             record = Record(ObjectId(), key, dossier.position, True, False, copied)
-            body = None if copied.body is None else self._compression.compress(copied.body)
+            body = None if copied.body is None else self._compression.compress_body(copied.body)
             content = Content.of(copied.body, self._codec, self._compression)
             yield _Copied(record, content, record.document(body))
 

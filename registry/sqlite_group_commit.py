@@ -81,7 +81,7 @@ class PreparedChange:
             change.time,
             facts.sequence,
             body,
-            compression.compress(body),
+            compression.compress_body(body),
             objects,
             change.revisions,
         )

@@ -79,7 +79,7 @@ class Replaying:
             )
         except StoreDamaged as error:
             raise StoreDamaged(f"{error}; {_named(record)}") from error
-        return _Prepared(record, self._compression.compress(record.body), objects, body.revisions)
+        return _Prepared(record, self._compression.compress_body(record.body), objects, body.revisions)
 
     def _enter(self, prepared: _Prepared) -> None:
         record = prepared.record
