@@ -26,6 +26,8 @@ from repository.uninterrupted import uninterrupted
 
 PART_BYTES: Final = 8 * 1024 * 1024
 REQUEST_SECONDS: Final = 20.0
+PROBED_WITHIN: Final = 3.0
+"""Seconds: whoever asks whether the store is ready does not wait as long as whoever sends a document."""
 _LISTED_AT_ONCE: Final = 1000
 _DESCRIBED_AT_ONCE: Final = 16
 
@@ -67,8 +69,9 @@ class S3DocumentStore:
 
     @asynccontextmanager
     async def staging(self, *, size_limit: int | None = None) -> AsyncIterator[Staging]:
-        await self._ready()
-        staging = S3Staging(self._objects, self._threads, part_bytes=self._part_bytes, size_limit=size_limit)
+        staging = S3Staging(
+            self._objects, self._threads, self._ready, part_bytes=self._part_bytes, size_limit=size_limit
+        )
         try:
             yield staging
         finally:
@@ -133,7 +136,7 @@ class S3DocumentStore:
 
     async def check(self) -> None:
         await self._ready()
-        await self._threads.done(self._objects.probe, uuid4().hex)
+        await self._threads.done_within(PROBED_WITHIN, partial(self._objects.probe, uuid4().hex))
 
     async def close(self) -> None:
         self._threads.close()
@@ -146,7 +149,7 @@ class S3DocumentStore:
             self._prepared = asyncio.ensure_future(self._threads.begun(prepare))
         prepared = self._prepared
         if not prepared.done():
-            await uninterrupted(asyncio.wait([prepared]))
+            await asyncio.wait([prepared])
         if prepared.exception() is not None and self._prepared is prepared:
             self._prepared = None  # the next one tries again
         prepared.result()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Final
@@ -34,13 +34,23 @@ UNDONE_WITHIN: Final = 2.0
 class S3Staging:
     """A Staging of repository/document_store.py.
 
+    ready        has the bucket prepared: before the first document, so that its sender is heard to the end all the same
     part_bytes   octets of a part, of which a transfer holds two: one on its way in and one on its way out;
                  and the most that small documents of one submission take in memory
     """
 
-    def __init__(self, objects: S3Objects, threads: S3Threads, *, part_bytes: int, size_limit: int | None) -> None:
+    def __init__(
+        self,
+        objects: S3Objects,
+        threads: S3Threads,
+        ready: Callable[[], Awaitable[None]],
+        *,
+        part_bytes: int,
+        size_limit: int | None,
+    ) -> None:
         self._objects = objects
         self._threads = threads
+        self._ready = ready
         self._part_bytes = part_bytes
         largest = part_bytes * MOST_PARTS
         self._size_limit = largest if size_limit is None else min(size_limit, largest)
@@ -52,6 +62,7 @@ class S3Staging:
     async def add(self, name: str, content: AsyncIterator[bytes]) -> Measured:
         if name in self._staged:
             raise ValueError(f"a document named {name!r} is staged already")
+        await self._ready()
         arrival = _Arrival(self._objects, self._threads)
         self._arrivals.append(arrival)
         rest = await self._all_but_the_last_part(arrival, content)
@@ -111,6 +122,9 @@ class S3Staging:
                     await arrival.publish(kept)
                 except BaseException as failure:
                     failures.append(failure)
+                    if isinstance(failure, StoreBusy):
+                        # The server may still be at it. The description stays, so that bytes that come late are found.
+                        begun.remove(kept)
                     raise
                 return kept
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -17,7 +18,7 @@ from minio import MinioAdmin
 from minio.credentials.providers import StaticProvider
 
 from repository.actor import Repository
-from repository.document_store import DocumentStore, StoreBusy, StoreFull
+from repository.document_store import StoreBusy, StoreFull
 from repository.document_store_s3 import S3DocumentStore
 from repository.s3_client import SMALLEST_PART, Bucket
 from repository.s3_reading import BLOCK
@@ -108,7 +109,7 @@ def traffic(documents: S3DocumentStore) -> Traffic:
     return Traffic(repository_of(documents, registry), registry)
 
 
-async def all_is_well(traffic: Traffic, documents: DocumentStore) -> None:
+async def all_is_well(traffic: Traffic, documents: S3DocumentStore) -> None:
     """Service has resumed, nothing acknowledged is lost and nothing refused visible; sweeping leaves nothing else."""
     assert (await traffic.submit(5, LARGE)).succeeded
     for _ in range(2):
@@ -124,7 +125,17 @@ async def all_is_well(traffic: Traffic, documents: DocumentStore) -> None:
             assert [error.code for error in response.errors] == [ErrorCode.DOCUMENT_UNIQUE_ID_ERROR]
         await sweep(documents, traffic.registry.is_registered, older_than_seconds=-60)
     assert await everything_in(documents) == []
-    assert {kept.unique_id async for kept in documents.all_settled()} == set(traffic.acknowledged)
+    kept_ones = [kept async for kept in documents.all_settled()]
+    assert {kept.unique_id for kept in kept_ones} == set(traffic.acknowledged)
+    layout = documents._layout
+    described = {name for kept in kept_ones for name in (layout.content(kept.key), layout.settled(kept.unique_id))}
+    assert await names_in(documents) == described | {layout.mark}
+
+
+async def names_in(documents: S3DocumentStore) -> set[str]:
+    """Every object of the store."""
+    names = documents._objects.listed(documents._layout.prefix)
+    return await documents._threads.done(lambda: {each.name for each in names})
 
 
 WEATHERS = {
@@ -230,6 +241,20 @@ async def test_a_refused_document_that_can_not_be_withdrawn_is_never_served(
     proxy.clear_up()
     working = RecordingRegistry()
     await all_is_well(Traffic(repository_of(documents, working), working, refused=traffic.refused), documents)
+
+
+async def test_bytes_that_come_when_their_sender_was_told_that_the_server_is_busy_are_swept(
+    traffic: Traffic, documents: S3DocumentStore, proxy: WeatherProxy
+) -> None:
+    """A server may go on with what it was sent after its connection was given up."""
+    await documents.check()
+    proxy.answer(b"/content/", http_answer("503 Service Unavailable"))
+    assert [error.code for error in (await traffic.submit(5)).errors] == BUSY
+    proxy.clear_up()
+    (kept,) = await everything_in(documents)
+    late = partial(documents._client.put, documents._layout.content(kept.key), b"12345")
+    await documents._threads.done(late)
+    await all_is_well(traffic, documents)
 
 
 FULL_SERVERS = {
