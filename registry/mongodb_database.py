@@ -38,11 +38,12 @@ Document: TypeAlias = dict[str, Any]
 Filter: TypeAlias = Mapping[str, Any]
 
 _DUPLICATE_KEY = 11000
+_NAMESPACE_NOT_FOUND = 26
 _LONGEST_PAUSE_SECONDS = 0.5
 _FIRST_PAUSE_SECONDS = 0.01
 _ALL_IN_ONE_BATCH = 100_000  # documents; the server ends a batch at 16 MiB in any case
 _STREAMED_AT_ONCE = 200
-_STREAMED_BY_ONE_CURSOR = 10_000
+_STREAMED_BY_ONE_CURSOR = 1_000_000
 
 _TRY_AGAIN = frozenset(
     {
@@ -239,6 +240,20 @@ class MongoDatabase:
     async def create_index(self, collection: str, keys: Sequence[str], **options: Any) -> None:
         index = [(name, pymongo.ASCENDING) for name in keys]
         await self.run(lambda: self._database[collection].create_index(index, **options))
+
+    async def index_names(self, collection: str) -> frozenset[str]:
+        """The names of the indexes that a collection has; none where there is no such collection."""
+
+        async def listed() -> frozenset[str]:
+            try:
+                cursor = await self._database[collection].list_indexes()
+                return frozenset([str(each["name"]) async for each in cursor])
+            except OperationFailure as error:
+                if error.code == _NAMESPACE_NOT_FOUND:
+                    return frozenset()
+                raise
+
+        return await self.run(listed)
 
     async def wait(self, event: asyncio.Event) -> None:
         """Wait until `event` is set.

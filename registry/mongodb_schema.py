@@ -25,11 +25,11 @@ CHANGES = "changes"
 IDENTIFIERS = "identifiers"
 OBJECTS = "objects"
 META = "meta"
-_VERSIONS = "versions"
+VERSIONS = "versions"
 
 _PREPARING_SECONDS = 120.0
 _ALREADY_SHARDED = 23
-_SHARDED = "isdbgrid"
+SHARDED = "isdbgrid"
 
 
 class WrongVersion(StoreDamaged):
@@ -73,12 +73,12 @@ async def prepare(database: MongoDatabase, *, shard: bool = False) -> None:
         if shard:
             await _shard(database)
         # Last: who finds the versions finds all that was created before.
-        versions = {"_id": _VERSIONS, "log_version": LOG_VERSION, "index_version": INDEX_VERSION}
+        versions = {"_id": VERSIONS, "log_version": LOG_VERSION, "index_version": INDEX_VERSION}
         await database.insert_missing(META, [versions])
 
 
 async def _shard(database: MongoDatabase) -> None:
-    if (await database.command("hello")).get("msg") != _SHARDED:
+    if (await database.command("hello")).get("msg") != SHARDED:
         raise ValueError("the metadata store is not on a sharded cluster; leave --shard out, or name its mongos")
     await database.command("enableSharding", on_admin=True, value=database.name)
     for collection, (shard_key, _) in declared().items():
@@ -114,18 +114,18 @@ async def require_versions(database: MongoDatabase, *, reindexing: bool) -> None
 
 async def index_is_current(database: MongoDatabase) -> None:
     """Write down that the index is one of this release."""
-    await database.update(META, {"_id": _VERSIONS}, {"$set": {"index_version": INDEX_VERSION}})
+    await database.update(META, {"_id": VERSIONS}, {"$set": {"index_version": INDEX_VERSION}})
 
 
 async def _versions(database: MongoDatabase) -> list[dict[str, Any]]:
-    return await database.find(META, {"_id": _VERSIONS})
+    return await database.find(META, {"_id": VERSIONS})
 
 
 async def warn_of_single_server(database: MongoDatabase) -> None:
     """Say so where the server is a single one: what it acknowledged is lost with its disk."""
     with database.limited():
         hello = await database.command("hello")
-    if "setName" not in hello and hello.get("msg") != _SHARDED:
+    if "setName" not in hello and hello.get("msg") != SHARDED:
         logger.warning(
             "The metadata store is a single MongoDB server, without replication: what it acknowledged is as safe as "
             "its disk, and it is away whenever that server is."

@@ -60,7 +60,7 @@ class S3DocumentStore:
         if part_bytes < SMALLEST_PART:
             raise ValueError(f"a part of a document has at least {SMALLEST_PART} octets in S3, not {part_bytes}")
         self._client = S3Client(bucket, connections=requests_at_once)
-        self._layout = Layout(f"{prefix.removesuffix('/')}/" if prefix else "")
+        self._layout = Layout.under(prefix)
         self._objects = S3Objects(self._client, self._layout)
         self._threads = S3Threads(self._client, at_once=requests_at_once, seconds=request_seconds)
         self._versioning = versioning

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any, Final, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 from xml.etree.ElementTree import ParseError
@@ -93,6 +94,7 @@ class Bucket:
     endpoint     URL of the server: http(s)://host:port
     region       of the bucket; None: the server is asked
     encryption   "none"; "sse-s3": with the server's own key; "sse-kms:KEY": with this key of its key management
+    authorities  PEM file with the authorities whose servers are trusted; None: those of the system
     """
 
     endpoint: str
@@ -101,6 +103,7 @@ class Bucket:
     secret_key: str = field(repr=False)
     region: str | None = None
     encryption: str = "none"
+    authorities: Path | None = None
 
 
 class _Deadline(threading.local):
@@ -162,8 +165,7 @@ class S3Client(Minio):
             http_client=_Connections(
                 self._deadline,
                 maxsize=connections,
-                # The system's authorities, or those that SSL_CERT_FILE names.
-                **({"ssl_context": ssl.create_default_context()} if secure else {}),
+                **({"ssl_context": ssl.create_default_context(cafile=bucket.authorities)} if secure else {}),
             ),
         )
         self._bucket = bucket.name
@@ -242,6 +244,19 @@ class S3Client(Minio):
         except (MinioException, ParseError, ValueError) as problem:
             return str(problem)
         return None
+
+    def ends_old_uploads(self, prefix: str) -> bool:
+        """Whether a rule of the bucket ends broken uploads to such names. False where the server does not tell."""
+        try:
+            present = self.get_bucket_lifecycle(self._bucket)
+        except (MinioException, ParseError, ValueError):
+            return False
+        return any(
+            rule.status == ENABLED
+            and rule.abort_incomplete_multipart_upload is not None
+            and prefix.startswith((rule.rule_filter and rule.rule_filter.prefix) or "")
+            for rule in (present.rules if present is not None else ())
+        )
 
     # Objects
 

@@ -31,6 +31,11 @@ class Layout:
 
     prefix: str
 
+    @classmethod
+    def under(cls, prefix: str) -> Layout:
+        """The layout under a prefix as the settings give it: with or without a slash at its end, or empty."""
+        return cls(f"{prefix.removesuffix('/')}/" if prefix else "")
+
     @property
     def mark(self) -> str:
         return f"{self.prefix}toimik.json"

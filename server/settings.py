@@ -12,10 +12,11 @@ from __future__ import annotations
 import contextlib
 import os
 import uuid
+from collections.abc import Iterator
 from enum import StrEnum
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, ClassVar, Final, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -240,7 +241,7 @@ class DocumentSettings(_Table):
     )
     s3_access_key: Secret | None = Field(None, description="access key, a secret")
     s3_secret_key: Secret | None = Field(None, description="secret key, a secret")
-    s3_region: str | None = Field(None, description="region of the bucket; by default the S3 server is asked")
+    s3_region: str | None = Field(None, description="region of the bucket, where the S3 server has several")
     s3_prefix: str = Field(
         "",
         pattern=r"^([A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*/?)?$",
@@ -262,15 +263,21 @@ class DocumentSettings(_Table):
         le=5120 * MIB,
         description="octets of one part of an upload; each transfer holds a part or two in memory",
     )
+    _NEEDED: ClassVar = ("s3_endpoint", "s3_bucket", "s3_access_key", "s3_secret_key")
+
     request_seconds: float = Field(20.0, gt=0, description="how long the S3 server may take to answer one request")
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        wanted = ("s3_endpoint", "s3_bucket", "s3_access_key", "s3_secret_key")
-        missing = [name for name in wanted if getattr(self, name) is None]
+        missing = [name for name in self._NEEDED if getattr(self, name) is None]
         if self.store is DocumentStoreKind.S3 and missing:
             raise ValueError(f"store is s3, and these are missing: {', '.join(missing)}; {_as_secret('documents')}")
         return self
+
+    @property
+    def names_s3(self) -> bool:
+        """Whether an S3 server is named, be it the store or not."""
+        return any(getattr(self, name) is not None for name in self._NEEDED)
 
 
 def _as_secret(table: str) -> str:
@@ -298,7 +305,7 @@ class TlsSettings(_Table):
 
     trusted_servers: Path | None = Field(
         None,
-        description="PEM file: authorities of the servers that this one asks, such as registry_url; "
+        description="PEM file: authorities of the servers that this one asks, such as registry_url and s3_endpoint; "
         "by default those that the machine trusts. certificate and key are shown to them",
     )
 
@@ -416,12 +423,29 @@ class Settings(BaseSettings):
             or self.documents.store is not DocumentStoreKind.FILESYSTEM
         )
 
+    def on(self, *, metadata: MetadataStoreKind | None = None, documents: DocumentStoreKind | None = None) -> Settings:
+        """These settings on other stores; None: on the same one.
+
+        Raises SettingsProblem where they do not say how to reach those.
+        """
+        tables = {"metadata": (self.metadata, metadata), "documents": (self.documents, documents)}
+        wanted = {name: {**dict(table), "store": store} for name, (table, store) in tables.items() if store is not None}
+        with _problems_named("settings"):
+            return type(self).model_validate({**dict(self), **wanted})
+
     def _why_an_oid(self) -> str:
         sentence = "with MongoDB or S3 it must be given, because every server of this repository needs the same"
         kept = self.data / _KEPT_UNIQUE_ID
         if kept.exists():
             return f'{sentence}; this data directory was given "{kept.read_text(encoding="ascii").strip()}"'
         return f"{sentence}; an OID of yours, or one made from a UUID: 2.25.{uuid.uuid4().int}"
+
+    @property
+    def has_embedded_store(self) -> bool:
+        """Whether anything is kept in the data directory."""
+        registry_here = Actor.REGISTRY in self.actors and self.metadata.store is MetadataStoreKind.SQLITE
+        documents_here = Actor.REPOSITORY in self.actors and self.documents.store is DocumentStoreKind.FILESYSTEM
+        return registry_here or documents_here
 
     def for_workers(self) -> bytes:
         """One line of JSON with the secrets in the clear: for a pipe to a process of our own, and for nothing else."""
@@ -454,16 +478,23 @@ def load_settings(config: Path | None = None, **options: Any) -> Settings:
     class FromFile(Settings):
         model_config = SettingsConfigDict(toml_file=config)
 
-    try:
+    with _problems_named(str(config or "environment")):
         return FromFile(**given)
+
+
+@contextlib.contextmanager
+def _problems_named(source: str) -> Iterator[None]:
+    """Whatever is wrong with settings as a SettingsProblem, without the values: some are secrets."""
+    try:
+        yield
     except ValidationError as problem:
-        lines = (
-            f"{'.'.join(str(part) for part in error['loc']) or 'settings'}: {error['msg']}"
-            for error in problem.errors()
-        )
+        lines = []
+        for error in problem.errors():
+            name = ".".join(str(part) for part in error["loc"]) or "settings"
+            lines.append(f"{name}: {error['msg'].removeprefix('Value error, ')}")
         raise SettingsProblem("\n".join(lines)) from problem
     except (ValueError, OSError) as problem:  # TOML or a secret that can not be read, a variable that is no JSON
-        raise SettingsProblem(f"{config or 'environment'}: {problem}") from problem
+        raise SettingsProblem(f"{source}: {problem}") from problem
 
 
 def repository_unique_id(settings: Settings) -> str:

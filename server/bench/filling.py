@@ -40,7 +40,7 @@ def population_of(data: Path) -> Population | None:
 async def fill(settings: Settings, population: Population, progress: Callable[[int], None]) -> None:
     """Fill an empty registry. progress is told the number of new DocumentEntries."""
     settings.data.mkdir(parents=True, exist_ok=True)
-    store = metadata_store(settings)
+    store = await metadata_store(settings)
     try:
         dossiers = Dossiers(_SEED)
         numbers = iter(population.numbers)

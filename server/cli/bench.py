@@ -16,14 +16,14 @@ from statistics import median
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 
 from server.bench.dossiers import REPOSITORY, Population
 from server.bench.filling import NotOurs, fill, population_of
 from server.bench.load import LoadFailed
 from server.bench.measuring import SHA_1, Measured, Plan, Rounds, Target, Transferred, check, load_process, transfers
 from server.bench.servers import ServerFailed, bare_aiohttp, toimik
-from server.cli.screen import ExitCode, messages, output, print_json, stopped, table
+from server.cli.screen import ExitCode, counting_bar, output, print_json, stopped, table
 from server.settings import MIB, LogSettings, Settings
 
 _REGISTRY = "registry.sqlite"
@@ -78,7 +78,7 @@ def _filled_registry(room: Path, data: Path | None, entries: int) -> Population:
     population = population_of(kept)
     if population is None:
         population = Population.of(entries)
-        with _progress() as progress:
+        with counting_bar() as progress:
             task = progress.add_task("Filling a registry", total=population.entries)
             asyncio.run(fill(_settings(kept), population, lambda count: progress.advance(task, count)))
     if data is not None:
@@ -99,7 +99,7 @@ def _measured(
         toimik(settings, room / "server.log") as port,
         bare_aiohttp(workers, room / "bare.log") as bare_port,
         load_process() as load,
-        _progress() as progress,
+        counting_bar() as progress,
     ):
         target = Target(port, bare_port, population, run=random.SystemRandom().randrange(10**8, 10**9))
         check(target)
@@ -115,19 +115,6 @@ def _measured(
 def _ticking(progress: Progress, description: str, total: int) -> Callable[[], None]:
     task = progress.add_task(description, total=total)
     return lambda: progress.advance(task)
-
-
-def _progress() -> Progress:
-    console = messages()
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
 
 
 def _print(

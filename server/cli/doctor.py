@@ -8,51 +8,28 @@ import socket
 import ssl
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
-from enum import StrEnum
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
 import typer
 
-from registry.dossier_check import checked_dossiers
-from registry.metadata_store import MetadataStore
-from repository.document_store import DocumentDamaged, DocumentStore
 from server.cli.screen import ExitCode, messages, octets, output, plain, plain_lines, print_json, stopped, table
-from server.settings import Actor, ClientCertificate, Settings, SettingsProblem, load_settings, repository_unique_id
+from server.diagnosis import Diagnosis, Tell, Verdict
+from server.settings import Actor, ClientCertificate, DocumentStoreKind, Settings, SettingsProblem, load_settings
+from server.store_diagnosis import store_diagnoses
 from server.tls import CannotServe, server_context
-from server.wiring import DOCUMENTS_DIRECTORY, METADATA_FILE, document_store, metadata_store
-from xds.ebxml_writer import codec
-from xds.metadata import DocumentEntry
 
 _EXPIRES_SOON_DAYS = 30
 _DAY_SECONDS = 24 * 60 * 60
 _PATIENCE_SECONDS = 3.0
-_SHOWN_PROBLEMS = 20
 _HANDSHAKE_TURNS = 10
 
 
-class Verdict(StrEnum):
-    """How it stands with one thing."""
-
-    OK = "ok"
-    WARNING = "warning"
-    FAILED = "failed"
-
-
 _COLOURS = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.FAILED: "red"}
-
-
-@dataclass(frozen=True, slots=True)
-class Diagnosis:
-    """What was looked at, how it stands, and a sentence that says why or what to do."""
-
-    subject: str
-    verdict: Verdict
-    sentence: str
 
 
 def run(
@@ -80,9 +57,6 @@ def run(
     raise typer.Exit(ExitCode.REFUSED if failed else ExitCode.OK)
 
 
-Tell = Callable[[str], None]
-
-
 def _tell(sentence: str) -> None:
     messages().print(f"[dim]{plain(sentence)}[/]")
 
@@ -98,13 +72,13 @@ def _print(diagnoses: list[Diagnosis]) -> None:
 async def _examined(settings: Settings, *, deep: bool, tell: Tell | None) -> list[Diagnosis]:
     diagnoses = [
         Diagnosis("settings", Verdict.OK, f"actors: {', '.join(settings.actors)}"),
-        *_data_directory(settings),
+        *(_data_directory(settings) if settings.has_embedded_store else ()),
         *_tls(settings),
         _port(settings),
     ]
     if Actor.REGISTRY not in settings.actors:
         diagnoses.append(await _remote_registry(settings))
-    diagnoses += [each async for each in _stores(settings, deep=deep, tell=tell)]
+    diagnoses += [each async for each in store_diagnoses(settings, deep=deep, tell=tell)]
     return diagnoses
 
 
@@ -126,6 +100,9 @@ def _data_directory(settings: Settings) -> Iterator[Diagnosis]:
         return
     there = "can be written to" if place == settings.data else "is not there yet; the server will make it"
     yield Diagnosis(subject, Verdict.OK, there)
+    if settings.documents.store is not DocumentStoreKind.FILESYSTEM:
+        yield Diagnosis("free space", Verdict.OK, octets(free))
+        return
     enough = free > settings.limits.min_free_bytes
     wanted = f"documents are refused below {octets(settings.limits.min_free_bytes)}"
     yield Diagnosis("free space", Verdict.OK if enough else Verdict.FAILED, f"{octets(free)}; {wanted}")
@@ -226,127 +203,3 @@ def _name(authority: Mapping[str, object]) -> str:
     subject = authority.get("subject", ())
     parts = dict(part for group in subject for part in group) if isinstance(subject, tuple) else {}
     return str(parts.get("commonName") or parts.get("organizationName") or "a nameless authority")
-
-
-# ------------------------------------------------------------------------------------------------------- the stores
-
-
-async def _stores(settings: Settings, *, deep: bool, tell: Tell | None) -> AsyncIterator[Diagnosis]:
-    """Whether the stores open, and what a deep look finds. What is not there yet is not made."""
-    metadata: MetadataStore | None = None
-    documents: DocumentStore | None = None
-    try:
-        if Actor.REGISTRY in settings.actors:
-            metadata, diagnosis = await _metadata_store(settings)
-            yield diagnosis
-        if Actor.REPOSITORY in settings.actors:
-            documents, diagnosis = await _document_store(settings)
-            yield diagnosis
-        if deep:
-            async for diagnosis in _deep(settings, metadata, documents, tell):
-                yield diagnosis
-    finally:
-        if metadata is not None:
-            await metadata.close()
-        if documents is not None:
-            await documents.close()
-
-
-async def _metadata_store(settings: Settings) -> tuple[MetadataStore | None, Diagnosis]:
-    subject = "metadata store"
-    if not (settings.data / METADATA_FILE).exists():
-        return None, Diagnosis(subject, Verdict.OK, "nothing was ever registered")
-    try:
-        store = metadata_store(settings)
-        await store.check()
-    except Exception as problem:  # noqa: BLE001 - whatever it is, it is the diagnosis
-        return None, Diagnosis(subject, Verdict.FAILED, str(problem))
-    return store, Diagnosis(subject, Verdict.OK, "opens and answers")
-
-
-async def _document_store(settings: Settings) -> tuple[DocumentStore | None, Diagnosis]:
-    subject = "document store"
-    if not (settings.data / DOCUMENTS_DIRECTORY).exists():
-        return None, Diagnosis(subject, Verdict.OK, "no document was ever stored")
-    try:
-        store = document_store(settings)
-        await store.check()
-    except Exception as problem:  # noqa: BLE001 - as above
-        return None, Diagnosis(subject, Verdict.FAILED, str(problem))
-    return store, Diagnosis(subject, Verdict.OK, "a document could be taken now")
-
-
-async def _deep(
-    settings: Settings, metadata: MetadataStore | None, documents: DocumentStore | None, tell: Tell | None
-) -> AsyncIterator[Diagnosis]:
-    if metadata is None:
-        yield Diagnosis("log and index", Verdict.WARNING, "there is no registry here to look into")
-        return
-    if tell:
-        tell("Verifying the log of every dossier, and comparing it with the index ...")
-    yield await _log_and_index(metadata)
-    if documents is None:
-        return
-    if tell:
-        tell("Reading every document that this repository should hold ...")
-    yield await _documents(metadata, documents, repository_unique_id(settings))
-
-
-async def _log_and_index(metadata: MetadataStore) -> Diagnosis:
-    dossiers = records = objects = 0
-    problems: list[str] = []
-    async for checked in checked_dossiers(metadata, codec):
-        dossiers += 1
-        records += checked.records
-        objects += checked.objects
-        problems += checked.problems
-    looked_at = f"{dossiers} dossiers with {records} records and {objects} objects"
-    return _summary("log and index", looked_at, problems, "whole, and the same in both")
-
-
-async def _documents(metadata: MetadataStore, documents: DocumentStore, repository: str) -> Diagnosis:
-    """Every registry entry of this repository has its document, and the document its hash."""
-    looked_at = 0
-    total = 0
-    problems: list[str] = []
-    async for row in metadata.index_rows():
-        entry = codec.read(row.ebrim)
-        if not isinstance(entry, DocumentEntry) or entry.repository_unique_id != repository:
-            continue
-        looked_at += 1
-        problem, size = await _document(entry, documents)
-        total += size
-        if problem:
-            problems.append(f"{entry.entry_uuid}: {problem}")
-    return _summary(
-        "documents", f"the documents of {looked_at} entries, {octets(total)}", problems, "there, and as they came"
-    )
-
-
-async def _document(entry: DocumentEntry, documents: DocumentStore) -> tuple[str | None, int]:
-    """What is wrong with the document of an entry, and its size."""
-    unique_id = entry.unique_id or ""
-    settled = await documents.find(unique_id)
-    # A crash may have left it unsettled: the first retrieval settles it.
-    candidates = [settled] if settled else list(await documents.unsettled(unique_id))
-    if not candidates:
-        return "its document is not there", 0
-    expected = (entry.hash or "").lower()
-    kept = next((each for each in candidates if each.measured.hash == expected), None)
-    if kept is None:
-        return f"the document that is there has the hash {candidates[0].measured.hash}, not {expected or 'any'}", 0
-    try:
-        async with documents.read(kept) as content:
-            async for _ in content:
-                pass
-    except (DocumentDamaged, KeyError) as problem:
-        return f"its document can not be read: {problem}", kept.measured.size
-    return None, kept.measured.size
-
-
-def _summary(subject: str, looked_at: str, problems: list[str], healthy: str) -> Diagnosis:
-    if not problems:
-        return Diagnosis(subject, Verdict.OK, f"{looked_at}: {healthy}")
-    more = [f"... and {len(problems) - _SHOWN_PROBLEMS} more"] if len(problems) > _SHOWN_PROBLEMS else []
-    listed = "\n".join([*problems[:_SHOWN_PROBLEMS], *more])
-    return Diagnosis(subject, Verdict.FAILED, f"{looked_at}, {len(problems)} problems:\n{listed}")

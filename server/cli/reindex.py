@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from registry.metadata_store import StoreBusy, StoreDamaged, StoreFull
-from server.cli.screen import ExitCode, messages, output, stopped
-from server.settings import Actor, Settings, SettingsProblem, load_settings
+from server.cli.screen import ExitCode, counting_bar, output, stopped
+from server.settings import Actor, MetadataStoreKind, Settings, SettingsProblem, load_settings
 from server.wiring import METADATA_FILE, metadata_store
 
 
@@ -31,29 +30,22 @@ def run(
         raise stopped(problem, ExitCode.USAGE) from problem
     if Actor.REGISTRY not in settings.actors:
         raise stopped("this server has no registry of its own, so there is nothing to reindex", ExitCode.USAGE)
-    if not (settings.data / METADATA_FILE).exists():
+    if settings.metadata.store is MetadataStoreKind.SQLITE and not (settings.data / METADATA_FILE).exists():
         raise stopped(f"{settings.data} holds no registry; --data or --config says where it is", ExitCode.USAGE)
     try:
         records = asyncio.run(_reindexed(settings))
+    except SettingsProblem as problem:
+        raise stopped(problem, ExitCode.USAGE) from problem
     except (StoreBusy, StoreDamaged, StoreFull) as problem:
         raise stopped(problem, ExitCode.REFUSED) from problem
     output().print(f"The index is written again from {records} records.")
 
 
 async def _reindexed(settings: Settings) -> int:
-    screen = messages()
-    store = metadata_store(settings, reindexing=True)
+    store = await metadata_store(settings, reindexing=True)
     try:
-        with Progress(
-            TextColumn("Reindexing"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=screen,
-            transient=True,
-            disable=not screen.is_terminal,
-        ) as bar:
-            task = bar.add_task("", total=None)
+        with counting_bar() as bar:
+            task = bar.add_task("Reindexing", total=None)
             return await store.reindex(lambda done, in_all: bar.update(task, completed=done, total=in_all))
     finally:
         await store.close()

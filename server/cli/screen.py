@@ -17,7 +17,15 @@ import typer
 from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.table import Table
 
 from xds.errors import RegistryError, Severity
@@ -129,6 +137,20 @@ def stopped(problem: object, code: ExitCode) -> typer.Exit:
 def plain_lines(text: object) -> str:
     """As plain(), for text that has several lines."""
     return "\n".join(plain(line) for line in str(text).splitlines())
+
+
+def counting_bar() -> Progress:
+    """A bar for things that are counted, on a terminal; nothing elsewhere."""
+    console = messages()
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
 
 
 def transfer_bar() -> Progress:

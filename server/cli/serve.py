@@ -22,14 +22,12 @@ from server.wiring import wired
 from server.workers import Workers, reserve_port
 
 _STORE_PROBLEMS = (
-    metadata_store.StoreBusy,
     metadata_store.StoreDamaged,
     metadata_store.StoreFull,
-    document_store.StoreBusy,
     document_store.StoreFull,
     OSError,
 )
-"""What opening a store may end with."""
+"""What opening a store may end with, and would end with another time too."""
 
 
 def run(
@@ -46,7 +44,7 @@ def run(
 
     With no settings at all it listens on 127.0.0.1:8080 and keeps everything in ./toimik-data.
 
-    Exit code: 0 stopped as asked, 2 it can not serve like this.
+    Exit code: 0 stopped as asked, 2 it can not serve like this, 3 a store can not be reached now.
     """
     try:
         settings = load_settings(config, host=host, port=port, workers=workers, data=data)
@@ -58,6 +56,8 @@ def run(
         raise typer.Exit(_run_workers(settings))
     except (SettingsProblem, CannotServe) as problem:
         raise stopped(problem, ExitCode.USAGE) from problem
+    except (metadata_store.StoreBusy, document_store.StoreBusy) as problem:
+        raise stopped(f"{problem}; `toimik doctor` says more", ExitCode.NOT_REACHABLE) from problem
     except _STORE_PROBLEMS as problem:
         raise stopped(f"{problem}; `toimik doctor` says more", ExitCode.USAGE) from problem
 

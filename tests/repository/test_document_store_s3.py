@@ -8,6 +8,7 @@ import logging
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -371,11 +372,11 @@ def test_a_secret_is_never_shown(bucket: Bucket) -> None:
     ],
 )
 def test_a_setting_that_can_not_be_used_is_told_when_the_store_is_opened(
-    settings: dict[str, str], sentence: str
+    settings: dict[str, Any], sentence: str
 ) -> None:
-    sound = {"endpoint": "http://127.0.0.1:9", "name": "toimik", "access_key": "a", "secret_key": "b"}
+    sound = Bucket(endpoint="http://127.0.0.1:9", name="toimik", access_key="a", secret_key="b")  # noqa: S106
     with pytest.raises(ValueError, match=sentence):
-        S3DocumentStore(Bucket(**(sound | settings)))
+        S3DocumentStore(replace(sound, **settings))
 
 
 def test_a_part_is_not_smaller_than_s3_takes(bucket: Bucket) -> None:
