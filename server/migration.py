@@ -13,10 +13,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import orjson
 
@@ -34,10 +36,12 @@ log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
-BATCH_RECORDS: Final = 64
-BATCH_BYTES: Final = 4 * 1024 * 1024
+BATCH_RECORDS: Final = 500
+BATCH_BYTES: Final = 16 * 1024 * 1024
+"""Of bodies, in memory several times; a store looks into its log once for each batch."""
 AT_ONCE: Final = 8
-"""Dossiers that are compared, and documents that are copied or compared, side by side."""
+"""Documents that are copied or compared side by side."""
+_MOST_EXAMINED: Final = 100  # dossiers
 _PAUSES_SECONDS: Final = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 
 Advance = Callable[[int], None]
@@ -106,84 +110,192 @@ def _objects_of(record: LogRecord) -> int:
 async def compare_registries(
     source: MetadataStore, target: MetadataStore, codec: ObjectCodec, advance: Advance
 ) -> Compared:
-    """Hold the log and the index of `target` against those of `source`."""
+    """Hold the log and the index of `target` against those of `source`. Each side's objects are counted by `advance`.
+
+    Both stores are read from one end to the other, as they give it; what differs is looked at again, one by one.
+    """
     compared = Compared()
-
-    async def compare(dossier: _Dossier) -> None:
-        problems, behind = await _patiently(lambda: _dossier_compared(source, target, codec, dossier))
-        compared.done += 1
-        compared.records += dossier.records
-        compared.behind += behind
-        compared.problems += problems
-        advance(dossier.objects)
-
-    await _side_by_side(_dossiers(source.records()), compare)
-    if not compared.behind and (more := await objects_in(target) - await objects_in(source)) > 0:
-        compared.problems.append(f"the target holds {more} objects that the source does not")
+    with closing(_Digests()) as digests:
+        async for dossier in _logs(source.records()):
+            digests.log_of_source(dossier)
+            compared.done += 1
+            compared.records += dossier.records
+        async for dossier in _logs(target.records()):
+            compared.problems += dossier.problems
+            digests.log_of_target(dossier)
+        async for patient_id, digest, objects in _indexes(source.index_rows()):
+            digests.index_of_source(patient_id, digest)
+            advance(objects)
+        async for patient_id, digest, objects in _indexes(target.index_rows()):
+            digests.index_of_target(patient_id, digest)
+            advance(objects)
+        compared.behind = digests.behind()
+        compared.problems += [
+            f"the target has a dossier of {records} records that the source does not have"
+            for records in digests.strangers()
+        ]
+        for number, patient_id in enumerate(digests.differing()):
+            if number == _MOST_EXAMINED:
+                compared.problems.append("more dossiers differ than are looked at one by one")
+                break
+            problems, behind = await _patiently(partial(_dossier_compared, source, target, codec, patient_id))
+            compared.problems += [problem for problem in problems if problem not in compared.problems]
+            compared.behind += behind
     return compared
 
 
 @dataclass(slots=True)
-class _Dossier:
-    """What is held against the other store: of each record its hash, and whether it has its body."""
+class _Log:
+    """The log of one dossier as a store gives it. Its problems are those of its own chain."""
 
     patient_id: str
-    chain: list[tuple[bytes, bool]] = field(default_factory=list)
-    objects: int = 0
-
-    @property
-    def records(self) -> int:
-        return len(self.chain)
+    records: int = 0
+    problems: list[str] = field(default_factory=list)
+    _digest: Any = field(default_factory=hashlib.sha256)
+    _previous: LogRecord | None = None
 
     def add(self, record: LogRecord) -> None:
-        self.chain.append((record.hash, record.body is not None))
-        self.objects += _objects_of(record)
+        if problem := record.problem(self._previous):
+            self.problems.append(f"{problem} ({_named(record)})")
+        self.records += 1
+        self._digest.update(record.hash + (b"\0" if record.body is None else b"\1"))
+        self._previous = replace(record, body=b"")
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 of every record's hash, and of whether it has its body."""
+        return bytes(self._digest.digest())
 
 
-async def _dossiers(records: AsyncIterator[LogRecord]) -> AsyncIterator[_Dossier]:
-    dossier: _Dossier | None = None
+async def _logs(records: AsyncIterator[LogRecord]) -> AsyncIterator[_Log]:
+    dossier: _Log | None = None
     async for record in records:
         if dossier is None or dossier.patient_id != record.patient_id:
             if dossier is not None:
                 yield dossier
-            dossier = _Dossier(record.patient_id)
+            dossier = _Log(record.patient_id)
         dossier.add(record)
     if dossier is not None:
         yield dossier
 
 
+async def _indexes(rows: AsyncIterator[IndexRow]) -> AsyncIterator[tuple[str, bytes, int]]:
+    """For each dossier the digest of its index, in whatever order its rows come, and how many they are."""
+    patient_id: str | None = None
+    digests: list[bytes] = []
+    async for row in rows:
+        if patient_id is not None and row.patient_id != patient_id:
+            yield patient_id, hashlib.sha256(b"".join(sorted(digests))).digest(), len(digests)
+            digests = []
+        patient_id = row.patient_id
+        digests.append(_digest(row))
+    if patient_id is not None:
+        yield patient_id, hashlib.sha256(b"".join(sorted(digests))).digest(), len(digests)
+
+
+class _Digests:
+    """What both stores say of every dossier, put side by side in a temporary file: stores differ in their order.
+
+    The file has no name and is gone with the process; a hundred octets or two for each dossier.
+    """
+
+    def __init__(self) -> None:
+        self._connection = sqlite3.connect("", isolation_level=None)
+        self._connection.execute(
+            "CREATE TABLE dossiers (patient_id TEXT PRIMARY KEY, source_records INTEGER NOT NULL DEFAULT 0, "
+            "target_records INTEGER NOT NULL DEFAULT 0, source_log BLOB, target_log BLOB, source_index BLOB, "
+            "target_index BLOB) WITHOUT ROWID"
+        )
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def log_of_source(self, log: _Log) -> None:
+        self._connection.execute(
+            "INSERT INTO dossiers (patient_id, source_records, source_log) VALUES (?, ?, ?)",
+            (log.patient_id, log.records, log.digest),
+        )
+
+    def log_of_target(self, log: _Log) -> None:
+        self._connection.execute(
+            "INSERT INTO dossiers (patient_id, target_records, target_log) VALUES (?, ?, ?) "
+            "ON CONFLICT DO UPDATE SET target_records = excluded.target_records, target_log = excluded.target_log",
+            (log.patient_id, log.records, log.digest),
+        )
+
+    def index_of_source(self, patient_id: str, digest: bytes) -> None:
+        self._connection.execute(
+            "INSERT INTO dossiers (patient_id, source_index) VALUES (?, ?) "
+            "ON CONFLICT DO UPDATE SET source_index = excluded.source_index",
+            (patient_id, digest),
+        )
+
+    def index_of_target(self, patient_id: str, digest: bytes) -> None:
+        self._connection.execute(
+            "INSERT INTO dossiers (patient_id, target_index) VALUES (?, ?) "
+            "ON CONFLICT DO UPDATE SET target_index = excluded.target_index",
+            (patient_id, digest),
+        )
+
+    def behind(self) -> int:
+        """How many records the source has more, in dossiers where the target has fewer."""
+        found = self._connection.execute(
+            "SELECT coalesce(sum(source_records - target_records), 0) FROM dossiers "
+            "WHERE target_records < source_records"
+        )
+        return int(found.fetchone()[0])
+
+    def strangers(self) -> list[int]:
+        """The numbers of records of dossiers that the target alone has."""
+        found = self._connection.execute(
+            "SELECT target_records FROM dossiers WHERE source_records = 0 AND source_index IS NULL LIMIT ?",
+            (_MOST_EXAMINED,),
+        )
+        return [int(row[0]) for row in found]
+
+    def differing(self) -> Iterator[str]:
+        """The patients of dossiers that have as many records in both and are not the same."""
+        found = self._connection.execute(
+            "SELECT patient_id FROM dossiers WHERE source_records > 0 AND target_records >= source_records "
+            "AND (source_log IS NOT target_log OR source_index IS NOT target_index)"
+        )
+        return (str(row[0]) for row in found)
+
+
 async def _dossier_compared(
-    source: MetadataStore, target: MetadataStore, codec: ObjectCodec, dossier: _Dossier
+    source: MetadataStore, target: MetadataStore, codec: ObjectCodec, patient_id: str
 ) -> tuple[list[str], int]:
-    """What differs, and how many records are not there yet."""
-    problems, there = await _log_compared(target, dossier)
-    behind = dossier.records - there
+    """What differs in one dossier, and how many records are not there yet."""
+    expected = [record async for record in source.records(patient_id)]
+    found = [record async for record in target.records(patient_id)]
+    problems = _log_problems(expected, found)
+    behind = max(len(expected) - len(found), 0)
     if problems or behind:
-        return problems, max(behind, 0)
-    problems = await _index_compared(source, target, codec, dossier.patient_id)
-    if problems and (moved := await _sequence(source, dossier.patient_id) - dossier.records) > 0:
+        return problems, behind
+    problems = await _index_compared(source, target, codec, patient_id)
+    if problems and (moved := await _sequence(source, patient_id) - len(expected)) > 0:
         return [], moved  # the source went on while it was looked at
     return problems, 0
 
 
-async def _log_compared(target: MetadataStore, dossier: _Dossier) -> tuple[list[str], int]:
-    """What is wrong with the target's log of the dossier, and how many records it has."""
+def _log_problems(expected: Sequence[LogRecord], found: Sequence[LogRecord]) -> list[str]:
+    """The first thing that is wrong with the records that the target has."""
     previous: LogRecord | None = None
-    there = 0
-    async for record in target.records(dossier.patient_id):
-        there += 1
-        named = f"record {record.sequence}, change {record.change_id}"
+    for number, record in enumerate(found):
         if problem := record.problem(previous):
-            return [f"in the target, {problem} ({named})"], there
-        if there > dossier.records:
-            return [f"the target has a record that the source does not have ({named})"], there
-        expected_hash, has_body = dossier.chain[there - 1]
-        if record.hash != expected_hash:
-            return [f"the target has another record than the source ({named})"], there
-        if has_body != (record.body is not None):
-            return [f"the body of a record is blanked in one of the stores alone ({named})"], there
+            return [f"{problem} ({_named(record)})"]
+        if number >= len(expected):
+            return [f"the target has a record that the source does not have ({_named(record)})"]
+        if record.hash != expected[number].hash:
+            return [f"the target has another record than the source ({_named(record)})"]
+        if (record.body is None) != (expected[number].body is None):
+            return [f"the body of a record is blanked in one of the stores alone ({_named(record)})"]
         previous = record
-    return [], there
+    return []
+
+
+def _named(record: LogRecord) -> str:
+    return f"record {record.sequence}, change {record.change_id}"
 
 
 async def _index_compared(
