@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
+from urllib.parse import urlsplit
 
+from minio import Minio
+
+from repository.s3_layout import Layout
 from tests.registry.stores import some_database
 from tests.store_servers import StoreServer
 
@@ -40,3 +44,18 @@ def as_environment(settings: Mapping[str, Any]) -> dict[str, str]:
         table = {f"{name}__{key}": each for key, each in value.items()} if isinstance(value, Mapping) else {name: value}
         variables |= {f"TOIMIK_{key.upper()}": str(each) for key, each in table.items()}
     return variables
+
+
+def left_over(settings: Mapping[str, Any]) -> list[str]:
+    """Names of files or objects of documents that are neither settled nor gone."""
+    if "documents" not in settings:
+        places = [settings["data"] / "documents" / folder for folder in ("incoming", "unsettled")]
+        return [str(path) for place in places for path in place.rglob("*") if path.is_file()]
+    named = settings["documents"]
+    url, layout = urlsplit(named["s3_endpoint"]), Layout.under(named["s3_prefix"])
+    client = Minio(url.netloc, named["s3_access_key"], named["s3_secret_key"], secure=url.scheme == "https")
+    return [
+        str(each.object_name)
+        for prefix in (layout.all_incoming, layout.all_unsettled)
+        for each in client.list_objects(named["s3_bucket"], prefix=prefix, recursive=True)
+    ]

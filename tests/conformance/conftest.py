@@ -1,20 +1,34 @@
-"""One running server for the tests of a module, and a client for each test."""
+"""One running server for the tests of a module on each kind of stores, and a client for each test."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import Any
 
 import aiohttp
 import pytest
 import pytest_asyncio
 
 from tests.conformance.wire import Wire, running_server
+from tests.shared_stores import shared_stores
+
+
+@pytest.fixture(scope="module", params=["sqlite+files", "mongodb+s3"])
+def stores(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Any]]:
+    """Settings that name stores, which are empty."""
+    data = {"data": tmp_path_factory.mktemp("server") / "data"}
+    if request.param == "sqlite+files":
+        yield data
+        return
+    servers = (request.getfixturevalue("mongodb_server"), request.getfixturevalue("s3_server"))
+    with shared_stores(*servers) as settings:
+        yield {**settings, **data}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
-    """The base URL of a server with default settings."""
-    async with running_server(tmp_path_factory.mktemp("server") / "data") as base:
+async def server(stores: Mapping[str, Any]) -> AsyncIterator[str]:
+    """The base URL of a server with settings that are default but for the stores."""
+    async with running_server(**stores) as base:
         yield base
 
 

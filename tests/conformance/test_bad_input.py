@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -25,6 +24,7 @@ from tests.builders import (
     unmeasured,
 )
 from tests.conformance.wire import Reply, Wire, envelope, running_server
+from tests.shared_stores import left_over
 from xds.actors import DocumentRequest
 from xds.ebxml_messages import provide_request, register_request, retrieve_request
 from xds.ebxml_reader import read_rendering
@@ -43,12 +43,7 @@ APPROVED = f"('{AvailabilityStatus.APPROVED}')"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("server") / "data"
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def server(data: Path) -> AsyncIterator[str]:
+async def server(stores: Mapping[str, Any]) -> AsyncIterator[str]:
     """A server with narrow limits."""
     limits = {
         "idle_seconds": IDLE_SECONDS,
@@ -60,24 +55,20 @@ async def server(data: Path) -> AsyncIterator[str]:
         "results": 5,
         "requests_at_once": 4,
     }
-    async with running_server(data, limits=limits) as base:
+    async with running_server(**stores, limits=limits) as base:
         yield base
 
 
 @pytest_asyncio.fixture(loop_scope="module", autouse=True)
-async def nothing_is_left(data: Path, wire: Wire) -> AsyncIterator[None]:
-    """After each test, all documents on disk are those of entries that are registered."""
+async def nothing_is_left(stores: Mapping[str, Any], wire: Wire) -> AsyncIterator[None]:
+    """After each test, all documents that are kept are those of entries that are registered."""
     yield
     for _ in range(50):  # a connection that was cut is noticed a moment later
-        unsettled = [path for folder in ("incoming", "unsettled") for path in files(data / "documents" / folder)]
-        if not unsettled:
+        left = left_over(stores)
+        if not left:
             break
         await asyncio.sleep(0.05)
-    assert unsettled == []
-
-
-def files(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_file()]
+    assert left == []
 
 
 async def is_registered(wire: Wire, entry: DocumentEntry) -> bool:
