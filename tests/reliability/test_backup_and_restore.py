@@ -22,6 +22,7 @@ from tests.server_process import ServerProcess, server_process
 
 ROOT = Path(__file__).parents[2]
 OPERATIONS = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+IDENTITY = "repository-unique-id"
 TRAFFIC_SECONDS = 2.0
 CAME_LATER = re.compile(r"document (?P<unique_id>\S+) \(UNKNOWN, .*: 0 entries, but content is there")
 """A document that was copied after the registry: it is not listed until its source sends it again."""
@@ -97,6 +98,10 @@ def as_known_to(memory: Memory, acknowledged: set[str]) -> Memory:
     )
 
 
+def read(path: Path) -> str:
+    return path.read_text(encoding="ascii")
+
+
 def later(broken: Iterable[str]) -> set[str]:
     return {match["unique_id"] for each in broken if (match := CAME_LATER.match(each))}
 
@@ -125,6 +130,8 @@ async def test_a_backup_of_a_working_server_holds_all_that_was_acknowledged_befo
         assert acknowledged
         await typed(restore.replace("restored", f"restored-{attempt}"), checkout)  # its last line is the doctor
         restored = checkout / f"restored-{attempt}"
+        assert read(restored / IDENTITY) == read(checkout / "toimik-data" / IDENTITY)
+        assert (restored / "registry.sqlite").stat().st_mode & 0o077 == 0, "it is for its owner alone"
         with server_process(restored) as again:
             broken = await broken_invariants(again.url, as_known_to(memory, acknowledged))
             assert [each for each in broken if not CAME_LATER.match(each)] == [], f"seed {seed}"

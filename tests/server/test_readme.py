@@ -114,7 +114,7 @@ def test_most_of_readme_is_run() -> None:
     languages = {block.language for block in blocks()}
 
     assert languages == {"sh", "text", "toml", "ini"}, "a block of another language would not be looked at"
-    assert len(TO_RUN) >= 8
+    assert len(TO_RUN) >= 6
     assert [block.heading for block in blocks_in("sh") if block.not_run] == ["Two commands", "Submit from .NET"]
 
 
@@ -130,23 +130,6 @@ def test_a_document_that_an_example_submits_is_found_and_fetched_by_the_other(
     assert f"fetched-by-zeep/{unique_id}" in printed
     fetched = checkout / "fetched-by-zeep" / unique_id
     assert fetched.read_bytes() == Path(NOTE).read_bytes()
-
-
-def test_a_backup_holds_every_document_that_was_registered_before_it(checkout: Path, server: ServerProcess) -> None:
-    copy, restore = (block for block in TO_RUN if block.heading == "Back up and restore")
-    for name in ("backup", "restored"):
-        shutil.rmtree(checkout / name, ignore_errors=True)
-    toimik("submit", NOTE, "--patient", PATIENT, "--to", server.url, cwd=checkout)
-
-    copied = run(copy, checkout, server)
-    restored = run(restore, checkout, server)
-
-    assert copied.returncode == 0, copied.stderr
-    assert restored.returncode == 0, restored.stdout
-    assert re.search(r"ok +documents +the documents of [1-9]", restored.stdout)
-    assert (checkout / "backup/registry.sqlite").stat().st_mode & 0o077 == 0
-    identity = "repository-unique-id"
-    assert (checkout / "restored" / identity).read_text() == (checkout / "toimik-data" / identity).read_text()
 
 
 EXAMPLES = [
