@@ -132,9 +132,13 @@ class MongoDatabase:
 
         async def find() -> list[Document]:
             cursor = self._database[collection].find(
-                wanted, projection, sort=[(name, direction) for name in sort] or None, limit=limit
+                wanted,
+                projection,
+                sort=[(name, direction) for name in sort] or None,
+                limit=limit,
+                batch_size=_ALL_IN_ONE_BATCH,
             )
-            async with cursor if limit else cursor.batch_size(_ALL_IN_ONE_BATCH):
+            async with cursor:
                 return await cursor.to_list()
 
         return await self.run(find)

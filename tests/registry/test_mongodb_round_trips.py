@@ -1,0 +1,262 @@
+"""How often the metadata store on MongoDB asks its server, and of which shard: counted by a command listener."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from pymongo import monitoring
+
+from registry.code_sets import CodeSets
+from registry.iti18_stored_query import stored_query
+from registry.iti42_register import register_document_set
+from registry.metadata_store import Criteria, Match, Operator
+from registry.metadata_store_mongodb import MongoMetadataStore
+from registry.mongodb_database import MongoDatabase
+from registry.mongodb_schema import declared, prepare
+from registry.patient_identities import OpenPatients
+from tests.builders import PATIENT, association, document_entry, folder, has_member, submission
+from tests.registry.stores import some_database
+from tests.store_servers import StoreServer
+from xds.actors import QueryRequest, ReturnType
+from xds.ebxml_writer import codec
+from xds.metadata import AssociationType, AvailabilityStatus, DocumentEntry, Folder, ObjectKind, Submission
+from xds.stored_queries import STORED_QUERIES
+
+SHARDED_URL = os.environ.get("TOIMIK_TEST_MONGODB_SHARDED_URL")
+OUTSIDE = frozenset({"hello", "ismaster", "endSessions", "ping"})
+
+
+@dataclass
+class Commands(monitoring.CommandListener):
+    """The commands that were sent: name, collection and filter of each."""
+
+    sent: list[tuple[str, str, Mapping[str, Any]]] = field(default_factory=list)
+
+    def started(self, event: monitoring.CommandStartedEvent) -> None:
+        if event.command_name in OUTSIDE:
+            return
+        wanted = event.command.get("filter") or {}
+        for stage in event.command.get("pipeline", ()):
+            wanted = stage.get("$match", wanted)
+        self.sent.append((event.command_name, event.command[event.command_name], wanted))
+
+    def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
+        pass
+
+    def failed(self, event: monitoring.CommandFailedEvent) -> None:
+        pass
+
+    @contextmanager
+    def counted(self) -> Iterator[list[str]]:
+        """The commands sent inside, as `insert changes`."""
+        names: list[str] = []
+        self.sent.clear()
+        yield names
+        names += [f"{name} {collection}" for name, collection, _ in self.sent]
+
+
+@pytest.fixture
+def commands() -> Commands:
+    return Commands()
+
+
+@pytest.fixture
+async def store(mongodb_server: StoreServer, commands: Commands) -> AsyncIterator[MongoMetadataStore]:
+    """A store that is not swept meanwhile."""
+    with some_database(mongodb_server.url) as name:
+        database = MongoDatabase.at(
+            mongodb_server.url, name, busy_seconds=30, connect_seconds=10, event_listeners=[commands]
+        )
+        await prepare(database)
+        store = MongoMetadataStore(database, codec=codec)
+        yield store
+        await store.close()
+
+
+async def register(store: MongoMetadataStore, submitted: Submission) -> None:
+    response = await register_document_set(
+        submitted,
+        store=store,
+        patients=OpenPatients(),
+        code_sets=CodeSets(),
+        clock=lambda: datetime.now(UTC),
+        new_uuid=uuid4,
+    )
+    assert response.succeeded
+
+
+REGISTRATION = ["find changes", "find identifiers", "insert changes", "insert identifiers", "insert objects"]
+MARKS = {"delete objects", "update changes"}
+
+
+@pytest.mark.parametrize("documents", [1, 300])
+async def test_a_registration_takes_five_round_trips_however_many_objects_it_has(
+    store: MongoMetadataStore, commands: Commands, documents: int
+) -> None:
+    case = folder()
+    entries = [document_entry() for _ in range(documents)]
+    links = tuple(has_member(case, entry) for entry in entries)
+
+    with commands.counted() as sent:
+        await register(store, submission(*entries, folders=(case,), associations=links))
+    assert [each for each in sent if each not in MARKS] == REGISTRATION
+
+    with commands.counted() as sent:
+        await register(store, submission(document_entry()))
+    assert [each for each in sent if each not in MARKS] == REGISTRATION
+
+
+async def test_what_is_marked_in_the_background_is_marked_for_many_at_once(
+    store: MongoMetadataStore, commands: Commands
+) -> None:
+    with commands.counted() as sent:
+        await register(store, submission(document_entry(), document_entry()))
+        await store._resolver.settle()
+    assert sorted(each for each in sent if each in MARKS) == sorted(MARKS)
+
+
+@pytest.mark.parametrize("documents", [1, 40])
+async def test_a_replacement_takes_six_round_trips_however_many_objects_it_replaces(
+    store: MongoMetadataStore, commands: Commands, documents: int
+) -> None:
+    case = folder()
+    old = [document_entry() for _ in range(documents)]
+    links = tuple(has_member(case, entry) for entry in old)
+    await register(store, submission(*old, folders=(case,), associations=links))
+    new = [document_entry() for _ in range(documents)]
+    replacements = tuple(
+        association(AssociationType.RPLC, entry, replaced) for entry, replaced in zip(new, old, strict=True)
+    )
+
+    with commands.counted() as sent:
+        await register(store, submission(*new, associations=replacements))
+
+    assert [each for each in sent if each not in MARKS] == [
+        *REGISTRATION[:2], "find objects", *REGISTRATION[2:4], "update objects"
+    ]  # fmt: skip
+
+
+async def test_an_appendix_of_what_is_replaced_takes_one_round_trip_more(
+    store: MongoMetadataStore, commands: Commands
+) -> None:
+    old, appendix, new = document_entry(), document_entry(), document_entry()
+    await register(store, submission(old))
+    await register(store, submission(appendix, associations=(association(AssociationType.APND, appendix, old),)))
+
+    with commands.counted() as sent:
+        await register(store, submission(new, associations=(association(AssociationType.RPLC, new, old),)))
+
+    assert len([each for each in sent if each not in MARKS]) == 7
+
+
+async def test_find_documents_takes_one_round_trip(store: MongoMetadataStore, commands: Commands) -> None:
+    await register(store, submission(*(document_entry() for _ in range(250))))
+    criteria = Criteria(
+        ObjectKind.DOCUMENT_ENTRY,
+        (
+            Match.any_of("availability_status", (AvailabilityStatus.APPROVED.value,)),
+            Match("author_person", Operator.LIKE, (("%",),)),
+        ),
+        (PATIENT.text,),
+    )
+
+    with commands.counted() as sent:
+        assert len(await store.find(criteria, limit=1001)) == 250
+
+    assert [each for each in sent if each not in MARKS] == ["find objects"]
+
+
+# --- every stored query says which shard -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What is asked for."""
+
+    entry: DocumentEntry
+    case: Folder
+    submitted: Submission
+
+    @classmethod
+    def of_one_document(cls) -> Scene:
+        entry, case = document_entry(), folder()
+        return cls(entry, case, submission(entry, folders=(case,), associations=(has_member(case, entry),)))
+
+    def parameters(self) -> Mapping[str, Mapping[str, str]]:
+        """By stored query: parameters that make it ask for this."""
+        patient, status = f"'{PATIENT.text}'", f"('{AvailabilityStatus.APPROVED}')"
+        owner, entry, case = self.submitted.submission_set, self.entry, self.case
+        of_documents = {"$XDSDocumentEntryPatientId": patient, "$XDSDocumentEntryStatus": status}
+        return {
+            "FindDocuments": of_documents,
+            "FindDocumentsByReferenceId": {**of_documents, "$XDSDocumentEntryReferenceIdList": "('1^^^^x')"},
+            "FindSubmissionSets": {"$XDSSubmissionSetPatientId": patient, "$XDSSubmissionSetStatus": status},
+            "FindFolders": {"$XDSFolderPatientId": patient, "$XDSFolderStatus": status},
+            "GetAll": {
+                "$patientId": patient, "$XDSDocumentEntryStatus": status, "$XDSSubmissionSetStatus": status,
+                "$XDSFolderStatus": status,
+            },
+            "GetDocuments": {"$XDSDocumentEntryUniqueId": f"('{entry.unique_id}')"},
+            "GetFolders": {"$XDSFolderEntryUUID": f"('{case.entry_uuid}')"},
+            "GetAssociations": {"$uuid": f"('{entry.entry_uuid}')"},
+            "GetDocumentsAndAssociations": {"$XDSDocumentEntryEntryUUID": f"('{entry.entry_uuid}')"},
+            "GetSubmissionSets": {"$uuid": f"('{entry.entry_uuid}')"},
+            "GetSubmissionSetAndContents": {"$XDSSubmissionSetUniqueId": f"'{owner.unique_id}'"},
+            "GetFolderAndContents": {"$XDSFolderUniqueId": f"'{case.unique_id}'"},
+            "GetFoldersForDocument": {"$XDSDocumentEntryEntryUUID": f"'{entry.entry_uuid}'"},
+            "GetRelatedDocuments": {
+                "$XDSDocumentEntryUniqueId": f"'{entry.unique_id}'", "$AssociationTypes": f"('{AssociationType.RPLC}')",
+            },
+        }  # fmt: skip
+
+
+@pytest.mark.parametrize("query", STORED_QUERIES.values(), ids=lambda row: row.name)
+@pytest.mark.parametrize("return_type", ReturnType)
+async def test_every_stored_query_asks_the_shard_of_its_patient(
+    store: MongoMetadataStore, commands: Commands, query: Any, return_type: ReturnType
+) -> None:
+    scene = Scene.of_one_document()
+    await register(store, scene.submitted)
+    await store._resolver.settle()
+    slots = tuple((name, (value,)) for name, value in scene.parameters()[query.name].items())
+
+    commands.sent.clear()
+    response = await stored_query(QueryRequest(query.id, return_type, slots), store=store, max_results=1000)
+
+    assert response.found or query.name in {"FindDocumentsByReferenceId", "GetRelatedDocuments"}
+    assert commands.sent
+    keys = {name: shard_key for name, (shard_key, _) in declared().items()}
+    assert [each for each in commands.sent if keys[each[1]] not in each[2]] == []
+    # Who names the patient needs not be told it by the identifiers.
+    if any(parameter.attribute == "patient_id" for parameter in query.parameters):
+        assert {collection for _, collection, _ in commands.sent} == {"objects"}
+
+
+@pytest.mark.skipif(SHARDED_URL is None, reason="set TOIMIK_TEST_MONGODB_SHARDED_URL to that of a mongos")
+@pytest.mark.parametrize("query", STORED_QUERIES.values(), ids=lambda row: row.name)
+async def test_on_a_sharded_cluster_every_stored_query_is_answered_by_one_shard(query: Any) -> None:
+    assert SHARDED_URL is not None
+    commands = Commands()
+    with some_database(SHARDED_URL) as name:
+        database = MongoDatabase.at(SHARDED_URL, name, busy_seconds=30, connect_seconds=10)
+        await prepare(database, shard=True)
+        store = await MongoMetadataStore.opened(SHARDED_URL, database=name, codec=codec, event_listeners=[commands])
+        scene = Scene.of_one_document()
+        await register(store, scene.submitted)
+        await store._resolver.settle()
+        slots = tuple((name, (value,)) for name, value in scene.parameters()[query.name].items())
+        commands.sent.clear()
+        await stored_query(QueryRequest(query.id, ReturnType.LEAF_CLASS, slots), store=store, max_results=1000)
+        with database.limited():
+            for _, collection, wanted in [each for each in commands.sent if each[0] == "find"]:
+                explained = await database.command("explain", value={"find": collection, "filter": wanted})
+                assert len(explained["queryPlanner"]["winningPlan"]["shards"]) == 1
+        await store.close()
+        await database.close()
