@@ -82,7 +82,7 @@ async def filled_at_once(settings: Settings, population: Population) -> None:
 async def filled_one_by_one(settings: Settings, population: Population) -> None:
     """A registry to which every document came in a submission of its own, as most sources send them."""
     settings.data.mkdir(parents=True, exist_ok=True)
-    store = metadata_store(settings)
+    store = await metadata_store(settings)
     try:
         await register_one_by_one(settings, store, population)
     finally:
