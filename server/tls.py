@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+import logging
 import ssl
 from pathlib import Path
 
 from server.settings import ClientCertificate, TlsSettings
 
+log = logging.getLogger(__name__)
+
 
 class CannotServe(Exception):
     """The server can not start. The text is for the operator."""
+
+
+class _ToldHandshake(ssl.SSLObject):
+    """The TLS side of a client's connection. Event loops close a connection whose handshake fails and say nothing."""
+
+    def do_handshake(self) -> None:
+        try:
+            super().do_handshake()
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise  # it goes on when more has come
+        except ssl.SSLError as problem:
+            why = getattr(problem, "verify_message", None) or problem.reason or str(problem)
+            log.warning("A TLS handshake failed, and the connection was closed", extra={"why": why})
+            raise
 
 
 def server_context(tls: TlsSettings) -> ssl.SSLContext | None:
@@ -18,6 +35,7 @@ def server_context(tls: TlsSettings) -> ssl.SSLContext | None:
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.sslobject_class = _ToldHandshake
     _show_certificate(context, tls)
     if tls.client_certificate is not ClientCertificate.NONE and tls.client_ca is not None:
         _trust(context, tls.client_ca)

@@ -59,6 +59,11 @@ async def is_live(base: str, context: ssl.SSLContext) -> bool:
         return response.status == 200
 
 
+def told_of_handshakes(log: pytest.LogCaptureFixture) -> set[str]:
+    """Why handshakes failed, of which there may be two: some clients try again."""
+    return {record.__dict__["why"] for record in log.records if record.name == "server.tls"}
+
+
 async def test_a_server_with_a_certificate_speaks_tls(
     tmp_path: Path, authority: trustme.CA, certificates: dict[str, Path]
 ) -> None:
@@ -69,13 +74,15 @@ async def test_a_server_with_a_certificate_speaks_tls(
         assert await is_live(base, client_context(authority, with_certificate=False))
 
 
-async def test_a_client_without_a_certificate_is_turned_away_where_one_is_required(
-    tmp_path: Path, authority: trustme.CA, certificates: dict[str, Path]
+async def test_a_client_without_a_certificate_is_turned_away_where_one_is_required_and_the_log_says_why(
+    tmp_path: Path, authority: trustme.CA, certificates: dict[str, Path], caplog: pytest.LogCaptureFixture
 ) -> None:
     async with running_server(tmp_path / "data", tls={**certificates, "client_certificate": "required"}) as base:
         assert await is_live(base, client_context(authority, with_certificate=True))
         with pytest.raises((aiohttp.ClientError, ConnectionError, ssl.SSLError)):
             await is_live(base, client_context(authority, with_certificate=False))
+
+    assert told_of_handshakes(caplog) == {"PEER_DID_NOT_RETURN_A_CERTIFICATE"}
 
 
 async def test_a_client_certificate_may_be_left_out_where_it_is_optional(
@@ -85,8 +92,8 @@ async def test_a_client_certificate_may_be_left_out_where_it_is_optional(
         assert await is_live(base, client_context(authority, with_certificate=False))
 
 
-async def test_a_client_of_another_authority_is_turned_away(
-    tmp_path: Path, authority: trustme.CA, certificates: dict[str, Path]
+async def test_a_client_of_another_authority_is_turned_away_and_the_log_says_why(
+    tmp_path: Path, authority: trustme.CA, certificates: dict[str, Path], caplog: pytest.LogCaptureFixture
 ) -> None:
     stranger = client_context(authority, with_certificate=False)
     trustme.CA().issue_cert("stranger@example.org").configure_cert(stranger)
@@ -94,6 +101,8 @@ async def test_a_client_of_another_authority_is_turned_away(
     async with running_server(tmp_path / "data", tls={**certificates, "client_certificate": "optional"}) as base:
         with pytest.raises((aiohttp.ClientError, ConnectionError, ssl.SSLError)):
             await is_live(base, stranger)
+
+    assert told_of_handshakes(caplog) == {"unable to get local issuer certificate"}
 
 
 def test_a_certificate_that_can_not_be_read_is_named(tmp_path: Path, certificates: dict[str, Path]) -> None:
