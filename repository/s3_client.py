@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final, ParamSpec, TypeVar
 from urllib.parse import urlsplit
@@ -28,7 +29,7 @@ from minio import Minio
 from minio.commonconfig import ENABLED, Filter
 from minio.credentials.credentials import Credentials
 from minio.datatypes import Part
-from minio.error import MinioException, S3Error
+from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
 from minio.helpers import check_bucket_name
 from minio.lifecycleconfig import AbortIncompleteMultipartUpload, LifecycleConfig, Rule
 from minio.time import from_http_header, to_amz_date, utcnow
@@ -58,11 +59,6 @@ _ANSWERED_LATER: Final = frozenset(
         "ConditionalRequestConflict",
     }
 )
-_NO_STATUS: Final = 0
-_TOO_MANY_REQUESTS: Final = 429
-_SERVER_ERRORS: Final = 500
-_NOT_IMPLEMENTED: Final = 501
-_INSUFFICIENT_STORAGE: Final = 507
 _LONGEST_PAUSE: Final = 2.0
 _BREAKS_AT_ONE_PLACE: Final = 4
 
@@ -193,7 +189,7 @@ class S3Client(Minio):
 
         Raises Absent where there is no such bucket.
         """
-        with _absence_told():
+        with _absence_told("NoSuchBucket"):
             response = self._execute("HEAD", self._bucket)
         self._compare_clocks(response)
         return self.now()
@@ -444,14 +440,13 @@ class S3Client(Minio):
                 problem = refusal
                 if _is_full(refusal):
                     raise StoreFull(f"the S3 server has no room left: {refusal.code}") from refusal
-                if refusal.code == "RequestTimeTooSkewed" and number == 0:
-                    self._compare_clocks(refusal.response)
+                if refusal.response.status == HTTPStatus.FORBIDDEN and self._compare_clocks(refusal.response):
                     continue
                 if not _is_answered_later(refusal):
                     raise
             except (MinioException, urllib3.exceptions.HTTPError, ParseError, OSError) as failure:
                 problem = failure
-                if _status_of(failure) == _INSUFFICIENT_STORAGE:
+                if _status_of(failure) == HTTPStatus.INSUFFICIENT_STORAGE:
                     raise StoreFull("the S3 server has no room left") from failure
             pause = random.uniform(0.5, 1.0) * min(_LONGEST_PAUSE, 0.05 * 2**number)  # noqa: S311
             if self._deadline.left <= pause:
@@ -459,19 +454,24 @@ class S3Client(Minio):
             time.sleep(pause)
         raise StoreBusy(f"the S3 server did not answer in time: {_told(problem)}") from problem
 
-    def _compare_clocks(self, response: BaseHTTPResponse) -> None:
-        if date := response.headers.get("date"):
-            differs_by = from_http_header(date) - utcnow()
-            # The header has whole seconds.
-            self._clock_differs_by = timedelta(0) if abs(differs_by) < timedelta(seconds=2) else differs_by
+    def _compare_clocks(self, response: BaseHTTPResponse) -> bool:
+        """See what the server's clock says. Whether it matters: it is not as it was the last time."""
+        date = response.headers.get("date")
+        if date is None:
+            return False
+        before, differs_by = self._clock_differs_by, from_http_header(date) - utcnow()
+        # The header has whole seconds.
+        self._clock_differs_by = timedelta(0) if abs(differs_by) < timedelta(seconds=2) else differs_by
+        return abs(differs_by - before) > timedelta(minutes=1)
 
 
 @contextmanager
-def _absence_told() -> Iterator[None]:
+def _absence_told(code: str = "NoSuchKey") -> Iterator[None]:
+    """A missing bucket is no missing object: nobody is to believe that documents are gone."""
     try:
         yield
     except S3Error as problem:
-        if problem.code in {"NoSuchKey", "NoSuchBucket"} and problem.response.status == 404:
+        if problem.code == code:
             raise Absent(str(problem.resource)) from problem
         raise
 
@@ -492,21 +492,23 @@ def _encryption_headers(encryption: str) -> Mapping[str, str]:
 
 
 def _is_full(refusal: S3Error) -> bool:
-    return refusal.code in _FULL or refusal.response.status == _INSUFFICIENT_STORAGE
+    return refusal.code in _FULL or refusal.response.status == HTTPStatus.INSUFFICIENT_STORAGE
 
 
 def _is_answered_later(refusal: S3Error) -> bool:
     status = refusal.response.status
     return (
         refusal.code in _ANSWERED_LATER
-        or status == _TOO_MANY_REQUESTS
-        or (status >= _SERVER_ERRORS and status != _NOT_IMPLEMENTED)
+        or status == HTTPStatus.TOO_MANY_REQUESTS
+        or (status >= HTTPStatus.INTERNAL_SERVER_ERROR and status != HTTPStatus.NOT_IMPLEMENTED)
     )
 
 
-def _status_of(failure: Exception) -> int:
-    status = getattr(failure, "status_code", getattr(failure, "_code", _NO_STATUS))
-    return status if isinstance(status, int) else _NO_STATUS
+def _status_of(failure: Exception) -> int | None:
+    """The status of an answer without a body that S3 would have sent, if it is one."""
+    if isinstance(failure, ServerError):
+        return failure.status_code
+    return failure._code if isinstance(failure, InvalidResponseError) else None  # noqa: SLF001  (told nowhere else)
 
 
 def _told(problem: Exception) -> str:

@@ -115,12 +115,7 @@ def proxy(bucket: Bucket) -> Iterator[WeatherProxy]:
 
 @pytest.fixture
 def through_proxy(bucket: Bucket, proxy: WeatherProxy) -> Bucket:
-    return Bucket(
-        endpoint=f"http://127.0.0.1:{proxy.port}",
-        name=bucket.name,
-        access_key=bucket.access_key,
-        secret_key=bucket.secret_key,
-    )
+    return replace(bucket, endpoint=f"http://127.0.0.1:{proxy.port}")
 
 
 # What is in the bucket
@@ -349,9 +344,31 @@ async def test_what_the_server_refuses_for_good_is_told_to_the_operator(
     await documents.close()
 
 
+async def test_a_bucket_that_has_vanished_does_not_make_documents_look_unknown(
+    open_s3: Callable[..., S3DocumentStore], versioned: Bucket, prefix: str
+) -> None:
+    documents = open_s3(bucket=versioned)
+    kept = await settled(documents, oid(), b"hello")
+    waiting = await published(documents, oid(), b"wait")
+    operator = Operator(versioned)
+    for name in [*operator.names(prefix), "toimik.json"]:
+        operator.client.remove_object(versioned.name, f"{prefix}/{name}")
+    operator.client.remove_bucket(versioned.name)
+    for using in (
+        documents.find(kept.unique_id),
+        documents.unsettled(waiting.unique_id),
+        documents.settle(waiting),
+        documents.withdraw(waiting),
+        content_of(documents, kept),
+        published(documents, oid(), b"another"),
+    ):
+        with pytest.raises(StoreBusy, match="NoSuchBucket"):
+            await using
+    await documents.close()
+
+
 async def test_a_wrong_key_is_told_at_once(open_s3: Callable[..., S3DocumentStore], bucket: Bucket) -> None:
-    wrong = Bucket(endpoint=bucket.endpoint, name=bucket.name, access_key=bucket.access_key, secret_key="not-the-one")  # noqa: S106
-    documents = open_s3(bucket=wrong)
+    documents = open_s3(bucket=replace(bucket, secret_key="not-the-one"))  # noqa: S106
     with pytest.raises(StoreBusy):
         await documents.check()
     await documents.close()
@@ -387,9 +404,14 @@ def test_a_part_is_not_smaller_than_s3_takes(bucket: Bucket) -> None:
 # Clocks
 
 
+@pytest.mark.parametrize("region", [None, "us-east-1"])
 @pytest.mark.parametrize("hours", [-1, 1, 30])
 async def test_a_node_whose_clock_is_wrong_works_all_the_same(
-    open_s3: Callable[..., S3DocumentStore], monkeypatch: pytest.MonkeyPatch, hours: int
+    open_s3: Callable[..., S3DocumentStore],
+    bucket: Bucket,
+    monkeypatch: pytest.MonkeyPatch,
+    hours: int,
+    region: str | None,
 ) -> None:
     right = open_s3()
     kept = await settled(right, oid(), b"hello")
@@ -402,7 +424,7 @@ async def test_a_node_whose_clock_is_wrong_works_all_the_same(
         now = minio.time.utcnow
         patch.setattr(minio.time, "utcnow", wrong)
         patch.setattr(s3_client, "utcnow", wrong)
-        node = open_s3()
+        node = open_s3(bucket=replace(bucket, region=region))
         assert await node.find(kept.unique_id) == kept
         assert [each async for each in node.all_unsettled(older_than_seconds=600)] == []
         assert [each async for each in node.all_unsettled(older_than_seconds=-600)] == [waiting]
@@ -426,14 +448,7 @@ async def test_all_that_is_written_is_encrypted_where_that_is_set(
     encryption: str,
     expected: str,
 ) -> None:
-    encrypted = Bucket(
-        endpoint=bucket.endpoint,
-        name=bucket.name,
-        access_key=bucket.access_key,
-        secret_key=bucket.secret_key,
-        encryption=encryption,
-    )
-    documents = open_s3(bucket=encrypted)
+    documents = open_s3(bucket=replace(bucket, encryption=encryption))
     kept = await settled(documents, oid(), b"x" * size)
     await published(documents, oid(), b"wait")
     assert await content_of(documents, kept) == b"x" * size
@@ -447,8 +462,7 @@ async def test_all_that_is_written_is_encrypted_where_that_is_set(
 @pytest.fixture
 def versioned(bucket: Bucket) -> Bucket:
     """A bucket of its own: versions are kept for a whole bucket."""
-    name = f"toimik-{uuid4().hex}"
-    return Bucket(endpoint=bucket.endpoint, name=name, access_key=bucket.access_key, secret_key=bucket.secret_key)
+    return replace(bucket, name=f"toimik-{uuid4().hex}")
 
 
 async def test_a_bucket_with_versions_gives_back_what_somebody_has_deleted(
