@@ -105,6 +105,15 @@ def test_prometheus_asks_services_that_are_there() -> None:
     assert {target.split(":")[0] for target in targets} <= set(services(CLUSTER))
 
 
+def test_log_lines_that_the_manual_names_are_written() -> None:
+    watched = OPERATIONS.partition("\n## What to watch\n")[2].partition("\n## ")[0]
+    named = re.findall(r"`([A-Z][a-z]*(?: [\w;]+)+)`", " ".join(watched.split()))
+    source = "".join(path.read_text(encoding="utf-8") for path in (COMPOSE.parent / "server").rglob("*.py"))
+
+    assert len(named) >= 5
+    assert [sentence for sentence in named if sentence not in source] == []
+
+
 @pytest.mark.parametrize("rule", alert_rules(), ids=lambda rule: rule["alert"])
 def test_the_manual_says_what_to_do_about_each_alert(rule: dict[str, Any]) -> None:
     assert f"`{rule['alert']}`" in OPERATIONS

@@ -124,8 +124,10 @@ def taken_in_mongodb(url: str, database_name: str) -> tuple[str, list[Taken]]:
 
     with pymongo.MongoClient[dict[str, object]](url) as client:
         build = client.admin.command("buildInfo")
-        # FerretDB says the version of the MongoDB that it behaves like, and beside it its own.
-        product = next((f"FerretDB ({name})" for name in build if name.startswith("ferretdb")), "MongoDB")
+        # FerretDB gives the version of the MongoDB that it behaves like, and beside it its own.
+        product = f"MongoDB {build['version']}"
+        if "ferretdbVersion" in build:
+            product = f"FerretDB {build['ferretdbVersion']} in the place of {product}"
         found: list[Taken] = []
         database = client[database_name]
         for name in sorted(database.list_collection_names()):
@@ -136,7 +138,7 @@ def taken_in_mongodb(url: str, database_name: str) -> tuple[str, list[Taken]]:
             stored = database.command("collStats", name)
             found.append(Taken(f"{name}: as the server says", int(stored["storageSize"]), rows))
             found.append(Taken(f"{name}: its indexes, as the server says", int(stored["totalIndexSize"]), None))
-        return f"{product} {build['version']}", found
+        return product, found
 
 
 # What requests ask of the disk ---------------------------------------------------------------------------------------
