@@ -124,10 +124,10 @@ def taken_in_mongodb(url: str, database_name: str) -> tuple[str, list[Taken]]:
 
     with pymongo.MongoClient[dict[str, object]](url) as client:
         build = client.admin.command("buildInfo")
-        # FerretDB gives the version of the MongoDB that it behaves like, and beside it its own.
+        # FerretDB gives the version of the MongoDB that it behaves like.
         product = f"MongoDB {build['version']}"
         if "ferretdbVersion" in build:
-            product = f"FerretDB {build['ferretdbVersion']} in the place of {product}"
+            product = f"FerretDB in the place of {product}"
         found: list[Taken] = []
         database = client[database_name]
         for name in sorted(database.list_collection_names()):
