@@ -12,7 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,9 +70,12 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def server_process(
-    data: Path, *, workers: int = 1, port: int | None = None, environment: dict[str, str] | None = None
+    data: Path, *, workers: int = 1, port: int | None = None, environment: Mapping[str, str] | None = None
 ) -> Iterator[ServerProcess]:
-    """Start a server on `data`, wait until it is ready, and kill it at the end if it still runs."""
+    """Start a server on `data`, wait until it is ready, and kill it at the end if it still runs.
+
+    environment   variables beside those of this process, such as the settings of shared stores (tests/shared_stores.py)
+    """
     port = port or free_port()
     command = [sys.executable, "-m", "server", "serve", "--port", str(port), "--workers", str(workers)]
     command += ["--data", str(data)]

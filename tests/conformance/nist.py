@@ -1,5 +1,8 @@
 """Run the NIST XDS Toolkit's test plans against a fresh server: `python tests/conformance/nist.py [--workers N]`.
 
+`--stores mongodb+s3 --nodes 2` starts two servers on one database and one bucket: submissions go to the one, queries
+and retrievals to the other. The MongoDB and S3 servers are those of the tests (tests/store_servers.py).
+
 The plans and their runner are reference material beside the project (../shared/nist-testkit); the exit code is the
 runner's. The groups named here are those that docs/conformance.md claims.
 """
@@ -10,45 +13,65 @@ import argparse
 import subprocess
 import sys
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from tests.server_process import server_process  # noqa: E402 - run as a script, the project's root has to be found
+# Run as a script, the project's root has to be found first.
+from tests.server_process import ServerProcess, server_process  # noqa: E402
+from tests.shared_stores import as_environment, shared_stores  # noqa: E402
+from tests.store_servers import running_mongodb, running_s3  # noqa: E402
 
 RUNNER = ROOT.parent / "shared" / "nist-testkit" / "run.py"
 GROUPS = ("registry", "repository", "repository-wire", "testdata")
 
 
 def main() -> int:
-    """Start a server, run the plans, stop it."""
+    """Start the servers, run the plans, stop them."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=2, help="of each server")
+    parser.add_argument("--stores", choices=("sqlite+files", "mongodb+s3"), default="sqlite+files")
+    parser.add_argument("--nodes", type=int, default=1, choices=(1, 2), help="servers on the same stores")
     parser.add_argument("rest", nargs="*", help="further arguments for the runner, after --")
     arguments = parser.parse_args()
     if not RUNNER.exists():
         sys.stderr.write("../shared/nist-testkit is not there\n")
         return 2
-    with (
-        tempfile.TemporaryDirectory(prefix="toimik-nist-") as directory,
-        server_process(Path(directory) / "data", workers=arguments.workers) as server,
-    ):
-        command = [
-            sys.executable,
-            str(RUNNER),
-            "--all-registry",
-            server.registry,
-            "--all-repository",
-            server.repository,
+    if arguments.nodes > 1 and arguments.stores == "sqlite+files":
+        parser.error("several servers share mongodb+s3, and not sqlite+files")
+    with ExitStack() as running:
+        directory = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="toimik-nist-")))
+        environment = {}
+        if arguments.stores == "mongodb+s3":
+            servers = running.enter_context(running_mongodb()), running.enter_context(running_s3())
+            environment = as_environment(running.enter_context(shared_stores(*servers)))
+        nodes = [
+            running.enter_context(
+                server_process(directory / f"node-{number}", workers=arguments.workers, environment=environment)
+            )
+            for number in range(arguments.nodes)
         ]
+        command = [sys.executable, str(RUNNER), *_endpoints(nodes[0], nodes[-1])]
         for group in GROUPS:
             command += ["--group", group]
         outcome = subprocess.run([*command, *arguments.rest], check=False)
-        if server.stop() != 0:
-            sys.stderr.write("the server did not stop cleanly\n")
+        if any(node.stop() != 0 for node in nodes):
+            sys.stderr.write("a server did not stop cleanly\n")
             return 1
         return outcome.returncode
+
+
+def _endpoints(taking: ServerProcess, answering: ServerProcess) -> list[str]:
+    """What one node has acknowledged the other has to answer at once."""
+    given = {
+        "registry-register": taking.registry,
+        "registry-query": answering.registry,
+        "repository-provide": taking.repository,
+        "repository-retrieve": answering.repository,
+    }
+    return [argument for name, url in given.items() for argument in (f"--{name}", url)]
 
 
 if __name__ == "__main__":
