@@ -245,6 +245,11 @@ class MongoDatabase:
         index = [(name, pymongo.ASCENDING) for name in keys]
         await self.run(lambda: self._database[collection].create_index(index, **options))
 
+    async def drop(self) -> None:
+        """Drop the database, and all that is in it."""
+        with self.limited():
+            await self.run(lambda: self.client.drop_database(self.name))
+
     async def index_names(self, collection: str) -> frozenset[str]:
         """The names of the indexes that a collection has; none where there is no such collection."""
 

@@ -1,12 +1,15 @@
-"""How it stands with a bucket, without changing anything in it: for `toimik doctor`."""
+"""How it stands with a bucket, for `toimik doctor`; and the end of what `toimik bench` has put into one."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Final
 
 from repository.s3_client import Absent, Bucket, Present, S3Client
 from repository.s3_layout import DESCRIPTION_TYPE, MARK, Layout
+
+_REMOVING_SECONDS: Final = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,28 @@ def condition_of(bucket: Bucket, *, prefix: str, seconds: float) -> S3Condition:
         return client.before(time.monotonic() + seconds, _seen, client, Layout.under(prefix))
     finally:
         client.disconnect()
+
+
+def removed(bucket: Bucket, *, prefix: str) -> int:
+    """Delete whatever is under a prefix, and return how many objects that were. Blocking.
+
+    Raises ValueError for an empty prefix: that is a whole bucket.
+    """
+    if not prefix:
+        raise ValueError("a whole bucket is not removed")
+    client = S3Client(bucket, connections=1)
+    try:
+        return client.before(time.monotonic() + _REMOVING_SECONDS, _removed, client, Layout.under(prefix))
+    finally:
+        client.disconnect()
+
+
+def _removed(client: S3Client, layout: Layout) -> int:
+    client.see_versioning(switch_on=False)
+    names = [each.name for each in client.listed(layout.prefix)]
+    for name in names:
+        client.delete(name)
+    return len(names)
 
 
 def _seen(client: S3Client, layout: Layout) -> S3Condition:

@@ -433,6 +433,11 @@ class Settings(BaseSettings):
         with _problems_named("settings"):
             return type(self).model_validate({**dict(self), **wanted})
 
+    def on_stores_of(self, other: Settings) -> Settings:
+        """These settings on the stores that others name."""
+        tls = self.tls.model_copy(update={"trusted_servers": other.tls.trusted_servers})
+        return self.model_copy(update={"metadata": other.metadata, "documents": other.documents, "tls": tls})
+
     def _why_an_oid(self) -> str:
         sentence = "with MongoDB or S3 it must be given, because every server of this repository needs the same"
         kept = self.data / _KEPT_UNIQUE_ID

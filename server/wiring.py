@@ -232,6 +232,16 @@ async def mongodb_condition(settings: Settings) -> MongoCondition:
         return await condition_of(database)
 
 
+async def removed_stores(settings: Settings) -> None:
+    """Drop MongoDB's database and delete all that is under S3's prefix: for who made them up, and for nobody else."""
+    async with _mongodb(settings) as database:
+        await database.drop()
+    with _extra("s3", "minio"):
+        from repository.s3_diagnosis import removed
+    configured = settings.documents
+    await asyncio.to_thread(removed, s3_bucket(settings), prefix=configured.s3_prefix)
+
+
 async def _prepared_mongodb(settings: Settings, *, shard: bool) -> Sequence[str]:
     async with _mongodb(settings) as database:
         from registry.mongodb_schema import prepare

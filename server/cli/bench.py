@@ -13,18 +13,28 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from rich.progress import Progress
 
+from registry.metadata_store import StoreBusy
 from server.bench.dossiers import REPOSITORY, Population
 from server.bench.filling import NotOurs, fill, population_of
 from server.bench.load import LoadFailed
 from server.bench.measuring import SHA_1, Measured, Plan, Rounds, Target, Transferred, check, load_process, transfers
 from server.bench.servers import ServerFailed, bare_aiohttp, toimik
+from server.bench.shared_stores import stores_for_a_while
 from server.cli.screen import ExitCode, counting_bar, output, print_json, stopped, table
-from server.settings import MIB, LogSettings, Settings
+from server.settings import (
+    MIB,
+    DocumentStoreKind,
+    LogSettings,
+    MetadataStoreKind,
+    Settings,
+    SettingsProblem,
+    load_settings,
+)
 
 _REGISTRY = "registry.sqlite"
 _LARGE_TRANSFERS = 4  # rows of them
@@ -42,9 +52,17 @@ def run(
     data: Annotated[
         Path | None, typer.Option(help="Keep the filled registry in this directory, or take the one that is there.")
     ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", "-c", metavar="FILE", help="Measure the MongoDB and S3 of these settings as well."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of tables.")] = False,
 ) -> None:
     """Measure a server on a registry of made-up dossiers.
+
+    With --config everything is measured twice, on the embedded stores and on
+    the MongoDB and S3 servers that the settings name: in a database and under
+    a prefix of its own, which are gone afterwards.
 
     Both servers and the load generator are processes of this machine and share its cores. Every measurement stands
     beside one of a bare aiohttp server from the same seconds: trust the ratios more than the rates.
@@ -52,15 +70,25 @@ def run(
     workers = workers or os.cpu_count() or 1
     plan = Plan(seconds, rounds, clients, large * MIB)
     try:
+        named = load_settings(config) if config is not None else None
         with _room(data) as room:
             population = _filled_registry(room, data, entries)
-            measured, transferred = _measured(room, population, plan, workers)
-    except (NotOurs, ServerFailed, LoadFailed, OSError) as problem:
+            results = [_measured(_settings(room, workers), population, plan)]
+            if named is not None:
+                with stores_for_a_while(named) as stores:
+                    settings = _settings(room / "shared", workers).on_stores_of(stores)
+                    _fill(settings, population)
+                    results.append(_measured(settings, population, plan))
+    except SettingsProblem as problem:
+        raise stopped(problem, ExitCode.USAGE) from problem
+    except (NotOurs, ServerFailed, LoadFailed, StoreBusy, OSError) as problem:
         raise stopped(problem, ExitCode.REFUSED) from problem
     if as_json:
-        print_json(_as_json(measured, transferred, population, plan, workers))
+        first, *others = (_as_json(result, population, plan, workers) for result in results)
+        print_json(first | {"beside": others})
     else:
-        _print(measured, transferred, population, plan, workers)
+        for result in results:
+            _print(result, population, plan, workers)
 
 
 @contextmanager
@@ -78,23 +106,36 @@ def _filled_registry(room: Path, data: Path | None, entries: int) -> Population:
     population = population_of(kept)
     if population is None:
         population = Population.of(entries)
-        with counting_bar() as progress:
-            task = progress.add_task("Filling a registry", total=population.entries)
-            asyncio.run(fill(_settings(kept), population, lambda count: progress.advance(task, count)))
+        _fill(_settings(kept), population)
     if data is not None:
         shutil.copyfile(data / _REGISTRY, room / _REGISTRY)
     return population
 
 
+def _fill(settings: Settings, population: Population) -> None:
+    with counting_bar() as progress:
+        task = progress.add_task(f"Filling a registry ({settings.metadata.store})", total=population.entries)
+        asyncio.run(fill(settings, population, lambda count: progress.advance(task, count)))
+
+
 def _settings(data: Path, workers: int = 1) -> Settings:
-    """Those of production: everything is logged, every limit holds."""
-    return Settings(data=data, workers=workers, repository_unique_id=REPOSITORY, log=LogSettings())
+    """Those of production: everything is logged, every limit holds. The stores are embedded, whatever the environment
+    says: nobody's registry is filled with what is made up."""
+    settings = Settings(data=data, workers=workers, repository_unique_id=REPOSITORY, log=LogSettings())
+    return settings.on(metadata=MetadataStoreKind.SQLITE, documents=DocumentStoreKind.FILESYSTEM)
 
 
-def _measured(
-    room: Path, population: Population, plan: Plan, workers: int
-) -> tuple[Sequence[Measured], Sequence[Transferred]]:
-    settings = _settings(room, workers)
+class _Result(NamedTuple):
+    """What was measured on one kind of stores."""
+
+    stores: str
+    measured: Sequence[Measured]
+    transferred: Sequence[Transferred]
+
+
+def _measured(settings: Settings, population: Population, plan: Plan) -> _Result:
+    room, workers = settings.data, settings.workers
+    stores = f"{settings.metadata.store} and {settings.documents.store}"
     with (
         toimik(settings, room / "server.log") as port,
         bare_aiohttp(workers, room / "bare.log") as bare_port,
@@ -109,7 +150,7 @@ def _measured(
         if plan.large:
             tick = _ticking(progress, "Sending a large document", plan.rounds * _LARGE_TRANSFERS)
             transferred = transfers(target, plan, room, tick)
-        return [*rounds.references.values(), *rounds.measured], transferred
+        return _Result(stores, [*rounds.references.values(), *rounds.measured], transferred)
 
 
 def _ticking(progress: Progress, description: str, total: int) -> Callable[[], None]:
@@ -117,17 +158,12 @@ def _ticking(progress: Progress, description: str, total: int) -> Callable[[], N
     return lambda: progress.advance(task)
 
 
-def _print(
-    measured: Sequence[Measured],
-    transferred: Sequence[Transferred],
-    population: Population,
-    plan: Plan,
-    workers: int,
-) -> None:
+def _print(result: _Result, population: Population, plan: Plan, workers: int) -> None:
+    _, measured, transferred = result
     console = output()
     console.print(
-        f"{_machine()}\n{population.entries} DocumentEntries; {workers} worker(s), {plan.rounds} rounds of "
-        f"{plan.seconds:g} s; median (lowest-highest) of the rounds\n"
+        f"{_machine()}\n{population.entries} DocumentEntries in {result.stores}; {workers} worker(s), "
+        f"{plan.rounds} rounds of {plan.seconds:g} s; median (lowest-highest) of the rounds\n"
     )
     numbers = ("clients", "per second", "p50 ms", "p99 ms", "to bare")
     rows = table(console, "operation", *numbers, right=numbers)
@@ -161,15 +197,11 @@ def _ratios_to_sha_1(transferred: Sequence[Transferred]) -> list[list[float]]:
     return [[rate / hashed for rate, hashed in zip(row.rates, reference.rates, strict=True)] for row in transferred]
 
 
-def _as_json(
-    measured: Sequence[Measured],
-    transferred: Sequence[Transferred],
-    population: Population,
-    plan: Plan,
-    workers: int,
-) -> dict[str, Any]:
+def _as_json(result: _Result, population: Population, plan: Plan, workers: int) -> dict[str, Any]:
+    stores, measured, transferred = result
     return {
         "machine": _machine(),
+        "stores": stores,
         "document_entries": population.entries,
         "workers": workers,
         "rounds": plan.rounds,

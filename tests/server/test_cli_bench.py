@@ -6,7 +6,9 @@ import asyncio
 import json
 from pathlib import Path
 
+import pymongo
 import pytest
+from minio import Minio
 from typer.testing import CliRunner, Result
 
 from server.__main__ import command_line
@@ -16,6 +18,8 @@ from server.bench.load import Job, LoadFailed, outcome_of
 from server.bench.messages import FIRST_NUMBER, bare_post, find_documents, provide, register, retrieve
 from server.bench.servers import ServerFailed, bare_aiohttp, toimik
 from server.settings import Settings
+from tests.shared_stores import shared_stores
+from tests.store_servers import StoreServer
 from xds.ebxml_writer import written
 from xds.metadata import DocumentEntry
 from xds.metadata_rules import findings
@@ -45,6 +49,41 @@ def test_every_operation_is_measured_beside_the_reference_and_nothing_is_left(tm
         assert 0 < operation["p50_milliseconds"] <= operation["p99_milliseconds"]
     assert [row["name"].split()[0] for row in told["large_document"]] == ["SHA-1", "write", "ITI-41", "ITI-43"]
     assert list((tmp_path / "here").iterdir()) == []
+
+
+def test_shared_stores_are_measured_beside_the_embedded_ones_and_nothing_is_left_in_them(
+    tmp_path: Path, mongodb_server: StoreServer, s3_server: StoreServer
+) -> None:
+    with (
+        shared_stores(mongodb_server, s3_server) as settings,
+        pymongo.MongoClient[dict[str, object]](mongodb_server.url) as client,
+    ):
+        config = tmp_path / "toimik.toml"
+        tables = (
+            f"[{name}]\n" + "".join(f'{key} = "{value}"\n' for key, value in settings[name].items())
+            for name in ("metadata", "documents")
+        )
+        config.write_text(f'repository_unique_id = "{settings["repository_unique_id"]}"\n' + "".join(tables))
+        before = client.list_database_names()
+        result = bench("--json", "--config", str(config))
+        assert result.exit_code == 0, result.output
+        assert client.list_database_names() == before
+    told = json.loads(result.stdout)
+    (beside,) = told["beside"]
+    assert (told["stores"], beside["stores"]) == ("sqlite and filesystem", "mongodb and s3")
+    for field in ("operations", "large_document"):
+        assert [each["name"] for each in beside[field]] == [each["name"] for each in told[field]]
+    s3 = Minio(s3_server.url.removeprefix("http://"), s3_server.access_key, s3_server.secret_key, secure=False)
+    assert not [each for each in s3.list_objects("toimik") if (each.object_name or "").startswith("toimik-bench")]
+    assert list((tmp_path / "here").iterdir()) == []
+
+
+def test_settings_without_shared_stores_are_refused(tmp_path: Path) -> None:
+    config = tmp_path / "toimik.toml"
+    config.write_text("port = 9090\n")
+    result = bench("--config", str(config))
+    assert result.exit_code == 2
+    assert "MongoDB and S3" in result.stderr
 
 
 def test_a_registry_that_is_kept_is_measured_again_as_it_was_filled(tmp_path: Path) -> None:
