@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -125,3 +126,12 @@ def test_a_secret_is_in_nothing_that_is_printed_or_logged(tmp_path: Path) -> Non
 def test_a_worker_process_gets_the_secrets_in_the_clear() -> None:
     settings = shared()
     assert Settings.model_validate_json(settings.for_workers()).model_dump() == settings.model_dump()
+
+
+def test_the_settings_of_several_servers_in_the_documentation_can_be_loaded(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "operations.md").read_text(encoding="utf-8")
+    (block,) = (text for text in re.findall(r"^```toml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL) if "s3_" in text)
+    file = tmp_path / "toimik.toml"
+    file.write_text(block, encoding="utf-8")
+    settings = load_settings(file)
+    assert (settings.metadata.store, settings.documents.store) == ("mongodb", "s3")
