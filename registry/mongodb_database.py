@@ -287,7 +287,7 @@ class MongoDatabase:
                 return await send()
             except (TimeoutError, PyMongoError, BSONError, OSError) as error:
                 if isinstance(error, ServerSelectionTimeoutError) and not sent:
-                    raise NothingSent(f"the metadata store can not be reached: {error}") from error
+                    raise NothingSent(f"the metadata store can not be reached: {_without_topology(error)}") from error
                 sent = True
                 if not again or not _to_be_tried_again(error) or _remaining() <= 0:
                     raise _named(error) from error
@@ -333,12 +333,17 @@ def _to_be_tried_again(error: Exception) -> bool:
     return False
 
 
+def _without_topology(error: Exception) -> str:
+    """The sentence without what the driver knows of every server: an operator reads this."""
+    return str(error).partition(", Timeout: ")[0]
+
+
 def _named(error: Exception) -> Exception:  # noqa: PLR0911 - a table of errors
     """The error as the port names it."""
     if isinstance(error, DocumentTooLarge):
         return StoreFull(f"a change is larger than the metadata store can keep: {error}")
     if isinstance(error, ConnectionFailure | WTimeoutError | TimeoutError | OSError):
-        return StoreBusy(f"the metadata store can not be reached: {error}")
+        return StoreBusy(f"the metadata store can not be reached: {_without_topology(error)}")
     if isinstance(error, InvalidOperation):
         return StoreBusy(f"the metadata store is closed: {error}")
     if isinstance(error, OperationFailure):
