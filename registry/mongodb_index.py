@@ -4,8 +4,9 @@ New objects, and new versions of those that are revised, are inserted; then the 
 step may be done again, by several at once and late: what is there already stays as it is. So it needs no lock, and no
 update that depends on what it finds.
 
-While a change is being written that touches several objects of a kind, the index says so (UNFINISHED); a reader who
-meets that finishes the change before he answers. So nobody sees a half of it, and reading needs no second look.
+While a change is being written that brings several objects of a kind or revises any, the index says so (UNFINISHED); a
+reader who meets that finishes the change before he answers. So nobody sees a half of it, and reading needs no second
+look.
 """
 
 from __future__ import annotations
@@ -61,13 +62,15 @@ class ObjectIndex:
                 known = await self.current(record, [revision.entry_uuid for revision in content.revisions])
             documents += [document for _, document in self.revised_versions(record, content.revisions, known)]
         several = any(count > 1 for count in Counter(document["kind"] for document in documents).values())
-        sign = [unfinished_document(record)] if several else []
+        # A revised object has two versions for a moment.
+        is_told = several or bool(content.revisions)
+        sign = [unfinished_document(record)] if is_told else []
         if content.revisions:
             revised_uuids = [revision.entry_uuid for revision in content.revisions]
             await self._insert_and_supersede(record, [*sign, *documents], revised_uuids)
         elif not await self._database.insert(OBJECTS, [*sign, *documents]):
             await self._insert_missing([*sign, *documents])
-        return several
+        return is_told
 
     async def _insert_and_supersede(
         self, record: Record, documents: Sequence[Document], entry_uuids: Sequence[str]

@@ -245,6 +245,7 @@ class Resolver:
     async def withdraw(self, record: Record, content: Content) -> None:
         """Take a record back as soon as the server can be asked. Until then this process finishes it for nobody.
 
+        Where it has its identifiers already it stands, and is finished then.
         It ends when the process ends; then the record is finished by whoever finds it.
         """
         self._withdrawn.add(record.id)
@@ -252,6 +253,8 @@ class Resolver:
             try:
                 with self._database.limited():
                     taken_back = await self.taken_back(record, content)
+                    if not taken_back:
+                        await self.resolved(record)
                 break
             except (StoreBusy, StoreFull):
                 await asyncio.sleep(_PAUSE_SECONDS)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from registry.metadata_store import Criteria, Match, Operator, StoredObject
 from registry.mongodb_claims import Claims
@@ -63,8 +63,9 @@ class Search:
         place = await _place(criteria, claims)
         if place is None:
             return cls(criteria.kind, None, ())
-        of_kind = {"kind": criteria.kind.value, **({"$and": conditions} if conditions else {})}
-        return cls(criteria.kind, {**place, "$or": [{"kind": UNFINISHED}, of_kind]}, tuple(remaining))
+        of_kind = {"kind": criteria.kind.value, **place.objects, **({"$and": conditions} if conditions else {})}
+        # Whatever is asked for, a change of these dossiers that is being written has to be noticed.
+        return cls(criteria.kind, {**place.dossiers, "$or": [{"kind": UNFINISHED}, of_kind]}, tuple(remaining))
 
     async def found(
         self, resolver: Resolver, compression: RenderingCompression, *, rendering: bool, limit: int | None
@@ -112,23 +113,30 @@ def _stored_object(
 # --- where to look ---------------------------------------------------------------------------------------------------
 
 
-async def _place(criteria: Criteria, claims: Claims) -> Mapping[str, Any] | None:
-    """The dossiers in question, and the objects where that is known; None: there are none."""
+class _Place(NamedTuple):
+    """Conditions: the dossiers in question, and the objects in them where that is known."""
+
+    dossiers: Mapping[str, Any]
+    objects: Mapping[str, Any]
+
+
+async def _place(criteria: Criteria, claims: Claims) -> _Place | None:
+    """Where the objects are; None: there are none."""
     if criteria.patient_ids:
-        return _dossiers(map(patient_key, criteria.patient_ids))
+        return _Place(_dossiers(map(patient_key, criteria.patient_ids)), {})
     names = _first_match(criteria, ("entry_uuid", "unique_id", "logical_id"))
     ends = _first_match(criteria, ("source_object", "target_object"))
     if names is None and ends is None:
-        return {}
+        return _Place({}, {})
     identifiers = _identifiers(names, criteria.kind) if names else ends.groups[0] if ends else ()
     held = await claims.holders(identifiers)
     holders = [holder for slots in held.values() for holder in slots.values()]
     if not holders:
         return None
-    place = _dossiers(holder["patient_key"] for holder in holders)
+    dossiers = _dossiers(holder["patient_key"] for holder in holders)
     if names is None:
-        return place  # an association is in the dossier of its ends
-    return {**place, "entry_uuid": {"$in": sorted({holder["entry_uuid"] for holder in holders})}}
+        return _Place(dossiers, {})  # an association is in the dossier of its ends
+    return _Place(dossiers, {"entry_uuid": {"$in": sorted({holder["entry_uuid"] for holder in holders})}})
 
 
 def _dossiers(keys: Iterable[str]) -> Mapping[str, Any]:
