@@ -14,6 +14,9 @@ from registry.mongodb_log import Head
 from registry.rendering_compression import RenderingCompression
 from xds.actors import ObjectCodec
 
+LARGEST_BYTES = 16 * 1024 * 1024 - 64 * 1024
+"""A document holds 16 MiB; what else is in it takes much less than the rest."""
+
 
 @dataclass(frozen=True, slots=True)
 class PreparedChange:
@@ -46,8 +49,11 @@ class PreparedChange:
         record_id = ObjectId()
         claims_of(objects, record_id)
         body = encoded(renderings, change.revisions)
+        compressed_body = compression.compress_body(body)
+        if max([len(compressed_body), *(len(ebrim) for _, ebrim in objects)]) > LARGEST_BYTES:
+            raise StoreFull("the change is larger than a MongoDB server keeps: 16 MiB, compressed")
         content = Content(objects, change.revisions)
-        return cls(patient_key(change.patient_id), record_id, change, body, compression.compress_body(body), content)
+        return cls(patient_key(change.patient_id), record_id, change, body, compressed_body, content)
 
     def record(self, head: Head) -> Record:
         """The record that comes after the end of the dossier's log."""

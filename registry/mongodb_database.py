@@ -55,7 +55,7 @@ _TRY_AGAIN = frozenset(
     }
 )  # fmt: skip
 _TOO_LATE = frozenset({50, 64, 202, 262})  # MaxTimeMSExpired, WriteConcernFailed and the like
-_FULL = frozenset({14031, 12501, 75})  # OutOfDiskSpace, quota
+_FULL = frozenset({14031, 12501, 75, 10334, 17280, 17419, 17420})  # OutOfDiskSpace, quota, document too large
 _NOT_ALLOWED = frozenset({13, 18, 8000})
 
 _deadline: ContextVar[float | None] = ContextVar("registry_mongodb_deadline", default=None)
@@ -68,11 +68,23 @@ class NothingSent(StoreBusy):
 class MongoDatabase:
     """One database of a server, replica set or sharded cluster. Used by one event loop."""
 
-    def __init__(self, client: AsyncMongoClient[Document], name: str, *, busy_seconds: float = 10.0) -> None:
-        """busy_seconds: how long one operation of the store may take before StoreBusy."""
+    def __init__(
+        self,
+        client: AsyncMongoClient[Document],
+        name: str,
+        *,
+        busy_seconds: float = 10.0,
+        connect_seconds: float = 5.0,
+    ) -> None:
+        """What is in a database.
+
+        busy_seconds      how long one operation of the store may take before StoreBusy
+        connect_seconds   how long a server to write to is looked for, where none is known
+        """
         self.name = name
         self.client = client
         self.busy_seconds = busy_seconds
+        self._connect_seconds = connect_seconds
         self._database = client.get_database(
             name, read_concern=ReadConcern("majority"), write_concern=WriteConcern(w="majority")
         )
@@ -81,9 +93,8 @@ class MongoDatabase:
     def at(cls, url: str, name: str, *, busy_seconds: float, connect_seconds: float, **options: Any) -> Self:
         """The database of the server at a URL. Nothing is connected yet.
 
-        url               mongodb:// or mongodb+srv://, with what the operator wants to set
-        connect_seconds   how long a server to write to is looked for
-        options           more of AsyncMongoClient
+        url       mongodb:// or mongodb+srv://, with what the operator wants to set
+        options   more of AsyncMongoClient
         Raises ValueError where the URL can not be read.
         """
         milliseconds = int(connect_seconds * 1000)
@@ -92,7 +103,7 @@ class MongoDatabase:
             client: AsyncMongoClient[Document] = AsyncMongoClient(url, appname="toimik", **options)
         except (PyMongoError, ValueError) as error:
             raise ValueError(f"the URL of the metadata store can not be read: {error}") from error
-        return cls(client, name, busy_seconds=busy_seconds)
+        return cls(client, name, busy_seconds=busy_seconds, connect_seconds=connect_seconds)
 
     @contextmanager
     def limited(self, seconds: float | None = None) -> Iterator[None]:
@@ -284,6 +295,7 @@ class MongoDatabase:
         sent = False
         while True:
             try:
+                await self._find_a_server()
                 return await send()
             except (TimeoutError, PyMongoError, BSONError, OSError) as error:
                 if isinstance(error, ServerSelectionTimeoutError) and not sent:
@@ -293,6 +305,12 @@ class MongoDatabase:
                     raise _named(error) from error
             await asyncio.sleep(min(pause * (0.5 + random.random()), _remaining()))  # noqa: S311 - a pause is no secret
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+    async def _find_a_server(self) -> None:
+        """Under a limit PyMongo would look for one until its end."""
+        if not self.client.topology_description.has_writable_server():
+            with pymongo.timeout(min(self._connect_seconds, _remaining())):
+                await self.client.admin.command("ping")
 
 
 def _remaining() -> float:

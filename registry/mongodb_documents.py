@@ -298,8 +298,19 @@ def index_row(document: Document, compression: RenderingCompression) -> IndexRow
     """
     kind = ObjectKind(document["kind"])
     columns = {column.name: _column(document, column.name, column.shape) for column in SEARCH_COLUMNS[kind]}
-    ebrim = compression.restore(bytes(document["ebrim"]))
+    ebrim = rendering_of(document, compression)
     return IndexRow(kind, document["entry_uuid"], document["patient_id"], columns, ebrim)
+
+
+def rendering_of(document: Document, compression: RenderingCompression) -> bytes:
+    """The rendering of an object.
+
+    Raises StoreDamaged.
+    """
+    ebrim = document.get("ebrim")
+    if not isinstance(ebrim, bytes):
+        raise StoreDamaged(f"{document['entry_uuid']} has no rendering in the index")
+    return compression.restore(ebrim)
 
 
 def _stored(name: str, shape: Shape, value: Column) -> Mapping[str, Any]:

@@ -18,7 +18,7 @@ from bson import ObjectId
 from registry.metadata_store import Facts, Fingerprint, Questions
 from registry.mongodb_claims import Slots
 from registry.mongodb_database import Document, MongoDatabase
-from registry.mongodb_documents import SUPERSEDED, UNFINISHED, decoded, document_name, patient_key
+from registry.mongodb_documents import SUPERSEDED, UNFINISHED, decoded, document_name, patient_key, rendering_of
 from registry.mongodb_index import Current
 from registry.mongodb_log import Head
 from registry.mongodb_resolver import Resolver
@@ -134,7 +134,7 @@ class FactFinder:
         found = _Found({}, {})
         for document in documents:
             if document["kind"] != SUPERSEDED:
-                item = decoded(self._compression.restore(bytes(document["ebrim"])), self._codec)
+                item = decoded(rendering_of(document, self._compression), self._codec)
                 found.objects[item.entry_uuid] = Current(item, document["number"])
                 found.owners[item.entry_uuid] = document["patient_id"]
         return found

@@ -26,6 +26,7 @@ from registry.mongodb_documents import (
     decoded,
     numbered,
     object_document,
+    rendering_of,
     superseded_document,
     unfinished_document,
 )
@@ -101,7 +102,7 @@ class ObjectIndex:
         for entry_uuid, documents in versions.items():
             newest = max(documents, key=lambda document: int(document["sequence"]))
             if newest["sequence"] < record.log.sequence and newest["kind"] != SUPERSEDED:
-                rendering = self._compression.restore(bytes(newest["ebrim"]))
+                rendering = rendering_of(newest, self._compression)
                 current[entry_uuid] = Current(decoded(rendering, self._codec), newest["number"])
         return current
 

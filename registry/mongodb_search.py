@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from registry.metadata_store import Criteria, Match, Operator, StoredObject
 from registry.mongodb_claims import Claims
 from registry.mongodb_database import Document
-from registry.mongodb_documents import ORDER, UNFINISHED, document_name, logical_name, patient_key
+from registry.mongodb_documents import ORDER, UNFINISHED, document_name, logical_name, patient_key, rendering_of
 from registry.mongodb_resolver import Resolver
 from registry.rendering_compression import RenderingCompression
 from registry.search_columns import SEARCH_COLUMNS, Shape
@@ -103,7 +103,7 @@ def _stored_object(
         document["entry_uuid"],
         document["patient_id"],
         document.get("home_community_id"),
-        compression.restore(bytes(document["ebrim"])) if rendering else None,
+        rendering_of(document, compression) if rendering else None,
         document.get("source_object"),
         document.get("target_object"),
         document.get("association_type"),
