@@ -82,5 +82,10 @@ class SharedStores:
 
     def _s3_client(self) -> Minio:
         url = urlsplit(self.s3.url)
-        keys = {"access_key": self.s3.access_key, "secret_key": self.s3.secret_key}
-        return Minio(url.netloc, **keys, secure=url.scheme == "https", region="us-east-1")
+        return Minio(
+            url.netloc,
+            access_key=self.s3.access_key,
+            secret_key=self.s3.secret_key,
+            secure=url.scheme == "https",
+            region="us-east-1",
+        )
