@@ -235,17 +235,7 @@ class Traffic:
             raise AssertionError("other bytes were taken under a known uniqueId")
 
     async def _send(self, wire: Wire, sent: Sent, links: tuple[Association, ...]) -> None:
-        sent.node = wire.base
-        content = sent.content
-        began = time.monotonic()
-        answer = await wire.provide(submission(sent.entry, associations=links), {sent.entry.entry_uuid: content})
-        sent.seconds = time.monotonic() - began
-        response = answer.registry_response
-        sent.codes = tuple(str(error.code) for error in response.errors)
-        if response.succeeded:
-            sent.fate = Fate.ACKNOWLEDGED
-        elif ErrorCode.REGISTRY_NOT_AVAILABLE not in sent.codes:  # which says that nobody knows
-            sent.fate = Fate.REFUSED
+        await send(wire, sent, *links)
         self._answered.set()
 
     def _new(self, target: Sent | None) -> Sent:
@@ -255,6 +245,28 @@ class Traffic:
         patient = target.entry.patient_id if target else self._random.choice(self._patients)
         entry = unmeasured(document_entry(patient_id=patient, unique_id=oid()))
         return Sent(entry, self._random.randrange(2**32), size, target.entry.entry_uuid if target else None)
+
+
+async def send(wire: Wire, sent: Sent, *links: Association) -> None:
+    """Submit a document with ITI-41, and note what was answered."""
+    sent.node = wire.base
+    content = sent.content
+    began = time.monotonic()
+    answer = await wire.provide(submission(sent.entry, associations=links), {sent.entry.entry_uuid: content})
+    sent.seconds = time.monotonic() - began
+    response = answer.registry_response
+    sent.codes = tuple(str(error.code) for error in response.errors)
+    if response.succeeded:
+        sent.fate = Fate.ACKNOWLEDGED
+    elif ErrorCode.REGISTRY_NOT_AVAILABLE not in sent.codes:  # which says that nobody knows
+        sent.fate = Fate.REFUSED
+
+
+def replacement(sent: Sent, target: Sent) -> Association:
+    """What makes a document replace another one of the same patient."""
+    sent.replaces = target.entry.entry_uuid
+    sent.may_lose = frozenset({ErrorCode.REGISTRY_DEPRECATED_DOCUMENT_ERROR})
+    return association(AssociationType.RPLC, sent.entry, target.entry.entry_uuid)
 
 
 def _replaced(sent: Iterable[Sent]) -> set[str]:
@@ -269,14 +281,27 @@ async def broken_invariants(base: str, memory: Memory, chosen: Iterable[Sent] | 
     chosen = memory.sent if chosen is None else memory.related(chosen)
     async with aiohttp.ClientSession() as session:
         wire = Wire(base, session)
-        registered = await _registered(wire, {each.unique_id for each in chosen})
-        retrieved = await _retrieved(wire, chosen, registered)
+        registered, retrieved = await _seen(wire, chosen)
     return [
         *_of_documents(chosen, registered, retrieved),
         *_of_replacements(chosen, registered),
         *_of_answers([*chosen, *memory.clashing]),
         *memory.unheard,
     ]
+
+
+async def _seen(wire: Wire, chosen: Sequence[Sent]) -> tuple[dict[str, list[DocumentEntry]], dict[str, bytes]]:
+    """What is registered of these documents, and what comes back, as at one moment.
+
+    A submission whose source was told nothing may be finished by another node while it is being looked at; then all of
+    it is looked at again.
+    """
+    unknown = {each.unique_id for each in chosen if each.fate is Fate.UNKNOWN}
+    while True:
+        registered = await _registered(wire, {each.unique_id for each in chosen})
+        retrieved = await _retrieved(wire, chosen, registered)
+        if (await _registered(wire, unknown)).keys() == registered.keys() & unknown:
+            return registered, retrieved
 
 
 def _of_answers(sent: Iterable[Sent]) -> Iterator[str]:
