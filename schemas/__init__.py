@@ -1,4 +1,4 @@
-"""Shapes that are declared, not coded: XSD, WSDL, SQL, code sets, rendering dictionaries.
+"""Shapes that are declared, not coded: XSD, WSDL, SQL, code sets, FHIR definitions, rendering dictionaries.
 
 The XML grammars and service descriptions are read from the package here. On disk they refer to each other
 by file name, so that any editor or validator can open them where they lie; what a server hands out refers
@@ -54,6 +54,14 @@ def wsdl(actor: str, address: str) -> bytes:
     # A function, because an address may hold what a replacement template would take for an escape.
     document = _ADDRESS_LOCATION.sub(lambda _: f"location={quoteattr(address)}", document)
     return _located(document.encode(), address)
+
+
+def fhir(name: str) -> bytes:
+    """A table about FHIR by its file name, such as `r4_elements.json` (schemas/fhir/README.md).
+
+    Raises KeyError where there is no such table.
+    """
+    return _contents("fhir", name[name.rfind(".") :])[name]
 
 
 def _located(document: bytes, address: str) -> bytes:
