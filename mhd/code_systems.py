@@ -1,0 +1,103 @@
+"""How code systems are called: by OID in XDS, by URI in FHIR. One map for both directions and for searches."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, Final
+from urllib.parse import quote, unquote
+
+import schemas
+from xds.hl7v2 import is_oid
+
+_URN_OID: Final = "urn:oid:"
+_SCHEME_TEXT: Final = "urn:x-xds-scheme:"
+_ABSOLUTE_URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[!#$%&'()*+,/0-9:;=?@A-Z\[\]_a-z~.-]+")
+
+
+class CodeSystemsDiffer(ValueError):
+    """A map that gives one URI two OIDs."""
+
+
+@dataclass(frozen=True, slots=True)
+class CodeSystems:
+    """OID <-> URI of code systems.
+
+    uris   by OID: the URI that is written
+    oids   by URI: the OID that it stands for; an OID may have several URIs
+    """
+
+    uris: Mapping[str, str] = field(default_factory=dict)
+    oids: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, pairs: Iterable[tuple[str, str]]) -> CodeSystems:
+        """A map of (OID, URI) pairs; of several URIs of an OID, the first is written.
+
+        Raises CodeSystemsDiffer.
+        """
+        uris: dict[str, str] = {}
+        oids: dict[str, str] = {}
+        for oid, uri in pairs:
+            uris.setdefault(oid, uri)
+            if oids.setdefault(uri, oid) != oid:
+                raise CodeSystemsDiffer(f"{uri} has the OID {oids[uri]} and the OID {oid}; name one of them")
+        return cls(uris, oids)
+
+    @classmethod
+    def default(cls, more: Iterable[tuple[str, str]] = ()) -> CodeSystems:
+        """The pairs of `more`, and those of schemas/fhir/code_systems.toml for OIDs and URIs that it has not."""
+        added = list(more)
+        known_uris = {uri for _, uri in added}
+        return cls.of([*added, *((oid, uri) for oid, uri in _published() if uri not in known_uris)])
+
+    def scheme_of(self, system: str) -> str:
+        """The codingScheme of XDS for the system of a Coding."""
+        if system in self.oids:
+            return self.oids[system]
+        if system.startswith(_URN_OID) and is_oid(system.removeprefix(_URN_OID)):
+            return system.removeprefix(_URN_OID)
+        if system.startswith(_SCHEME_TEXT):
+            return unquote(system.removeprefix(_SCHEME_TEXT))
+        return system
+
+    def system_of(self, scheme: str) -> str:
+        """The system of a Coding for a codingScheme of XDS; scheme_of gives the scheme back."""
+        written = self._system_of(scheme)
+        return written if self.scheme_of(written) == scheme else f"{_SCHEME_TEXT}{quote(scheme, safe='')}"
+
+    def _system_of(self, scheme: str) -> str:
+        if scheme in self.uris:
+            return self.uris[scheme]
+        if is_oid(scheme):
+            return f"{_URN_OID}{scheme}"
+        return scheme if _ABSOLUTE_URI.fullmatch(scheme) else f"{_SCHEME_TEXT}{quote(scheme, safe='')}"
+
+    def is_known(self, system: str) -> bool:
+        """Whether the system has an OID, by this map or by being one. Others go to XDS as they are, with a warning."""
+        return is_oid(self.scheme_of(system)) or system.startswith((_SCHEME_TEXT, "urn:uuid:"))
+
+
+def pairs_of_naming_system(resource: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(OID, URI) of a NamingSystem resource, or of every one in a Bundle; the preferred URI first.
+
+    A NamingSystem that has no OID or no URI says nothing about this.
+    """
+    if resource.get("resourceType") == "Bundle":
+        inner = (entry.get("resource", {}) for entry in resource.get("entry", ()))
+        return [pair for each in inner for pair in pairs_of_naming_system(each)]
+    if resource.get("resourceType") != "NamingSystem":
+        return []
+    unique_ids = sorted(resource.get("uniqueId", ()), key=lambda each: not each.get("preferred", False))
+    oids = [each["value"].removeprefix(_URN_OID) for each in unique_ids if each.get("type") == "oid"]
+    uris = [each["value"] for each in unique_ids if each.get("type") == "uri"]
+    return [(oid, uri) for oid in oids[:1] for uri in uris]
+
+
+@cache
+def _published() -> tuple[tuple[str, str], ...]:
+    table = tomllib.loads(schemas.fhir("code_systems.toml").decode())
+    return tuple((row["oid"], uri) for row in table["code_system"] for uri in row["uri"])
