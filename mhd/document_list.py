@@ -285,7 +285,7 @@ class _Reader:
             if resource is None:
                 self._reading.refuse(
                     f"{path}.value",
-                    "The intendedRecipient refers to no contained resource; send who it is, contained, and refer to it.",
+                    "The intendedRecipient refers to no contained resource; contain who it is, and refer to that.",
                     IssueType.STRUCTURE,
                 )
                 continue
