@@ -255,7 +255,7 @@ class DocumentSettings(_Table):
     )
     s3_versioning: bool = Field(
         False,
-        description="whether toimik migrate turns the bucket's versioning on, so that a deleted object can come back",
+        description="whether the store turns on the bucket's versioning, so that a deleted object can come back",
     )
     s3_part_bytes: int = Field(
         8 * MIB,
