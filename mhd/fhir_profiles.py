@@ -17,6 +17,9 @@ from mhd.exact_text import Json
 from mhd.operation_outcome import Issue, IssueType, xds_issue
 from xds.errors import ErrorCode
 
+PROFILES: Final = frozenset(tomllib.loads(schemas.fhir("mhd_profiles.toml").decode()))
+"""The names of the profiles that have rows."""
+
 _EXTENSION: Final = "extension("
 
 

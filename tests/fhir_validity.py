@@ -7,7 +7,9 @@ from typing import Any
 
 from lxml import etree
 
+from mhd.canonicals import PROFILE
 from mhd.fhir_json import parsed, written
+from mhd.fhir_profiles import PROFILES, profile_problems
 from mhd.fhir_structure import structure_problems
 from server.fhir_xml import from_xml, to_xml
 from tests.fhir_definitions import DEFINITIONS
@@ -19,8 +21,14 @@ def _schema() -> etree.XMLSchema:
 
 
 def assert_is_fhir(resource: dict[str, Any]) -> None:
-    """A resource is sound, valid by HL7's schema where that is at hand, and comes back from XML as it is."""
+    """A resource is sound, meets the profiles that it claims, is valid by HL7's schema, and comes back from XML.
+
+    The schema lies beside the project; where it is absent, the rest is judged.
+    """
     assert structure_problems(resource) == []
+    for name in resource.get("meta", {}).get("profile", ()):
+        if (profile := name.removeprefix(PROFILE)) in PROFILES:
+            assert profile_problems(resource, profile) == []
     as_xml = to_xml(resource)
     assert from_xml(as_xml) == parsed(written(resource))
     if DEFINITIONS.is_dir():
