@@ -15,7 +15,11 @@ from xds.hl7v2 import is_oid
 
 _URN_OID: Final = "urn:oid:"
 _SCHEME_TEXT: Final = "urn:x-xds-scheme:"
-_ABSOLUTE_URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[!#$%&'()*+,/0-9:;=?@A-Z\[\]_a-z~.-]+")
+_PATH: Final = r"(?:[!$&'()*+,/0-9:;=?@A-Z_a-z~.-]|%[0-9A-Fa-f]{2})"
+# Stricter than RFC 3986: what is doubtful is written as text, and comes back all the same.
+_ABSOLUTE_URI: Final = re.compile(
+    rf"[A-Za-z][A-Za-z0-9+.-]*:(?://[A-Za-z0-9.-]+(?::[0-9]{{1,5}})?(?:/{_PATH}*)?|(?!//){_PATH}+)(?:#{_PATH}*)?"
+)
 
 
 class CodeSystemsDiffer(ValueError):

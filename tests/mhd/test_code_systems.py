@@ -20,6 +20,9 @@ FORMATS = "http://ihe.net/fhir/ihe.formatcode.fhir/CodeSystem/formatcode"
         ("urn:oid:2.25.7", "2.25.7"),
         ("urn:x-xds-scheme:Connect-a-thon%20types", "Connect-a-thon types"),
         ("http://example.org/codes", "http://example.org/codes"),
+        ("http://example.org:8080/a%20b?c#d", "http://example.org:8080/a%20b?c#d"),
+        ("urn:x-xds-scheme:urn%3A%5Ba%5D%2B%3A", "urn:[a]+:"),
+        ("urn:x-xds-scheme:http%3A%2F%2Fa%3Ab%3Ac", "http://a:b:c"),
     ],
 )
 def test_a_code_system_has_a_name_in_each_world(system: str, scheme: str) -> None:
