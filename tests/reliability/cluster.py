@@ -59,7 +59,7 @@ class Cluster:
     nodes: Sequence[Node]
 
     @property
-    def urls(self) -> Sequence[str]:
+    def urls(self) -> list[str]:
         return [node.url for node in self.nodes]
 
     def leftovers(self) -> list[str]:

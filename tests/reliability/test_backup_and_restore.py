@@ -72,7 +72,7 @@ async def typed(script: str, checkout: Path) -> None:
 async def backed_up_in_the_midst(server: ServerProcess, memory: Memory, seed: int, checkout: Path) -> set[str]:
     """Back up while sources submit. What had been acknowledged when the backup began, by uniqueId."""
     back_up, _ = procedures()
-    traffic = Traffic(server.url, memory, seed=seed)
+    traffic = Traffic([server.url], memory, seed=seed)
     running = asyncio.create_task(traffic.run())
     await asyncio.sleep(TRAFFIC_SECONDS)
     acknowledged = {each.unique_id for each in memory.with_fate(Fate.ACKNOWLEDGED)}
@@ -151,9 +151,9 @@ async def test_restoring_over_data_is_refused(checkout: Path) -> None:
 async def test_the_doctor_says_so_when_a_restored_document_is_missing(server: ServerProcess, checkout: Path) -> None:
     back_up, restore = procedures()
     memory = Memory()
-    traffic = Traffic(server.url, memory, seed=1, sources=1)
+    traffic = Traffic([server.url], memory, seed=1, sources=1)
     running = asyncio.create_task(traffic.run())
-    await asyncio.sleep(TRAFFIC_SECONDS / 2)
+    await traffic.resumed()
     traffic.stop()
     await running
     await typed(back_up, checkout)

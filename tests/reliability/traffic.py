@@ -139,7 +139,7 @@ class Traffic:
     """Several sources that submit without pause, each to one of the servers, until they are stopped or it is gone."""
 
     def __init__(
-        self, bases: Sequence[str], memory: Memory, *, seed: int, sources: int = 8, patients: Sequence[CX] = PATIENTS
+        self, bases: list[str], memory: Memory, *, seed: int, sources: int = 8, patients: Sequence[CX] = PATIENTS
     ) -> None:
         self._bases = bases
         self._memory = memory
