@@ -58,10 +58,11 @@ def _refuse_what_no_answer_may_hold(found: Objects, count: int, max_results: int
             f"The query finds {count} objects, and an answer with returnType LeafClass holds at most {max_results}; "
             "narrow the query, or ask with returnType ObjectRef and fetch the objects in parts by their entryUUIDs.",
         )
-    if len(_patients_of(found)) > 1:
+    patients = {each.patient_id for each in found}
+    if len(patients) > 1:
         raise XdsError(
             ErrorCode.RESULT_NOT_SINGLE_PATIENT,
-            f"The {count} objects found belong to {len(_patients_of(found))} patients, and an answer with returnType "
+            f"The {count} objects found belong to {len(patients)} patients, and an answer with returnType "
             "LeafClass holds those of one; ask for one patient's at a time, or with returnType ObjectRef.",
         )
 

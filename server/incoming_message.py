@@ -71,9 +71,9 @@ class IncomingMessage:
         self.message_id: str | None = None
         self._envelope: Envelope | None = None
         self._limits = limits
-        self._chunks = self._arriving(request)
+        self._body = request.content
+        self._chunks = self._arriving()
         self._events: deque[Event] = deque()
-        self._in_part = False
         self._ended = False
         if not self.is_mtom and kind not in _SIMPLE:
             raise unreadable(
@@ -99,7 +99,7 @@ class IncomingMessage:
     async def read_envelope(self) -> bool:
         """Read until the envelope is there (True), or a document comes before it (False). Raises MessageBroken."""
         if not self.is_mtom:
-            self._take_envelope(await self._bounded(self._chunks))
+            self._take_envelope(self._short_message() or await self._bounded(self._chunks))
             self._ended = True
             return True
         while (event := await self._next_event()) is not None:
@@ -129,6 +129,14 @@ class IncomingMessage:
         if not self._ended:
             async for _ in self.documents():
                 pass
+
+    def _short_message(self) -> bytes:
+        """A simple message that is there to its last byte, as most are when they are looked at; else nothing."""
+        content = self._body
+        if not content.is_eof() or content.exception() is not None or content.total_bytes > self._limits.envelope_bytes:
+            return b""
+        self.received = content.total_bytes
+        return content.read_nowait()
 
     async def _content(self) -> AsyncIterator[bytes]:
         while True:
@@ -180,16 +188,16 @@ class IncomingMessage:
             self.message_id = None if root is None else message_id_of(root)
             raise Unreadable(fault) from fault
 
-    async def _arriving(self, request: web.Request) -> AsyncIterator[bytes]:
+    async def _arriving(self) -> AsyncIterator[bytes]:
         """The body of the HTTP request, chunk by chunk."""
         idle_seconds = self._limits.idle_seconds
         while True:
             try:
                 # What is there already is not waited for, and waiting costs more than the rest of this.
-                chunk = request.content.read_nowait()
-                if not chunk and not request.content.at_eof():
+                chunk = self._body.read_nowait()
+                if not chunk and not self._body.at_eof():
                     async with asyncio.timeout(idle_seconds):
-                        chunk = await request.content.readany()
+                        chunk = await self._body.readany()
             except TimeoutError as silence:
                 raise unreadable(
                     f"Nothing came for {idle_seconds:g} seconds after {self.received} bytes of the message; "

@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -18,6 +19,8 @@ import orjson
 from server.settings import LogFormat, LogSettings
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
+_STANDARD_FIRST = len(vars(logging.makeLogRecord({})))
+"""How many attributes every record has before those that were given with `extra`."""
 
 
 class _JsonFormatter(logging.Formatter):
@@ -35,7 +38,7 @@ class _JsonFormatter(logging.Formatter):
             "message": record.getMessage(),
             "process": self._process,
         }
-        line |= {name: value for name, value in record.__dict__.items() if name not in _STANDARD}
+        line.update(islice(record.__dict__.items(), _STANDARD_FIRST, None))
         if record.exc_info:
             line["exc_info"] = self.formatException(record.exc_info)
         if record.stack_info:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Final
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
@@ -67,6 +67,7 @@ class Metrics:
     """The counters of this process."""
 
     def __init__(self) -> None:
+        _ask_once_which_process_this_is()
         self.registry = CollectorRegistry()
         self._requests = self._counter("requests", "Requests that ended, by outcome", "transaction", "outcome")
         self._received = self._counter("received_bytes", "Octets of requests, without HTTP headers", "transaction")
@@ -128,6 +129,13 @@ class Metrics:
         together = CollectorRegistry()
         MultiProcessCollector(together)  # type: ignore[no-untyped-call]
         return generate_latest(together)
+
+
+def _ask_once_which_process_this_is() -> None:
+    """A worker never forks. Otherwise every value asks the operating system at every change whether it has."""
+    if _DIRECTORY_VARIABLE in os.environ:
+        process = os.getpid()
+        values.ValueClass = values.MultiProcessValue(process_identifier=lambda: process)  # type: ignore[no-untyped-call]
 
 
 class MetricsPage:

@@ -206,7 +206,7 @@ class _Exchange:
         transaction = self._endpoint.transaction_of(envelope, message.http_action)
         if self._documents_came_first and transaction is not self._endpoint.documents_first:
             raise SoapFault(FaultCode.SENDER, f"{transaction.title} takes no documents; send its envelope alone.")
-        xml.validate(envelope.body, xml.Schema.of(envelope.body))
+        xml.validate(envelope.body, xml.Schema.of(envelope.body), size=message.received)
         self._transaction = transaction
 
     def _refused(self, fault: SoapFault, http_status: int, outcome: Outcome) -> web.Response:

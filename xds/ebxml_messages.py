@@ -89,7 +89,7 @@ def read_provide_request(body: _Element) -> tuple[Submission, list[ProvidedDocum
 def read_query_request(body: _Element) -> QueryRequest:
     """ITI-18: AdhocQueryRequest. Raises XmlProblem."""
     query = _child(body, _ADHOC_QUERY)
-    option = body.find(_RESPONSE_OPTION)
+    option = next(body.iterchildren(_RESPONSE_OPTION), None)
     slots = [read_slot(element) for element in query.iterchildren(_SLOT)]
     return QueryRequest(
         query_id=canonical_id(query.get("id", "")),
@@ -121,7 +121,7 @@ def _content(document: _Element) -> tuple[str | None, str | None]:
 
 
 def _child(element: _Element, name: str) -> _Element:
-    child = element.find(name)
+    child = next(element.iterchildren(name), None)
     if child is None:
         wanted = QName(name)
         raise XmlProblem(

@@ -292,10 +292,12 @@ def _understood_headers(header: _Element | None) -> tuple[dict[str, _Element], t
     for block in _elements(header):
         name = str(block.tag)
         for_us = _is_for_us(block)
-        if for_us and name not in _UNDERSTOOD and _must_be_understood(block):
-            not_understood.append(name)
-        if for_us and name.startswith(_WSA_NAME):
-            _must_be_understood(block)
+        is_addressing = for_us and name.startswith(_WSA_NAME)
+        if for_us and (is_addressing or name not in _UNDERSTOOD):
+            must_be_understood = _must_be_understood(block)
+            if must_be_understood and name not in _UNDERSTOOD:
+                not_understood.append(name)
+        if is_addressing:
             if name in addressing and name in _AT_MOST_ONCE:
                 repeated = repeated or name
             addressing.setdefault(name, block)

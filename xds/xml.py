@@ -280,10 +280,11 @@ def _excerpt(text: str, length: int = 600) -> str:
 # Validation
 
 
-def validate(element: etree._Element, schema: Schema) -> None:
+def validate(element: etree._Element, schema: Schema, size: int | None = None) -> None:
     """Compare a message with its grammar.
 
     element: the outermost element of the message; it may stand within an envelope.
+    size: octets that it was read from, or more; what is short is not searched for how many elements it has.
     Raises XmlProblem: the first place that departs from the grammar, as a path, and what was expected there.
     """
     if element.tag != schema.value:
@@ -291,7 +292,8 @@ def validate(element: etree._Element, schema: Schema) -> None:
             f"{prefixed(str(element.tag))} (line {element.sourceline}): {prefixed(schema.value)} is expected here",
             element.sourceline,
         )
-    if not _tools.is_large(element) and _tools.grammar.validate(element):
+    is_small = (size is not None and size < _LARGE * _SHORTEST_ELEMENT) or not _tools.is_large(element)
+    if is_small and _tools.grammar.validate(element):
         return
     # The verdict on a tree lists all its errors, each with a path that is found by counting siblings: with
     # a hundred thousand errors that is a minute. So the verdict on a large tree is taken from a stream.
@@ -300,6 +302,7 @@ def validate(element: etree._Element, schema: Schema) -> None:
         raise _schema_problem(*departure, message=element)
 
 
+_LARGE = 1000  # elements
 _ROUGH_STEP = 4096
 _MARKUP = re.compile(rb"[^>]*>?")
 
@@ -451,7 +454,7 @@ class _Tools(threading.local):
 
     @cached_property
     def is_large(self) -> etree.XPath:
-        return etree.XPath("boolean(descendant::*[1000])")
+        return etree.XPath(f"boolean(descendant::*[{_LARGE}])")
 
     @cached_property
     def _deeper_than(self) -> dict[int, etree.XPath]:
