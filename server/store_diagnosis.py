@@ -15,7 +15,7 @@ from repository.document_store import DocumentDamaged, DocumentStore
 from server.cli.screen import octets
 from server.diagnosis import Diagnosis, Tell, Verdict
 from server.settings import Actor, DocumentStoreKind, MetadataStoreKind, Settings, repository_unique_id
-from server.wiring import (
+from server.store_opening import (
     DOCUMENTS_DIRECTORY,
     METADATA_FILE,
     document_store,

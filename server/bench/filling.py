@@ -17,7 +17,7 @@ import orjson
 from registry.metadata_store import Facts, MetadataStore, RegistryChange
 from server.bench.dossiers import Dossiers, Population, as_registered, patient
 from server.settings import Settings
-from server.wiring import metadata_store
+from server.store_opening import metadata_store
 
 _AT_ONCE = 64
 _SEED = 20260314

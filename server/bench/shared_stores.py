@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from uuid import uuid4
 
 from server.settings import DocumentStoreKind, MetadataStoreKind, Settings, SettingsProblem
-from server.wiring import removed_stores
+from server.store_opening import removed_stores
 
 
 @contextmanager

@@ -30,15 +30,15 @@ from server.settings import (
     SettingsProblem,
     load_settings,
 )
-from server.wiring import (
+from server.store_opening import (
     DOCUMENTS_DIRECTORY,
     METADATA_FILE,
     document_store,
     metadata_store,
     prepared_document_store,
     prepared_metadata_store,
-    registry_asked,
 )
+from server.wiring import registry_asked
 from xds.ebxml_writer import codec
 
 _SHOWN_PROBLEMS = 20

@@ -33,7 +33,7 @@ from repository.s3_layout import Layout  # noqa: E402
 from server.bench.dossiers import Population  # noqa: E402
 from server.bench.filling import fill  # noqa: E402
 from server.settings import load_settings  # noqa: E402
-from server.wiring import DOCUMENTS_DIRECTORY, metadata_store  # noqa: E402
+from server.store_opening import DOCUMENTS_DIRECTORY, metadata_store  # noqa: E402
 from tests.shared_stores import as_environment, shared_stores  # noqa: E402
 from tests.store_servers import StoreServer, running_mongodb, running_s3  # noqa: E402
 from xds.ebxml_writer import codec  # noqa: E402

@@ -11,7 +11,7 @@ import pytest
 
 from server.bench.dossiers import REPOSITORY, Population
 from server.settings import Settings
-from server.wiring import METADATA_FILE
+from server.store_opening import METADATA_FILE
 from tests.performance.sizing import filled_at_once, filled_one_by_one, taken_in_sqlite
 
 OPERATIONS = (Path(__file__).parents[2] / "docs/operations.md").read_text(encoding="utf-8")
