@@ -111,7 +111,7 @@ class DocumentStore(Protocol):
         ...
 
     async def sweep_staged(self, *, older_than_seconds: float) -> int:
-        """Throw away what was staged and never published, longer ago than that; return how many documents."""
+        """Throw away what was never published and has not grown for longer than that; return how many documents."""
         ...
 
     def read(self, kept: Kept) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:

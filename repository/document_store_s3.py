@@ -115,12 +115,12 @@ class S3DocumentStore:
 
     async def sweep_staged(self, *, older_than_seconds: float) -> int:
         await self._ready()
-        begun_until = await self._threads.done(self._objects.store_clock) - older_than_seconds
+        idle_since = await self._threads.done(self._objects.store_clock) - older_than_seconds
         swept = 0
         async for page in self._listed(self._layout.all_incoming):
             for mark in page:
-                if mark.modified <= begun_until:
-                    swept += await self._threads.done(self._objects.sweep_incoming, mark)
+                if mark.modified <= idle_since:
+                    swept += await self._threads.done(self._objects.sweep_incoming, mark, idle_since)
         return swept
 
     @asynccontextmanager

@@ -406,6 +406,23 @@ class S3Client(Minio):
         found = self._list_multipart_uploads(self._bucket, prefix=name).uploads
         return [each.upload_id for each in found if each.object_name == name and each.upload_id]
 
+    @_in_the_ports_words()
+    def newest_part(self, name: str, upload_id: str) -> float | None:
+        """When the newest part of an upload arrived, in seconds since 1970 by the server's clock. None: it has none.
+
+        Raises Absent where there is no such upload any more.
+        """
+        newest: float | None = None
+        after: str | None = None
+        while True:
+            with _absence_told("NoSuchUpload"):
+                page = self._list_parts(self._bucket, name, upload_id, part_number_marker=after)
+            arrived = [part.last_modified.timestamp() for part in page.parts if part.last_modified is not None]
+            newest = max([*arrived, newest] if newest is not None else arrived, default=None)
+            if not page.is_truncated or page.next_part_number_marker in {None, after}:
+                return newest
+            after = page.next_part_number_marker
+
     # What the client's requests go through
 
     def _encrypted(self, content_type: str) -> dict[str, str | list[str] | tuple[str]]:

@@ -215,11 +215,25 @@ class S3Objects:
         """Objects whose names begin so. Requests are made as it is gone through."""
         return self._client.listed(prefix)
 
-    def sweep_incoming(self, mark: Listed) -> bool:
-        """End the uploads of this mark. Whether there was any: a published document has none any more."""
+    def sweep_incoming(self, mark: Listed, idle_since: float) -> bool:
+        """End the uploads of an old mark to which nothing was added since. Whether there were any.
+
+        Of a published document there are none any more, and only the mark goes.
+        idle_since   seconds since 1970 by the server's clock, and not before the mark was written
+        """
         content = self._layout.content_of_incoming(mark.name)
         uploads = self._client.uploads_of(content)
+        if any(self._is_active(content, upload_id, idle_since) for upload_id in uploads):
+            return False
         for upload_id in uploads:
             self._client.abort_upload(content, upload_id)
         self._client.delete(mark.name)
         return bool(uploads)
+
+    def _is_active(self, content: str, upload_id: str, idle_since: float) -> bool:
+        """Whether a part has arrived since: what comes over a slow line is long under way, and not left behind."""
+        try:
+            newest = self._client.newest_part(content, upload_id)
+        except Absent:
+            return False
+        return newest is not None and newest > idle_since

@@ -388,7 +388,9 @@ class Settings(BaseSettings):
         None, description="homeCommunityId of this community, given to every object that is registered without one"
     )
     shutdown_seconds: float = Field(30.0, ge=0, description="how long requests may finish after a stop was asked for")
-    sweep_seconds: float = Field(3600.0, gt=0, description="age of leftovers of broken uploads before they are swept")
+    sweep_seconds: float = Field(
+        3600.0, gt=0, description="how long nothing was added to a broken upload before its leftovers are swept"
+    )
     patients: PatientSettings = Field(default_factory=PatientSettings)
     codes: dict[str, CodeSet] = Field(default_factory=dict)
     metadata: MetadataSettings = Field(default_factory=MetadataSettings)

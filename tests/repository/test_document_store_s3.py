@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import logging
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import replace
-from datetime import datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -26,8 +28,9 @@ from minio.datatypes import Object
 from repository import s3_client
 from repository.document_store import DocumentDamaged, DocumentTooLarge, Kept, Measured, StoreBusy
 from repository.document_store_s3 import S3DocumentStore
-from repository.s3_client import SMALLEST_PART, Bucket
+from repository.s3_client import SMALLEST_PART, Bucket, S3Client
 from repository.s3_layout import Layout, described, description_of
+from repository.s3_objects import S3Objects
 from repository.s3_reading import BLOCK
 from tests.builders import document_entry, oid
 from tests.repository.stand_ins import (
@@ -46,6 +49,21 @@ from xds.actors import DocumentRequest
 from xds.errors import ErrorCode, ResponseStatus
 
 LARGE = 2 * SMALLEST_PART + 3
+LARGE_OVER_A_SLOW_LINE = 2 * SMALLEST_PART + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A multipart upload under way. Times are seconds since 1970 by the server's clock.
+
+    content      name of the object that it is to be
+    begun        when its mark was written
+    newest_part  when the newest of its parts arrived
+    """
+
+    content: str
+    begun: float
+    newest_part: float
 
 
 class Operator:
@@ -72,6 +90,18 @@ class Operator:
 
     def stat(self, name: str) -> Object:
         return self.client.stat_object(self.bucket, name)
+
+    def only_upload(self, prefix: str) -> Upload:
+        """The one upload under way to a name under this prefix."""
+        (mark,) = self.names(prefix)
+        content = Layout(f"{prefix}/").content_of_incoming(f"{prefix}/{mark}")
+        (found,) = self.client._list_multipart_uploads(self.bucket, prefix=content).uploads
+        assert found.upload_id is not None
+        parts = self.client._list_parts(self.bucket, content, found.upload_id).parts
+        arrived = [part.last_modified.timestamp() for part in parts if part.last_modified is not None]
+        begun = self.stat(f"{prefix}/{mark}").last_modified
+        assert begun is not None
+        return Upload(content, begun.timestamp(), max(arrived))
 
     def is_uploading(self, name: str) -> bool:
         return bool(self.client._list_multipart_uploads(self.bucket, prefix=name).uploads)
@@ -276,13 +306,67 @@ async def test_what_a_crash_left_half_sent_is_swept_by_age(
 ) -> None:
     async with documents.staging() as staging:
         await staging.add("it", chunks(b"x" * LARGE, 100_000))
-        (mark,) = operator.names(prefix)
-        content = Layout(f"{prefix}/").content_of_incoming(f"{prefix}/{mark}")
-        assert operator.is_uploading(content)
+        content = operator.only_upload(prefix).content
         assert await documents.sweep_staged(older_than_seconds=3600) == 0
         assert await documents.sweep_staged(older_than_seconds=-60) == 1
         assert operator.names(prefix) == []
         assert not operator.is_uploading(content)
+
+
+async def over_a_slow_line() -> AsyncIterator[bytes]:
+    yield b"x" * (SMALLEST_PART + 1)
+    await asyncio.sleep(1.5)
+    yield b"x" * SMALLEST_PART
+
+
+async def test_an_upload_begun_long_ago_is_not_swept_while_parts_arrive(
+    documents: S3DocumentStore, operator: Operator, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with documents.staging() as staging:
+        measured = await staging.add("it", over_a_slow_line())
+        upload = operator.only_upload(prefix)
+        limit = upload.newest_part - upload.begun - 0.5
+        monkeypatch.setattr(S3Objects, "store_clock", lambda _: upload.newest_part + limit / 2)
+        assert await documents.sweep_staged(older_than_seconds=limit) == 0
+        (kept,) = await staging.publish({"it": ("1.2.3", "text/plain")})
+    assert kept.measured == measured
+    assert await content_of(documents, kept) == b"x" * LARGE_OVER_A_SLOW_LINE
+
+
+async def test_an_upload_to_which_no_part_came_for_long_is_swept(
+    documents: S3DocumentStore, operator: Operator, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with documents.staging() as staging:
+        await staging.add("it", over_a_slow_line())
+        upload = operator.only_upload(prefix)
+        monkeypatch.setattr(S3Objects, "store_clock", lambda _: upload.newest_part + 3600)
+        assert await documents.sweep_staged(older_than_seconds=3600) == 1
+        assert operator.names(prefix) == []
+        assert not operator.is_uploading(upload.content)
+
+
+async def test_the_newest_part_is_looked_for_on_every_page_of_the_list(
+    proxy: WeatherProxy, through_proxy: Bucket
+) -> None:
+    def page(parts: str, rest: str) -> bytes:
+        xml = f'<ListPartsResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{rest}{parts}</ListPartsResult>'
+        return http_answer("200 OK", xml.encode())
+
+    def part(number: int, minute: int) -> str:
+        arrived = f"2026-11-25T10:{minute:02}:00.000Z"
+        return (
+            f"<Part><PartNumber>{number}</PartNumber><LastModified>{arrived}</LastModified><ETag>e</ETag>"
+            f"<Size>5</Size></Part>"
+        )
+
+    truncated = "<IsTruncated>true</IsTruncated><NextPartNumberMarker>{}</NextPartNumberMarker>"
+    proxy.answer(b"part-number-marker=3", page(part(4, 40), "<IsTruncated>false</IsTruncated>"))
+    proxy.answer(b"part-number-marker=2", page(part(3, 50), truncated.format(3)))  # sent again
+    proxy.answer(b"uploadId=", page(part(1, 10) + part(2, 20), truncated.format(2)))
+    client = S3Client(replace(through_proxy, region="us-east-1"), connections=1)
+    newest = client.before(time.monotonic() + 10, client.newest_part, "content/it", "an upload")
+    client.disconnect()
+    assert newest == datetime(2026, 11, 25, 10, 50, tzinfo=UTC).timestamp()
 
 
 async def test_a_document_has_no_more_parts_than_s3_takes(
