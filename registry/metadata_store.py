@@ -3,7 +3,7 @@
 A dossier is all that is registered for one patient. It is a log of changes; what queries read is an index of it that
 can be written again at any time (docs/adr/0002-a-dossier-is-a-log.md). The port has three sides:
 * `known` and `apply` serve a submission: read the facts, judge them (registry/lifecycle.py), commit all or nothing;
-* `find` and `count` serve queries;
+* `find` and `count` serve queries; `page` serves searches in pages, with the FHIR resources that were made once;
 * `records`, `index_rows`, `reindex` and `replay` serve whoever checks, rebuilds or copies a registry.
 Renderings enter and leave as bytes; the adapter is handed an ObjectCodec and knows no XML.
 """
@@ -17,6 +17,7 @@ from typing import NamedTuple, Protocol, TypeAlias
 from registry.dossier_log import LogRecord
 from registry.search_columns import Column
 from xds.metadata import AnyObject, Association, ObjectKind
+from xds.paged_search import Page, PagedSearch
 from xds.stored_queries import Operator as Operator  # part of this port
 
 
@@ -209,6 +210,22 @@ class MetadataStore(Protocol):
 
     async def count(self, criteria: Criteria) -> int:
         """How many objects meet `criteria`."""
+        ...
+
+    async def page(self, search: PagedSearch) -> Page:
+        """A page of a search, all of it of one moment, and in as many reads whatever its size (xds/paged_search.py).
+
+        Whoever goes from page to page meets every object once that met the criteria when he began and does still.
+        Raises ValueError where a condition is of no column, or `after` or `as_of` are none that this store gave.
+        """
+        ...
+
+    async def patient_of(self, patient_key: str) -> str | None:
+        """The patient id (CX text) for which a Registration's patient_key stands; None: nothing was registered."""
+        ...
+
+    async def patient_key(self, patient_id: str) -> str | None:
+        """The patient_key of a dossier; None: nothing was registered for the patient, or without a FhirRenderer."""
         ...
 
     def records(self, patient_id: str | None = None) -> AsyncIterator[LogRecord]:

@@ -22,6 +22,7 @@ from typing import Any, Self, TypeVar
 from bson import ObjectId
 
 from registry.dossier_log import LogRecord
+from registry.fhir_resources import FhirResources
 from registry.metadata_store import (
     Criteria,
     Facts,
@@ -42,13 +43,15 @@ from registry.mongodb_documents import ORDER, SUPERSEDED, UNFINISHED, Record, in
 from registry.mongodb_facts import FactFinder
 from registry.mongodb_index import Current
 from registry.mongodb_log import Head
+from registry.mongodb_pages import read_page
 from registry.mongodb_reindex import Reindexing
 from registry.mongodb_replay import Replay
 from registry.mongodb_resolver import Resolver
-from registry.mongodb_schema import OBJECTS, require_versions, warn_of_single_server
+from registry.mongodb_schema import OBJECTS, PATIENT_KEYS, require_versions, secret_of, warn_of_single_server
 from registry.mongodb_search import Search
 from registry.rendering_compression import RenderingCompression
-from xds.actors import ObjectCodec
+from xds.actors import FhirRenderer, ObjectCodec
+from xds.paged_search import Page, PagedSearch
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +59,7 @@ _T = TypeVar("_T")
 
 _SMALL_OBJECTS = 32
 _REMEMBERED_HEADS = 20_000
-_REMEMBERED_NUMBERS = 100_000
+_REMEMBERED_PLACES = 100_000
 _CLOSING_SECONDS = 10.0
 _SHARE_FOR_COMMITTING = 0.75
 
@@ -65,16 +68,22 @@ class MongoMetadataStore:
     """Keeps dossiers in one database of a MongoDB server. Used by one event loop."""
 
     def __init__(
-        self, database: MongoDatabase, *, codec: ObjectCodec, compression: RenderingCompression | None = None
+        self,
+        database: MongoDatabase,
+        *,
+        codec: ObjectCodec,
+        compression: RenderingCompression | None = None,
+        fhir: FhirResources | None = None,
     ) -> None:
         """The store in `database`, which is prepared already. See opened()."""
+        self._fhir = fhir or FhirResources(None, b"")
         self._database = database
         self._codec = codec
         self._compression = compression or RenderingCompression.shipped()
-        self._resolver = Resolver(database, codec, self._compression)
+        self._resolver = Resolver(database, codec, self._compression, self._fhir)
         self._facts = FactFinder(database, self._resolver, codec, self._compression)
         self._heads: OrderedDict[str, Head] = OrderedDict()
-        self._numbers: OrderedDict[str, int] = OrderedDict()
+        self._places: OrderedDict[str, tuple[int, str | None]] = OrderedDict()
         self._working: set[asyncio.Task[Any]] = set()
         self._withdrawing: set[asyncio.Task[None]] = set()
         self._sweeping: asyncio.Task[None] | None = None
@@ -88,6 +97,7 @@ class MongoMetadataStore:
         database: str = "toimik",
         codec: ObjectCodec,
         compression: RenderingCompression | None = None,
+        renderer: FhirRenderer | None = None,
         busy_seconds: float = 10.0,
         connect_seconds: float = 5.0,
         sweep_seconds: float = 30.0,
@@ -97,6 +107,7 @@ class MongoMetadataStore:
         """Connect to the server, and create what an empty database lacks.
 
         url               mongodb://user:password@host,host/?replicaSet=name&tls=true
+        renderer          makes the FHIR resources that are kept with what is registered; None: none are
         busy_seconds      how long anything waits for the server before StoreBusy
         connect_seconds   how long a server to write to is looked for
         sweep_seconds     how often it is looked for changes that were begun and not finished
@@ -110,10 +121,11 @@ class MongoMetadataStore:
         try:
             await warn_of_single_server(connected)
             await require_versions(connected, reindexing=reindexing)
+            fhir = FhirResources(renderer, await secret_of(connected))
         except BaseException:
             await connected.close()
             raise
-        store = cls(connected, codec=codec, compression=compression)
+        store = cls(connected, codec=codec, compression=compression, fhir=fhir)
         store.keep_swept(sweep_seconds)
         return store
 
@@ -121,8 +133,8 @@ class MongoMetadataStore:
         with self._open():
             known = await self._facts.known(questions)
         _remember(self._heads, patient_key(questions.patient_id), known.head, _REMEMBERED_HEADS)
-        for entry_uuid, number in known.numbers.items():
-            _remember(self._numbers, entry_uuid, number, _REMEMBERED_NUMBERS)
+        for entry_uuid, place in known.places.items():
+            _remember(self._places, entry_uuid, place, _REMEMBERED_PLACES)
         return known.facts
 
     async def apply(self, change: RegistryChange, facts: Facts) -> LogRecord:
@@ -193,9 +205,9 @@ class MongoMetadataStore:
         """
         revised = {revision.entry_uuid for revision in prepared.content.revisions}
         known = {
-            each: Current(facts.objects[each], self._numbers[each])
+            each: Current(facts.objects[each], *self._places[each])
             for each in revised
-            if each in self._numbers and facts.owners.get(each) == facts.patient_id
+            if each in self._places and facts.owners.get(each) == facts.patient_id
         }
         if missing := revised - known.keys():
             known.update(await self._resolver.index.current(record, sorted(missing)))
@@ -214,6 +226,19 @@ class MongoMetadataStore:
         with self._open():
             search = await Search.of(criteria, self._resolver.claims)
             return await search.count(self._resolver)
+
+    async def page(self, search: PagedSearch) -> Page:
+        with self._open():
+            return await read_page(search, self._resolver, self._compression)
+
+    async def patient_of(self, patient_key: str) -> str | None:
+        with self._open():
+            found = await self._database.find(PATIENT_KEYS, {"_id": patient_key})
+        return str(found[0]["patient_id"]) if found else None
+
+    async def patient_key(self, patient_id: str) -> str | None:
+        key = self._fhir.patient_key(patient_id)
+        return key if await self.patient_of(key) == patient_id else None
 
     async def records(self, patient_id: str | None = None) -> AsyncIterator[LogRecord]:
         wanted = {} if patient_id is None else {"patient_key": patient_key(patient_id)}

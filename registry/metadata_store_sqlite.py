@@ -12,12 +12,13 @@ import sqlite3
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, aclosing, nullcontext
+from contextlib import AbstractContextManager, aclosing, nullcontext, suppress
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
 from registry.dossier_log import LogRecord
+from registry.fhir_resources import FhirResources
 from registry.metadata_store import (
     Criteria,
     Facts,
@@ -34,11 +35,13 @@ from registry.sqlite_facts import FactFinder
 from registry.sqlite_group_commit import PreparedChange
 from registry.sqlite_index import rows
 from registry.sqlite_log import all_records, records_of
+from registry.sqlite_pages import PageSearch
 from registry.sqlite_reindex import Reindexing
 from registry.sqlite_replay import Replaying
 from registry.sqlite_search import Search, found_in_small_dossier
 from registry.sqlite_writer import SqliteWriter
-from xds.actors import ObjectCodec
+from xds.actors import FhirRenderer, ObjectCodec
+from xds.paged_search import Page, PagedSearch
 
 _T = TypeVar("_T")
 
@@ -58,12 +61,14 @@ class SqliteMetadataStore:
         *,
         codec: ObjectCodec,
         compression: RenderingCompression | None = None,
+        renderer: FhirRenderer | None = None,
         busy_seconds: float = 10.0,
         reader_threads: int = 4,
         reindexing: bool = False,
     ) -> None:
         """Open the store, and create it where there is none. Opened after a fork, never carried across one.
 
+        renderer       makes the FHIR resources that are kept with what is registered; None: none are
         busy_seconds   how long anything waits for its turn before StoreBusy
         reindexing     accept an index of an older release, because reindex() is going to be called
         Raises WrongVersion (a StoreDamaged), StoreBusy, StoreFull; RuntimeError where SQLite is too old.
@@ -74,7 +79,8 @@ class SqliteMetadataStore:
         self._database = Database(path, busy_seconds=busy_seconds, reindexing=reindexing)
         with translated():
             self._in_loop = self._database.reader(waiting=False)
-            self._writer = SqliteWriter(self._database, codec, self._compression, busy_seconds=busy_seconds)
+            self._fhir = FhirResources(renderer, self._database.secret)
+            self._writer = SqliteWriter(self._database, codec, self._compression, self._fhir, busy_seconds=busy_seconds)
         self._threads = ThreadPoolExecutor(reader_threads, thread_name_prefix="registry-reader")
         self._of_thread = threading.local()
         self._connections = [self._in_loop]
@@ -94,9 +100,11 @@ class SqliteMetadataStore:
 
     async def apply(self, change: RegistryChange, facts: Facts) -> LogRecord:
         if len(change.objects) <= _SMALL_OBJECTS:
-            prepared = PreparedChange.of(change, facts, self._codec, self._compression)
+            prepared = PreparedChange.of(change, facts, self._codec, self._compression, self._fhir)
         else:
-            prepared = await asyncio.to_thread(PreparedChange.of, change, facts, self._codec, self._compression)
+            prepared = await asyncio.to_thread(
+                PreparedChange.of, change, facts, self._codec, self._compression, self._fhir
+            )
         return await self._writer.commit(prepared)
 
     async def find(
@@ -141,6 +149,35 @@ class SqliteMetadataStore:
 
         return await self._read(read, small=False)
 
+    async def page(self, search: PagedSearch) -> Page:
+        def read(connection: sqlite3.Connection, most_rows: int | None = None) -> Page | None:
+            with snapshot(connection):
+                pages = PageSearch.of(search, connection)
+                if most_rows is not None and (pages.most_rows is None or pages.most_rows > most_rows):
+                    return None  # for a thread
+                return pages.read(connection, self._compression)
+
+        page = None
+        if not self._closed:
+            with suppress(StoreBusy), translated():
+                page = read(self._in_loop, _SMALL_ROWS)
+        if page is None:
+            page = await self._in_thread(lambda: read(self._thread_connection()))
+        assert page is not None  # noqa: S101 - without most_rows there is one
+        return page
+
+    async def patient_of(self, patient_key: str) -> str | None:
+        def read(connection: sqlite3.Connection) -> str | None:
+            text = "SELECT patient_id FROM patients WHERE id = (SELECT patient FROM patient_keys WHERE patient_key = ?)"
+            row = connection.execute(text, (patient_key,)).fetchone()
+            return None if row is None else str(row[0])
+
+        return await self._read(read, small=True)
+
+    async def patient_key(self, patient_id: str) -> str | None:
+        key = self._fhir.patient_key(patient_id)
+        return key if await self.patient_of(key) == patient_id else None
+
     async def records(self, patient_id: str | None = None) -> AsyncIterator[LogRecord]:
         def read(connection: sqlite3.Connection) -> Iterator[LogRecord]:
             if patient_id is None:
@@ -163,7 +200,9 @@ class SqliteMetadataStore:
 
     async def reindex(self, progress: Progress | None = None) -> int:
         with translated():
-            run = Reindexing(self._database, self._codec, self._compression, busy_seconds=self._busy_seconds)
+            run = Reindexing(
+                self._database, self._codec, self._compression, self._fhir, busy_seconds=self._busy_seconds
+            )
         done = 0
         steps = run.steps()
         try:
@@ -178,7 +217,9 @@ class SqliteMetadataStore:
 
     async def replay(self, records: Sequence[LogRecord]) -> None:
         with translated():
-            replaying = Replaying(self._database, self._codec, self._compression, busy_seconds=self._busy_seconds)
+            replaying = Replaying(
+                self._database, self._codec, self._compression, self._fhir, busy_seconds=self._busy_seconds
+            )
         try:
             await self._to_its_end(lambda: replaying.enter(records))
         finally:

@@ -18,8 +18,8 @@ from registry.dossier_log import LogRecord
 from registry.metadata_store import IndexRow, Revision, StoreDamaged
 from registry.mongodb_database import Document
 from registry.rendering_compression import RenderingCompression
-from registry.search_columns import SEARCH_COLUMNS, Column, Shape
-from xds.actors import ObjectCodec
+from registry.search_columns import COLUMN_SHAPES, SEARCH_COLUMNS, Column, Shape, registration_columns
+from xds.actors import ObjectCodec, Registration
 from xds.metadata import AnyObject, DocumentEntry, Folder, ObjectKind, SubmissionSet
 
 UNFINISHED = "*unfinished"
@@ -254,8 +254,15 @@ def numbered(sequence: int, place: int) -> int:
     return sequence << _NUMBER_BITS | place
 
 
-def object_document(item: AnyObject, ebrim: bytes, record: Record, number: int) -> Document:
-    """The version of an object that a record makes."""
+def object_document(
+    item: AnyObject,
+    ebrim: bytes,
+    record: Record,
+    number: int,
+    registration: Registration,
+    resource: bytes | None = None,
+) -> Document:
+    """The version of an object that a record makes. resource: its FHIR resource, compressed like ebrim."""
     document: Document = {
         "_id": version_id(item.entry_uuid, record.log.sequence),
         "patient_key": record.patient_key,
@@ -266,8 +273,12 @@ def object_document(item: AnyObject, ebrim: bytes, record: Record, number: int) 
     }
     for column in SEARCH_COLUMNS[item.kind]:
         document.update(_stored(column.name, column.shape, column.value(item)))
+    for name, moment in registration_columns(item.kind, registration).items():
+        document.update({} if moment is None else {name: moment})
     if item.home_community_id is not None:
         document["home_community_id"] = item.home_community_id
+    if resource is not None:
+        document["resource"] = resource
     document["ebrim"] = ebrim
     return document
 
@@ -321,7 +332,7 @@ def _stored(name: str, shape: Shape, value: Column) -> Mapping[str, Any]:
             return {f"{name}_first": value[0], f"{name}_last": value[1]}
         case Shape.SEVERAL | Shape.TEXTS:
             return {name: list(value)} if value else {}
-        case Shape.ONE:
+        case Shape.ONE | Shape.MOMENT:
             return {name: str(value)}
 
 
@@ -332,22 +343,20 @@ def _column(document: Document, name: str, shape: Shape) -> Column:
             return None if first is None else (first, document[f"{name}_last"])
         case Shape.SEVERAL | Shape.TEXTS:
             return tuple(document.get(name, ()))
-        case Shape.ONE:
+        case Shape.ONE | Shape.MOMENT:
             value: str | None = document.get(name)
             return value
 
 
 def _names_of_columns() -> Iterator[str]:
-    for columns in SEARCH_COLUMNS.values():
-        for column in columns:
-            if column.name != "entry_uuid":
-                yield from (
-                    (f"{column.name}_first", f"{column.name}_last") if column.shape is Shape.TIME else (column.name,)
-                )
+    for shapes in COLUMN_SHAPES.values():
+        for name, shape in shapes.items():
+            if name != "entry_uuid":
+                yield from ((f"{name}_first", f"{name}_last") if shape is Shape.TIME else (name,))
 
 
 SUPERSEDING: Mapping[str, Any] = {
     "$set": {"kind": SUPERSEDED},
-    "$unset": dict.fromkeys(sorted({*_names_of_columns(), "patient_id", "home_community_id", "ebrim"}), ""),
+    "$unset": dict.fromkeys(sorted({*_names_of_columns(), "patient_id", "home_community_id", "resource", "ebrim"}), ""),
 }
 """The update that takes all but its name from a version. It may be done again, and by two at once."""

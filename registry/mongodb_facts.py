@@ -30,11 +30,11 @@ _DERIVED = (AssociationType.APND.value, AssociationType.XFRM.value, AssociationT
 
 
 class Known(NamedTuple):
-    """Facts, and what a store remembers beside them. numbers: of the facts' objects."""
+    """Facts, and what a store remembers beside them. places: of the facts' objects, see Current."""
 
     facts: Facts
     head: Head
-    numbers: Mapping[str, int]
+    places: Mapping[str, tuple[int, str | None]]
 
 
 @dataclass(slots=True)
@@ -89,7 +89,7 @@ class FactFinder:
             owners=found.owners,
             relations=relations,
         )
-        return Known(facts, head, {entry_uuid: current.number for entry_uuid, current in found.objects.items()})
+        return Known(facts, head, {name: (each.number, each.submitted) for name, each in found.objects.items()})
 
     async def _standing(self, held: Iterable[Slots]) -> set[ObjectId]:
         """Which of the records that are written down as holders take effect; all of them resolved by now."""
@@ -110,7 +110,7 @@ class FactFinder:
         if of_replaced:
             wanted += _hanging_on(sorted(of_replaced), sorted(questions.replaced))
         read = await self._read(of_referred | of_replaced, wanted)
-        links = [item for item, _ in read.objects.values() if isinstance(item, Association)]
+        links = [each.item for each in read.objects.values() if isinstance(each.item, Association)]
         relations = _relations(links, read.objects, questions.replaced) if of_replaced else ()
         needed = questions.references | {relation.source_object for relation in relations}
         if missing := needed - read.objects.keys() - (questions.references - questions.replaced):
@@ -130,12 +130,12 @@ class FactFinder:
     async def _read(self, keys: Collection[str], wanted: list[Document]) -> _Found:
         """Objects, once nothing in their dossiers is unfinished."""
         condition = {"patient_key": {"$in": sorted(keys)}, "$or": [*wanted, {"kind": UNFINISHED}]}
-        documents = await self._resolver.read_finished(condition)
+        documents = await self._resolver.read_finished(condition, projection={"resource": 0})
         found = _Found({}, {})
         for document in documents:
             if document["kind"] != SUPERSEDED:
                 item = decoded(rendering_of(document, self._compression), self._codec)
-                found.objects[item.entry_uuid] = Current(item, document["number"])
+                found.objects[item.entry_uuid] = Current(item, document["number"], document.get("submitted"))
                 found.owners[item.entry_uuid] = document["patient_id"]
         return found
 

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from registry.change_body import revised
+from registry.fhir_resources import FhirResources, submitted
 from registry.metadata_store import Revision
 from registry.mongodb_database import Document, Filter, MongoDatabase
 from registry.mongodb_documents import (
@@ -30,7 +31,7 @@ from registry.mongodb_documents import (
     superseded_document,
     unfinished_document,
 )
-from registry.mongodb_schema import OBJECTS
+from registry.mongodb_schema import OBJECTS, PATIENT_KEYS
 from registry.rendering_compression import RenderingCompression
 from xds.actors import ObjectCodec
 from xds.metadata import AnyObject
@@ -41,15 +42,19 @@ class Current(NamedTuple):
 
     item: AnyObject
     number: int
+    submitted: str | None = None
 
 
 class ObjectIndex:
     """Writes records to the index."""
 
-    def __init__(self, database: MongoDatabase, codec: ObjectCodec, compression: RenderingCompression) -> None:
+    def __init__(
+        self, database: MongoDatabase, codec: ObjectCodec, compression: RenderingCompression, fhir: FhirResources
+    ) -> None:
         self._database = database
         self._codec = codec
         self._compression = compression
+        self._fhir = fhir
 
     async def write(self, record: Record, content: Content, known: Mapping[str, Current] | None = None) -> bool:
         """Write what a record brings and revises.
@@ -57,7 +62,9 @@ class ObjectIndex:
         known   all that it revises, as it stood before; read where it is not known
         Returns whether the index was told that the change is unfinished.
         """
-        documents = new_documents(record, content)
+        if record.log.sequence == 1:
+            await self.remember_patient(record)
+        documents = self.new_documents(record, content)
         if content.revisions:
             if known is None:
                 known = await self.current(record, [revision.entry_uuid for revision in content.revisions])
@@ -102,9 +109,29 @@ class ObjectIndex:
         for entry_uuid, documents in versions.items():
             newest = max(documents, key=lambda document: int(document["sequence"]))
             if newest["sequence"] < record.log.sequence and newest["kind"] != SUPERSEDED:
-                rendering = rendering_of(newest, self._compression)
-                current[entry_uuid] = Current(decoded(rendering, self._codec), newest["number"])
+                item = decoded(rendering_of(newest, self._compression), self._codec)
+                current[entry_uuid] = Current(item, newest["number"], newest.get("submitted"))
         return current
+
+    def new_documents(self, record: Record, content: Content) -> list[Document]:
+        """The first versions of the objects that a record brings."""
+        came = submitted([item for item, _ in content.objects])
+        return [
+            self._document(item, ebrim, record, numbered(record.log.sequence, place), came)
+            for place, (item, ebrim) in enumerate(content.objects)
+        ]
+
+    def _document(self, item: AnyObject, ebrim: bytes, record: Record, number: int, came: str | None) -> Document:
+        registration = self._fhir.registration(record.log.patient_id, record.log.time, came)
+        resource = self._fhir.of(item, registration)
+        compressed = None if resource is None else self._compression.compress(resource)
+        return object_document(item, ebrim, record, number, registration, compressed)
+
+    async def remember_patient(self, record: Record) -> None:
+        """Keep the way back from what stands for the patient of a record, where FHIR resources are kept."""
+        if self._fhir.are_kept:
+            key = self._fhir.patient_key(record.log.patient_id)
+            await self._database.insert_missing(PATIENT_KEYS, [{"_id": key, "patient_id": record.log.patient_id}])
 
     def revised_versions(
         self, record: Record, revisions: Iterable[Revision], known: Mapping[str, Current]
@@ -119,8 +146,8 @@ class ObjectIndex:
             for revision in combined:
                 item = revised(item, revision)
             ebrim = self._compression.compress(self._codec.written(item))
-            document = object_document(item, ebrim, record, before.number)
-            versions.append((Current(item, before.number), document))
+            document = self._document(item, ebrim, record, before.number, before.submitted)
+            versions.append((before._replace(item=item), document))
         return versions
 
 
@@ -140,8 +167,8 @@ class Versions:
 
     def add(self, record: Record, content: Content) -> None:
         """The next record. What it revises and nobody knows is passed over."""
-        for (item, _), document in zip(content.objects, new_documents(record, content), strict=True):
-            self._add(Current(item, document["number"]), document)
+        for (item, _), document in zip(content.objects, self._index.new_documents(record, content), strict=True):
+            self._add(Current(item, document["number"], document.get("submitted")), document)
         for version, document in self._index.revised_versions(record, content.revisions, self.current):
             self._add(version, document)
 
@@ -152,14 +179,6 @@ class Versions:
             self.documents[before] = superseded_document(self.documents[before])
         self.current[entry_uuid], self._newest[entry_uuid] = version, document["_id"]
         self.documents[document["_id"]] = document
-
-
-def new_documents(record: Record, content: Content) -> list[Document]:
-    """The first versions of the objects that a record brings."""
-    return [
-        object_document(item, ebrim, record, numbered(record.log.sequence, place))
-        for place, (item, ebrim) in enumerate(content.objects)
-    ]
 
 
 def _versions_before(patient_key: str, entry_uuids: Sequence[str], sequence: int) -> Filter:

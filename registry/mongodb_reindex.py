@@ -56,6 +56,7 @@ class Reindexing:
     async def _dossier(self, records: Sequence[Record]) -> int:
         """Put one dossier right, again where it moved meanwhile, and return how many records it has."""
         key = records[0].patient_key
+        await self._resolver.index.remember_patient(records[0])
         while True:
             standing = [record for record in records if await self._resolver.resolved(record)]
             expected = await self._expected(standing)

@@ -138,6 +138,7 @@ class Replay:
         brought = {item.entry_uuid for each in dossier for item, _ in each.content.objects}
         revised = {revision.entry_uuid for each in dossier for revision in each.content.revisions}
         first, older = dossier[0].record, sorted(revised - brought)
+        await self._resolver.index.remember_patient(first)
         versions = Versions(self._resolver.index, await self._resolver.index.current(first, older) if older else None)
         for each in dossier:
             versions.add(each.record, each.content)

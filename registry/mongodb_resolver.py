@@ -18,15 +18,17 @@ from typing import NamedTuple
 
 from bson import ObjectId
 
+from registry.fhir_resources import FhirResources
 from registry.metadata_store import StoreBusy, StoreDamaged, StoreFull
 from registry.mongodb_claims import Claims
 from registry.mongodb_database import Document, Filter, MongoDatabase
-from registry.mongodb_documents import UNFINISHED, Content, Record, claims_of, unfinished_document
+from registry.mongodb_documents import UNFINISHED, Content, Record, claims_of, patient_key, unfinished_document
 from registry.mongodb_index import Current, ObjectIndex
 from registry.mongodb_log import NO_RECORDS, ChangeLog, Head
 from registry.mongodb_schema import OBJECTS
 from registry.rendering_compression import RenderingCompression
 from xds.actors import ObjectCodec
+from xds.metadata import ObjectKind
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +46,9 @@ class _Outcome(NamedTuple):
 class Resolver:
     """Resolves records, and remembers which it has. Marks are set in the background: they only save work."""
 
-    def __init__(self, database: MongoDatabase, codec: ObjectCodec, compression: RenderingCompression) -> None:
+    def __init__(
+        self, database: MongoDatabase, codec: ObjectCodec, compression: RenderingCompression, fhir: FhirResources
+    ) -> None:
         self._database = database
         self._codec = codec
         self._compression = compression
@@ -54,7 +58,7 @@ class Resolver:
         self._marks: list[tuple[Record, bool]] = []
         self._marking: asyncio.Task[None] | None = None
         self.log = ChangeLog(database, compression)
-        self.index = ObjectIndex(database, codec, compression)
+        self.index = ObjectIndex(database, codec, compression, fhir)
         self.claims = Claims(database, self._stands)
 
     async def head(self, patient_key: str) -> Head:
@@ -123,6 +127,7 @@ class Resolver:
         *,
         projection: Mapping[str, int] | None = None,
         sort: Sequence[str] = (),
+        descending: bool = False,
         limit: int = 0,
     ) -> list[Document]:
         """Documents of `objects`; where among them a change is unfinished, it is finished, and they are read again.
@@ -132,7 +137,9 @@ class Resolver:
         room = 0  # for signs
         while True:
             began, asked = time.monotonic(), limit and limit + room
-            documents = await self._database.find(OBJECTS, wanted, projection=projection, sort=sort, limit=asked)
+            documents = await self._database.find(
+                OBJECTS, wanted, projection=projection, sort=sort, descending=descending, limit=asked
+            )
             objects = [document for document in documents if document["kind"] != UNFINISHED]
             signs = [document for document in documents if document["kind"] == UNFINISHED]
             room = len(signs)
@@ -151,6 +158,12 @@ class Resolver:
             if not unfinished:
                 return count
             await self._finish(unfinished)
+
+    async def last_number(self, patient_id: str, kind: ObjectKind) -> int | None:
+        """The number of the last object of a kind in a dossier, superseded or not; None where there is none."""
+        wanted = {"patient_key": patient_key(patient_id), "kind": kind.value}
+        found = await self._database.find(OBJECTS, wanted, sort=("number",), descending=True, limit=1)
+        return int(found[0]["number"]) if found else None
 
     def _was_finished(self, sign: Document, moment: float) -> bool:
         """Whether this process had finished the change by then; the sign of it is about to be taken away."""

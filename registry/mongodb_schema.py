@@ -6,24 +6,27 @@ They are declared in schemas/mongodb/collections.toml.
 from __future__ import annotations
 
 import logging
+import secrets
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
+from registry.fhir_resources import SECRET_BYTES
 from registry.metadata_store import StoreBusy, StoreDamaged
 from registry.mongodb_database import MongoDatabase
 
 logger = logging.getLogger(__name__)
 
 LOG_VERSION = 1
-INDEX_VERSION = 1
+INDEX_VERSION = 2
 """Raised where what the index keeps of an object changes; an older index is brought up by `toimik reindex`."""
 
 CHANGES = "changes"
 IDENTIFIERS = "identifiers"
 OBJECTS = "objects"
+PATIENT_KEYS = "patient_keys"
 META = "meta"
 VERSIONS = "versions"
 
@@ -115,6 +118,17 @@ async def require_versions(database: MongoDatabase, *, reindexing: bool) -> None
 async def index_is_current(database: MongoDatabase) -> None:
     """Write down that the index is one of this release."""
     await database.update(META, {"_id": VERSIONS}, {"$set": {"index_version": INDEX_VERSION}})
+
+
+async def secret_of(database: MongoDatabase) -> bytes:
+    """The secret of the database, made by who asks first; for what must not be guessed from outside."""
+    with database.limited():
+        if not (found := await database.find(META, {"_id": "made_once"})):
+            await database.insert_missing(META, [{"_id": "made_once", "secret": secrets.token_bytes(SECRET_BYTES)}])
+            found = await database.find(META, {"_id": "made_once"})
+    if not found:
+        raise StoreBusy("the metadata store was prepared, and does not say so yet")
+    return bytes(found[0]["secret"])
 
 
 async def _versions(database: MongoDatabase) -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ from registry.mongodb_database import Document
 from registry.mongodb_documents import ORDER, UNFINISHED, document_name, logical_name, patient_key, rendering_of
 from registry.mongodb_resolver import Resolver
 from registry.rendering_compression import RenderingCompression
-from registry.search_columns import SEARCH_COLUMNS, Shape
+from registry.search_columns import COLUMN_SHAPES, Shape
 from xds.metadata import ObjectKind
 
 _EXACT = frozenset({Operator.EQUALS, Operator.ANY_OF, Operator.ALL_OF_ANY_OF})
@@ -28,10 +28,6 @@ _LONGEST_PATTERN_BYTES = 16_000
 """MongoDB compiles no longer ones than 32 KB, escapes included."""
 
 _SPECIAL = re.compile(r"[\\.^$*+?()\[\]{}|]")
-
-_SHAPES: Mapping[ObjectKind, Mapping[str, Shape]] = {
-    kind: {column.name: column.shape for column in columns} for kind, columns in SEARCH_COLUMNS.items()
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +51,7 @@ class Search:
         conditions: list[Mapping[str, Any]] = []
         remaining: list[tuple[str, tuple[str, ...]]] = []
         for match in criteria.matches:
-            condition = _condition(match, _SHAPES[criteria.kind])
+            condition = _condition(match, COLUMN_SHAPES[criteria.kind])
             if condition is None:
                 remaining.append((match.attribute, _folded(match.groups[0])))
             else:
@@ -75,7 +71,7 @@ class Search:
             return ()
         documents = await resolver.read_finished(
             self.condition,
-            projection=None if rendering else {"ebrim": 0},
+            projection={"resource": 0} if rendering else {"resource": 0, "ebrim": 0},
             sort=ORDER,
             limit=limit if limit is not None and not self.remaining else 0,
         )
@@ -87,7 +83,7 @@ class Search:
         if self.condition is None:
             return 0
         if self.remaining:
-            documents = await resolver.read_finished(self.condition, projection={"ebrim": 0})
+            documents = await resolver.read_finished(self.condition, projection={"resource": 0, "ebrim": 0})
             return sum(self._meets(document) for document in documents)
         return await resolver.count_finished(self.condition)
 
@@ -172,18 +168,30 @@ def _condition(match: Match, shapes: Mapping[str, Shape]) -> list[Mapping[str, A
     shape = shapes.get(match.attribute)
     if shape is None:
         raise ValueError(f"{match.attribute} is not a column that can be searched")
-    if (shape is Shape.TIME) is not (match.operator in _OF_TIMES):
+    if (shape in _TIMES) is not (match.operator in _OF_TIMES):
         raise ValueError(f"{match.attribute} can not be searched by {match.operator.name}")
     if match.operator is Operator.LIKE:
         return _like(match.attribute, shape, _folded(match.groups[0]))
     if condition_of := _OF_TIMES.get(match.operator):
-        return [condition_of(match.attribute, match.groups[0][0])]
+        return [condition_of(match.attribute, match.groups[0][0], shape)]
+    if (expression_of := _EXPRESSIONS.get(match.operator)) is not None:
+        expressions = [{match.attribute: {"$regex": expression_of(each)}} for each in match.groups[0]]
+        return [{"$or": expressions} if expressions else {match.attribute: {"$in": []}}]
     return [{match.attribute: {"$in": list(group)}} for group in match.groups]
 
 
-_OF_TIMES: Mapping[Operator, Callable[[str, str], Mapping[str, Any]]] = {
-    Operator.AT_OR_AFTER: lambda column, value: {f"{column}_last": {"$gte": value}},
-    Operator.BEFORE: lambda column, value: {f"{column}_first": {"$lt": value}},
+_TIMES = frozenset({Shape.TIME, Shape.MOMENT})
+_OF_TIMES: Mapping[Operator, Callable[[str, str, Shape], Mapping[str, Any]]] = {
+    Operator.AT_OR_AFTER: lambda column, value, shape: {
+        column if shape is Shape.MOMENT else f"{column}_last": {"$gte": value}
+    },
+    Operator.BEFORE: lambda column, value, shape: {
+        column if shape is Shape.MOMENT else f"{column}_first": {"$lt": value}
+    },
+}
+_EXPRESSIONS: Mapping[Operator, Callable[[str], str]] = {
+    Operator.STARTS_WITH: lambda text: rf"(?s)\A{_escaped(text)}",
+    Operator.ENDS_WITH: lambda text: rf"(?s){_escaped(text)}\z",
 }
 
 
@@ -203,8 +211,11 @@ def _like(column: str, shape: Shape, patterns: Sequence[str]) -> list[Mapping[st
 
 def _expression(pattern: str) -> str:
     """% any text, _ one character, of the whole text. Understood by PCRE and RE2."""
-    escaped = _SPECIAL.sub(r"\\\g<0>", pattern)
-    return rf"(?s)\A{escaped.replace('%', '.*').replace('_', '.')}\z"
+    return rf"(?s)\A{_escaped(pattern).replace('%', '.*').replace('_', '.')}\z"
+
+
+def _escaped(text: str) -> str:
+    return _SPECIAL.sub(r"\\\g<0>", text)
 
 
 def _is_like(value: str | list[str] | None, patterns: Sequence[str]) -> bool:

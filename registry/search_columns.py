@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, TypeAlias
 
+from xds.actors import Registration
 from xds.hl7v2 import DTM
 from xds.metadata import AnyObject, Author, Code, ObjectKind
+from xds.person_names import name_parts, searchable_name
 
 Column: TypeAlias = str | tuple[str, ...] | None
 """A value, the values of a column that may have several, or None where the object has none.
@@ -27,6 +29,7 @@ class Shape(Enum):
     ONE = auto()
     SEVERAL = auto()
     TIME = auto()
+    MOMENT = auto()  # one second, 14 digits
     TEXTS = auto()  # several, case folded, for LIKE
 
 
@@ -71,6 +74,27 @@ def _author_person(item: Any) -> Column:
     return tuple(author.author_person.text.casefold() for author in authors if author.author_person)
 
 
+def _author_name(item: Any) -> Column:
+    return tuple(searchable_name(author.author_person) for author in item.author if author.author_person)
+
+
+def _author_name_part(item: Any) -> Column:
+    people = [author.author_person for author in item.author if author.author_person]
+    return tuple(dict.fromkeys(part for person in people for part in name_parts(person)))
+
+
+def _service_period(item: Any) -> Column:
+    start: DTM | None = item.service_start_time
+    stop: DTM | None = item.service_stop_time
+    if start is None and stop is None:
+        return None
+    return (start.first if start else _EARLIEST, stop.last if stop else _LATEST)
+
+
+_EARLIEST, _LATEST = "00000101000000", "99991231235959"
+
+_AUTHOR_NAME = SearchColumn("author_name", Shape.TEXTS, _author_name)
+_AUTHOR_NAME_PART = SearchColumn("author_name_part", Shape.SEVERAL, _author_name_part)
 _AUTHOR_PERSON = SearchColumn("author_person", Shape.TEXTS, _author_person)
 _REFERENCE_IDS = SearchColumn(
     "reference_id_list", Shape.SEVERAL, lambda item: tuple(value.text for value in item.reference_id_list)
@@ -94,7 +118,12 @@ SEARCH_COLUMNS: Mapping[ObjectKind, tuple[SearchColumn, ...]] = {
         _time("creation_time"),
         _time("service_start_time"),
         _time("service_stop_time"),
+        SearchColumn("service_period", Shape.TIME, _service_period),
+        _plain("mime_type"),
+        _plain("language_code"),
         _AUTHOR_PERSON,
+        _AUTHOR_NAME,
+        _AUTHOR_NAME_PART,
         _REFERENCE_IDS,
     ),
     ObjectKind.SUBMISSION_SET: (
@@ -104,6 +133,8 @@ SEARCH_COLUMNS: Mapping[ObjectKind, tuple[SearchColumn, ...]] = {
         _code("content_type_code"),
         _time("submission_time"),
         _AUTHOR_PERSON,
+        _AUTHOR_NAME,
+        _AUTHOR_NAME_PART,
     ),
     ObjectKind.FOLDER: (
         *_EVERY_KIND,
@@ -119,6 +150,32 @@ SEARCH_COLUMNS: Mapping[ObjectKind, tuple[SearchColumn, ...]] = {
         _plain("submission_set_status"),
     ),
 }
+
+
+REGISTRATION_COLUMNS: Mapping[ObjectKind, tuple[str, ...]] = {
+    ObjectKind.DOCUMENT_ENTRY: ("submitted", "last_updated"),
+    ObjectKind.SUBMISSION_SET: ("last_updated",),
+    ObjectKind.FOLDER: ("last_updated",),
+    ObjectKind.ASSOCIATION: (),
+}
+"""Columns of what is known beside the object (xds/actors.py, Registration), each a MOMENT."""
+
+COLUMN_SHAPES: Mapping[ObjectKind, Mapping[str, Shape]] = {
+    kind: {column.name: column.shape for column in columns} | dict.fromkeys(REGISTRATION_COLUMNS[kind], Shape.MOMENT)
+    for kind, columns in SEARCH_COLUMNS.items()
+}
+"""How each column that can be matched is kept."""
+
+
+def registration_columns(kind: ObjectKind, registration: Registration) -> dict[str, str | None]:
+    """Those of REGISTRATION_COLUMNS, by name."""
+    moments = {"submitted": registration.submitted, "last_updated": moment(registration.last_updated)}
+    return {name: moments[name] for name in REGISTRATION_COLUMNS[kind]}
+
+
+def moment(time: str) -> str:
+    """The second of a time `YYYY-MM-DDThh:mm:ss.ffffffZ`, 14 digits."""
+    return "".join(each for each in time[:19] if each.isdigit())
 
 
 def search_columns(item: AnyObject) -> dict[str, Column]:

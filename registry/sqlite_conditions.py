@@ -16,7 +16,7 @@ from typing import Final, NamedTuple, TypeAlias
 import orjson
 
 from registry.metadata_store import Match, Operator
-from registry.search_columns import SEARCH_COLUMNS, Shape
+from registry.search_columns import COLUMN_SHAPES, Shape
 from registry.sqlite_index import as_line
 from xds.metadata import ObjectKind
 
@@ -86,7 +86,7 @@ class _Way(NamedTuple):
 
 @lru_cache(maxsize=1024)
 def _way(kind: ObjectKind, attribute: str, operator: Operator) -> _Way:
-    shape = _SHAPES[kind].get(attribute)
+    shape = COLUMN_SHAPES[kind].get(attribute)
     if shape is None:
         raise ValueError(f"{attribute} is not a column that can be searched")
     # EQUALS is ANY_OF one value, ALL_OF_ANY_OF is ANY_OF for every group.
@@ -94,11 +94,6 @@ def _way(kind: ObjectKind, attribute: str, operator: Operator) -> _Way:
     if way is None:
         raise ValueError(f"{attribute} can not be searched by {operator.name}")
     return way
-
-
-_SHAPES: Final[Mapping[ObjectKind, Mapping[str, Shape]]] = {
-    kind: {column.name: column.shape for column in columns} for kind, columns in SEARCH_COLUMNS.items()
-}
 
 
 def _any_line(column: str, count: int) -> str:
@@ -128,6 +123,34 @@ def _patterns(values: Sequence[str]) -> Values:
     return (orjson.dumps(possible).decode(),)
 
 
+def _starts(column: str, count: int) -> str:
+    return _either([f"substr({column}, 1, length(?)) = ?"] * count)
+
+
+def _ends(column: str, count: int) -> str:
+    return _either([f"substr({column}, -length(?)) = ?"] * count)
+
+
+def _part_of_line(column: str, count: int) -> str:
+    return _either([f"instr({column}, ?)"] * count)
+
+
+def _either(conditions: Sequence[str]) -> str:
+    return f"({' OR '.join(conditions)})" if conditions else "0"
+
+
+def _twice(values: Sequence[str]) -> Values:
+    return tuple(value for value in values for _ in range(2))
+
+
+def _beginnings(values: Sequence[str]) -> Values:
+    return tuple(as_line(value).removesuffix('"\n') for value in values)
+
+
+def _ends_of_lines(values: Sequence[str]) -> Values:
+    return tuple(as_line(value).removeprefix('\n"') for value in values)
+
+
 def _first(values: Sequence[str]) -> Values:
     return (values[0],)
 
@@ -144,4 +167,10 @@ _WAYS: Final[Mapping[tuple[Operator, Shape], _Way]] = {
     (Operator.LIKE, Shape.TEXTS): _Way(lambda column, _: _like(column, "text.value"), _patterns),
     (Operator.AT_OR_AFTER, Shape.TIME): _Way(lambda column, _: f"{column}_last >= ?", _first),
     (Operator.BEFORE, Shape.TIME): _Way(lambda column, _: f"{column}_first < ?", _first),
+    (Operator.AT_OR_AFTER, Shape.MOMENT): _Way(lambda column, _: f"{column} >= ?", _first),
+    (Operator.BEFORE, Shape.MOMENT): _Way(lambda column, _: f"{column} < ?", _first),
+    (Operator.STARTS_WITH, Shape.ONE): _Way(_starts, _twice),
+    (Operator.STARTS_WITH, Shape.SEVERAL): _Way(_part_of_line, _beginnings),
+    (Operator.ENDS_WITH, Shape.ONE): _Way(_ends, _twice),
+    (Operator.ENDS_WITH, Shape.SEVERAL): _Way(_part_of_line, _ends_of_lines),
 }

@@ -7,20 +7,24 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 
+from registry.fhir_resources import SECRET_BYTES
 from registry.metadata_store import StoreBusy, StoreDamaged, StoreFull
 from registry.sqlite_write_turn import WriteTurn
 
 LOG_VERSION = 1
-INDEX_VERSION = 1
+INDEX_VERSION = 2
 """Raised with every change of schemas/sql/registry_index.sql; an older index is brought up by `toimik reindex`."""
 
-INDEX_TABLES = ("identifiers", "document_entries", "submission_sets", "folders", "associations")
+INDEX_TABLES = (
+    "identifiers", "document_entries", "submission_sets", "folders", "associations", "fhir_resources", "patient_keys",
+)  # fmt: skip
 
 _OLDEST_SQLITE = (3, 37, 0)  # STRICT tables
 _CACHE_KIB = 8 * 1024  # of each connection; the operating system's cache does the rest
@@ -36,6 +40,9 @@ class WrongVersion(StoreDamaged):
 
 class Database:
     """A database file with the schema of this release. Hands out connections; the caller closes them."""
+
+    secret: bytes
+    """Made once for this database, for what must not be guessed from outside."""
 
     def __init__(self, path: Path, *, busy_seconds: float, reindexing: bool = False) -> None:
         """Open the file, and create it where it does not exist.
@@ -56,6 +63,7 @@ class Database:
             try:
                 with turn.taken(busy_seconds):
                     _prepare(connection)
+                    self.secret = _secret(connection)
                 _require_versions(connection, path, reindexing=reindexing)
             finally:
                 connection.close()
@@ -197,6 +205,19 @@ def _prepare(connection: sqlite3.Connection) -> None:
             "INSERT INTO meta (name, value) VALUES (?, ?)",
             [("log_version", LOG_VERSION), ("index_version", INDEX_VERSION), ("index_generation", 1)],
         )
+
+
+def _secret(connection: sqlite3.Connection) -> bytes:
+    """The secret of the database, which a release that did not know of it lacks."""
+    if connection.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'meta'").fetchone()[0] == 0:
+        return b""  # not one of ours, and about to be refused
+    with transaction(connection):
+        connection.execute("CREATE TABLE IF NOT EXISTS store_secret (secret BLOB NOT NULL) STRICT")
+        connection.execute(
+            "INSERT INTO store_secret (secret) SELECT ? WHERE NOT EXISTS (SELECT 1 FROM store_secret)",
+            (secrets.token_bytes(SECRET_BYTES),),
+        )
+        return bytes(connection.execute("SELECT secret FROM store_secret").fetchone()[0])
 
 
 def _require_versions(connection: sqlite3.Connection, path: Path, *, reindexing: bool) -> None:

@@ -16,10 +16,11 @@ from typing import TypeAlias
 
 from registry.change_body import encoded
 from registry.dossier_log import LogRecord
+from registry.fhir_resources import FhirResources
 from registry.metadata_store import Facts, FactsMoved, RegistryChange, Revision, StoreBusy, StoreFull
 from registry.rendering_compression import RenderingCompression
 from registry.sqlite_database import transaction, translated
-from registry.sqlite_index import IndexedObject, IndexTables, PlacedObject, placed
+from registry.sqlite_index import IndexedObject, IndexTables, PlacedObject, indexed_objects, placed
 from registry.sqlite_log import Appended, Head, append, move_heads, next_patient
 from registry.sqlite_rows import selected
 from xds.actors import ObjectCodec
@@ -58,7 +59,12 @@ class PreparedChange:
 
     @classmethod
     def of(
-        cls, change: RegistryChange, facts: Facts, codec: ObjectCodec, compression: RenderingCompression
+        cls,
+        change: RegistryChange,
+        facts: Facts,
+        codec: ObjectCodec,
+        compression: RenderingCompression,
+        fhir: FhirResources,
     ) -> PreparedChange:
         """`change`, rendered and compressed.
 
@@ -67,10 +73,8 @@ class PreparedChange:
         if change.patient_id != facts.patient_id:
             raise ValueError("the change is of one dossier and the facts are of another")
         renderings = [codec.written(item) for item in change.objects]
-        objects = tuple(
-            IndexedObject.of(item, compression.compress(rendering))
-            for item, rendering in zip(change.objects, renderings, strict=True)
-        )
+        rendered = list(zip(change.objects, renderings, strict=True))
+        objects = indexed_objects(rendered, change.patient_id, change.time, compression, fhir)
         identifiers = [identifier for item in objects for identifier in item.identifiers]
         if len(set(identifiers)) < len(identifiers):
             raise ValueError("the change gives one identifier to two objects")
@@ -90,9 +94,11 @@ class PreparedChange:
 class GroupCommit:
     """Writes groups of changes. Used by one thread, whose turn it is to write."""
 
-    def __init__(self, connection: sqlite3.Connection, codec: ObjectCodec, compression: RenderingCompression) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, codec: ObjectCodec, compression: RenderingCompression, fhir: FhirResources
+    ) -> None:
         self.connection = connection
-        self._index = IndexTables(connection, codec, compression)
+        self._index = IndexTables(connection, codec, compression, fhir)
 
     def outcomes(self, changes: Sequence[PreparedChange]) -> list[Outcome]:
         """What becomes of each change, in their order. The records among them are durable.
@@ -146,7 +152,7 @@ class _Group:
         self._moved: dict[str, Head] = {}
         self._placed: list[PlacedObject] = []
         self._appended: list[Appended] = []
-        self._revisions: list[tuple[Revision, int]] = []
+        self._revisions: list[tuple[Revision, int, str]] = []
 
     def outcome(self, change: PreparedChange) -> Outcome:
         """Take the change, or tell why it does not fit any more."""
@@ -181,7 +187,7 @@ class _Group:
     def _take(self, change: PreparedChange, record: LogRecord, head: Head) -> None:
         self._appended.append(Appended(head.patient, record, change.compressed_body))
         self._placed += placed(change.objects, head.patient, head.objects + 1)
-        self._revisions += [(revision, head.patient) for revision in change.revisions]
+        self._revisions += [(revision, head.patient, change.time) for revision in change.revisions]
         for item in change.objects:
             self._taken.update(item.identifiers)
             if item.unique_id and item.hash:
@@ -195,6 +201,6 @@ class _Group:
         append(self._connection, self._appended)
         index.take_identifiers(self._placed)
         index.insert(self._placed)
-        for revision, patient in self._revisions:
-            if not index.revise(revision, patient):
+        for revision, patient, time in self._revisions:
+            if not index.revise(revision, patient, time):
                 raise ValueError(f"{revision.entry_uuid} is to be revised, but is not in the dossier")

@@ -15,11 +15,12 @@ from typing import NamedTuple
 import orjson
 
 from registry.change_body import revised
+from registry.fhir_resources import FhirResources, submitted
 from registry.metadata_store import IndexRow, Revision, StoreDamaged, StoreFull
 from registry.rendering_compression import RenderingCompression
-from registry.search_columns import SEARCH_COLUMNS, Column, Shape
+from registry.search_columns import REGISTRATION_COLUMNS, SEARCH_COLUMNS, Column, Shape, registration_columns
 from registry.sqlite_rows import Row, insert_rows
-from xds.actors import ObjectCodec
+from xds.actors import ObjectCodec, Registration
 from xds.metadata import AnyObject, Association, DocumentEntry, Folder, ObjectKind, SubmissionSet
 
 TABLES = {
@@ -78,18 +79,42 @@ class IndexedObject:
     row: Row
     unique_id: str | None = None
     hash: str | None = None
+    resource: bytes | None = None
+    patient_key: str | None = None
 
     @classmethod
-    def of(cls, item: AnyObject, compressed: bytes) -> IndexedObject:
-        """`item`, whose compressed rendering is given."""
+    def of(
+        cls, item: AnyObject, compressed: bytes, registration: Registration, resource: bytes | None
+    ) -> IndexedObject:
+        """`item`, whose compressed rendering and FHIR resource are given."""
+        row = _row(item, compressed, registration)
+        key = registration.patient_key if resource is not None else None
         match item:
             case SubmissionSet() | Folder():
                 identifiers = (item.entry_uuid, item.unique_id) if item.unique_id else (item.entry_uuid,)
-                return cls(item.kind, identifiers, _row(item, compressed))
+                return cls(item.kind, identifiers, row, resource=resource, patient_key=key)
             case DocumentEntry():
-                return cls(item.kind, (item.entry_uuid,), _row(item, compressed), item.unique_id, folded_hash(item))
+                digest = folded_hash(item)
+                return cls(item.kind, (item.entry_uuid,), row, item.unique_id, digest, resource, key)
             case Association():
-                return cls(item.kind, (item.entry_uuid,), _row(item, compressed))
+                return cls(item.kind, (item.entry_uuid,), row)
+
+
+def indexed_objects(
+    objects: Sequence[tuple[AnyObject, bytes]],
+    patient_id: str,
+    time: str,
+    compression: RenderingCompression,
+    fhir: FhirResources,
+) -> tuple[IndexedObject, ...]:
+    """All objects that one change of this time brings, each with its rendering, ready to be written."""
+    registration = fhir.registration(patient_id, time, submitted([item for item, _ in objects]))
+    indexed = []
+    for item, rendering in objects:
+        resource = fhir.of(item, registration)
+        compressed = None if resource is None else compression.compress(resource)
+        indexed.append(IndexedObject.of(item, compression.compress(rendering), registration, compressed))
+    return tuple(indexed)
 
 
 def folded_hash(entry: DocumentEntry) -> str | None:
@@ -116,11 +141,19 @@ class IndexTables:
     """Writes to the index, or with a `prefix` to one that is going to take its place."""
 
     def __init__(
-        self, connection: sqlite3.Connection, codec: ObjectCodec, compression: RenderingCompression, prefix: str = ""
+        self,
+        connection: sqlite3.Connection,
+        codec: ObjectCodec,
+        compression: RenderingCompression,
+        fhir: FhirResources,
+        prefix: str = "",
     ) -> None:
         self._connection = connection
         self._codec = codec
         self._compression = compression
+        self._fhir = fhir
+        self._resources = f"INTO {prefix}fhir_resources (id, resource)"
+        self._patient_keys = f"INSERT INTO {prefix}patient_keys (patient_key, patient)"
         self._identifiers = f"{prefix}identifiers"
         self._tables = {kind: f"{prefix}{table}" for kind, table in TABLES.items()}
         self._inserts = {kind: _written("INSERT", kind, table) for kind, table in self._tables.items()}
@@ -153,9 +186,15 @@ class IndexTables:
         for kind, into in self._inserts.items():
             rows = [_with_ids(kind, row_id, item.row) for row_id, item in objects if item.kind is kind]
             insert_rows(self._connection, into, rows)
+        resources = [(row_id, item.resource) for row_id, item in objects if item.resource is not None]
+        insert_rows(self._connection, f"INSERT {self._resources}", resources)
+        keys = {item.patient_key: row_id >> NUMBER_BITS for row_id, item in objects if item.patient_key}
+        insert_rows(self._connection, self._patient_keys, list(keys.items()), "ON CONFLICT DO NOTHING")
 
-    def revise(self, revision: Revision, patient: int) -> bool:
+    def revise(self, revision: Revision, patient: int, time: str) -> bool:
         """Write one object's row again as the revision leaves it. False where the dossier has no such object.
+
+        time   of the change that revises it
 
         Raises StoreDamaged.
         """
@@ -166,15 +205,22 @@ class IndexTables:
         if holder is None or holder[1] >> NUMBER_BITS != patient:
             return False
         kind, row_id = ObjectKind(holder[0]), holder[1]
+        came = "submitted" if "submitted" in REGISTRATION_COLUMNS[kind] else "NULL"
         stored = self._connection.execute(
-            f"SELECT ebrim FROM {self._tables[kind]} WHERE id = ?",
+            f"SELECT ebrim, {came} FROM {self._tables[kind]} WHERE id = ?",
             (row_id,),
         ).fetchone()
         if stored is None:
             raise StoreDamaged(f"{revision.entry_uuid} is known, but the index has no row of it")
         item = revised(read(stored[0], self._codec, self._compression), revision)
-        row = _row(item, self._compression.compress(self._codec.written(item)))
+        owner = item.patient_id.text if not isinstance(item, Association) and item.patient_id else ""
+        registration = self._fhir.registration(owner, time, stored[1])
+        row = _row(item, self._compression.compress(self._codec.written(item)), registration)
         insert_rows(self._connection, self._replacements[kind], [_with_ids(kind, row_id, row)])
+        resource = self._fhir.of(item, registration)
+        if resource is not None:
+            compressed = self._compression.compress(resource)
+            insert_rows(self._connection, f"REPLACE {self._resources}", [(row_id, compressed)])
         return True
 
 
@@ -230,7 +276,7 @@ def _written(verb: str, kind: ObjectKind, table: str) -> str:
     """The beginning of the statement that writes rows."""
     ids = ["id", "patient"] if kind is ObjectKind.ASSOCIATION else ["id"]
     measured = ["hash", "size"] if kind is ObjectKind.DOCUMENT_ENTRY else []
-    names = [*ids, *_search_names(kind), *measured, "home_community_id", "ebrim"]
+    names = [*ids, *_search_names(kind), *REGISTRATION_COLUMNS[kind], *measured, "home_community_id", "ebrim"]
     return f"{verb} INTO {table} ({', '.join(names)})"
 
 
@@ -238,10 +284,11 @@ def _with_ids(kind: ObjectKind, row_id: int, row: Row) -> Row:
     return (row_id, row_id >> NUMBER_BITS, *row) if kind is ObjectKind.ASSOCIATION else (row_id, *row)
 
 
-def _row(item: AnyObject, compressed: bytes) -> Row:
+def _row(item: AnyObject, compressed: bytes, registration: Registration) -> Row:
     values: list[str | None] = []
     for value_of, stored in _STORED[item.kind]:
         values += stored(value_of(item))
+    values += registration_columns(item.kind, registration).values()
     if isinstance(item, DocumentEntry):
         values += (folded_hash(item), item.size)
     return (*values, item.home_community_id, compressed)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from registry.change_body import decoded as decoded_body
 from registry.dossier_log import LogRecord
+from registry.fhir_resources import FhirResources
 from registry.metadata_store import Revision, StoreDamaged
 from registry.rendering_compression import RenderingCompression
 from registry.sqlite_database import (
@@ -24,7 +25,7 @@ from registry.sqlite_database import (
     index_generation,
     transaction,
 )
-from registry.sqlite_index import IndexedObject, IndexTables, decoded, placed
+from registry.sqlite_index import IndexedObject, IndexTables, decoded, indexed_objects, placed
 from registry.sqlite_log import records_of
 from xds.actors import ObjectCodec
 
@@ -49,6 +50,7 @@ class _Behind:
 class _Entered:
     """One record, ready to be entered in the new index."""
 
+    time: str
     objects: tuple[IndexedObject, ...]
     revisions: tuple[Revision, ...]
 
@@ -57,16 +59,23 @@ class Reindexing:
     """One run. Used by one thread at a time."""
 
     def __init__(
-        self, database: Database, codec: ObjectCodec, compression: RenderingCompression, *, busy_seconds: float
+        self,
+        database: Database,
+        codec: ObjectCodec,
+        compression: RenderingCompression,
+        fhir: FhirResources,
+        *,
+        busy_seconds: float,
     ) -> None:
         self._codec = codec
         self._compression = compression
+        self._fhir = fhir
         self._busy_seconds = busy_seconds
         self._connection = database.writer()
         self._connection.execute("PRAGMA wal_autocheckpoint = 1000")
         self._turn = database.write_turn()
         self._alone = database.reindex_turn()
-        self._index = IndexTables(self._connection, codec, compression, _NEXT)
+        self._index = IndexTables(self._connection, codec, compression, fhir, _NEXT)
         self._after = 0
 
     def steps(self) -> Generator[tuple[int, int], None, None]:
@@ -169,16 +178,14 @@ class Reindexing:
 
     def _read(self, record: LogRecord, dossier: _Behind) -> _Entered:
         if record.body is None:
-            return _Entered((), ())
+            return _Entered(record.time, (), ())
         try:
             body = decoded_body(record.body)
-            objects = tuple(
-                IndexedObject.of(decoded(rendering, self._codec), self._compression.compress(rendering))
-                for rendering in body.renderings
-            )
+            rendered = [(decoded(rendering, self._codec), rendering) for rendering in body.renderings]
+            objects = indexed_objects(rendered, record.patient_id, record.time, self._compression, self._fhir)
         except StoreDamaged as error:
             raise StoreDamaged(f"dossier {dossier.patient}, record {record.sequence}: {error}") from error
-        return _Entered(objects, body.revisions)
+        return _Entered(record.time, objects, body.revisions)
 
     def _enter(self, dossier: _Behind, prepared: list[_Entered]) -> None:
         objects, patient = dossier.objects, dossier.patient
@@ -191,7 +198,7 @@ class Reindexing:
             self._index.insert(numbered)
             objects += len(entered.objects)
             for revision in entered.revisions:
-                if not self._index.revise(revision, patient) and not self._has_blanks(patient):
+                if not self._index.revise(revision, patient, entered.time) and not self._has_blanks(patient):
                     raise StoreDamaged(f"dossier {patient}: {revision.entry_uuid} is revised, but was never registered")
         self._connection.execute(
             f"REPLACE INTO {_NEXT}heads (patient, sequence, objects) VALUES (?, ?, ?)",

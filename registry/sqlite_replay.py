@@ -8,10 +8,20 @@ from dataclasses import dataclass
 
 from registry.change_body import decoded as decoded_body
 from registry.dossier_log import LogRecord
+from registry.fhir_resources import FhirResources
 from registry.metadata_store import Revision, StoreDamaged
 from registry.rendering_compression import RenderingCompression
 from registry.sqlite_database import Database, transaction
-from registry.sqlite_index import IndexedObject, IndexTables, decoded, first_id, last_id, numbered, placed
+from registry.sqlite_index import (
+    IndexedObject,
+    IndexTables,
+    decoded,
+    first_id,
+    indexed_objects,
+    last_id,
+    numbered,
+    placed,
+)
 from registry.sqlite_log import Appended, Head, append, head_of, move_heads, next_patient
 from xds.actors import ObjectCodec
 
@@ -30,15 +40,22 @@ class Replaying:
     """Enters records beside the writer, in turn with it. Used by one thread at a time."""
 
     def __init__(
-        self, database: Database, codec: ObjectCodec, compression: RenderingCompression, *, busy_seconds: float
+        self,
+        database: Database,
+        codec: ObjectCodec,
+        compression: RenderingCompression,
+        fhir: FhirResources,
+        *,
+        busy_seconds: float,
     ) -> None:
         self._codec = codec
         self._compression = compression
+        self._fhir = fhir
         self._busy_seconds = busy_seconds
         self._connection = database.writer()
         self._connection.execute("PRAGMA wal_autocheckpoint = 1000")
         self._turn = database.write_turn()
-        self._index = IndexTables(self._connection, codec, compression)
+        self._index = IndexTables(self._connection, codec, compression, fhir)
 
     def enter(self, records: Sequence[LogRecord]) -> None:
         """All of them, or none.
@@ -73,10 +90,8 @@ class Replaying:
             return _Prepared(record, None)
         try:
             body = decoded_body(record.body)
-            objects = tuple(
-                IndexedObject.of(decoded(rendering, self._codec), self._compression.compress(rendering))
-                for rendering in body.renderings
-            )
+            rendered = [(decoded(rendering, self._codec), rendering) for rendering in body.renderings]
+            objects = indexed_objects(rendered, record.patient_id, record.time, self._compression, self._fhir)
         except StoreDamaged as error:
             raise StoreDamaged(f"{error}; {_named(record)}") from error
         return _Prepared(record, self._compression.compress_body(record.body), objects, body.revisions)
@@ -97,7 +112,7 @@ class Replaying:
         append(self._connection, [Appended(head.patient, record, prepared.compressed_body)])
         self._index.insert(objects)
         for revision in prepared.revisions:
-            if not self._index.revise(revision, head.patient) and not self._has_blanks(head.patient):
+            if not self._index.revise(revision, head.patient, record.time) and not self._has_blanks(head.patient):
                 raise StoreDamaged(f"{revision.entry_uuid} is revised, but was never registered; {_named(record)}")
         moved = Head(head.patient, record.sequence, record.hash, head.objects + len(objects))
         move_heads(self._connection, {record.patient_id: moved})

@@ -65,7 +65,7 @@ class Search(NamedTuple):
             return cls(criteria, condition, _pinned(names, criteria.kind), None, False, len(names.groups[0]))
         ends = _first_match(criteria, _ENDS)
         if criteria.patient_ids:
-            dossiers = _dossiers_of(criteria.patient_ids, connection)
+            dossiers = dossiers_of(criteria.patient_ids, connection)
         elif ends is not None:
             dossiers = _dossiers_holding(ends.groups[0], connection)
         else:
@@ -209,7 +209,14 @@ def _pinned(match: Match, kind: ObjectKind) -> Sql:
     return Sql(f"o.id IN ({by_identifier})", named.values)
 
 
-def _dossiers_of(patient_ids: Sequence[str], connection: sqlite3.Connection) -> tuple[Dossier, ...]:
+def pinned_by(criteria: Criteria) -> Sql | None:
+    """Which ids can be meant by criteria that name objects; None where they do not."""
+    names = _first_match(criteria, _NAMES)
+    return None if names is None else _pinned(names, criteria.kind)
+
+
+def dossiers_of(patient_ids: Sequence[str], connection: sqlite3.Connection) -> tuple[Dossier, ...]:
+    """The dossiers of these patients, as far as there are any."""
     owners = members(patient_ids)
     return _dossiers(f"patient_id IN {owners.text}", owners.values, connection)
 

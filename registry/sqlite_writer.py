@@ -20,6 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from registry.dossier_log import LogRecord
+from registry.fhir_resources import FhirResources
 from registry.metadata_store import StoreBusy, StoreFull
 from registry.rendering_compression import RenderingCompression
 from registry.sqlite_checkpoints import Checkpoints
@@ -51,11 +52,17 @@ class SqliteWriter:
     """Commits changes in the order in which they come."""
 
     def __init__(
-        self, database: Database, codec: ObjectCodec, compression: RenderingCompression, *, busy_seconds: float
+        self,
+        database: Database,
+        codec: ObjectCodec,
+        compression: RenderingCompression,
+        fhir: FhirResources,
+        *,
+        busy_seconds: float,
     ) -> None:
         """busy_seconds: after which a change that could not be begun is given up."""
         self._busy_seconds = busy_seconds
-        self._group_commit = GroupCommit(database.writer(), codec, compression)
+        self._group_commit = GroupCommit(database.writer(), codec, compression, fhir)
         self._turn = database.write_turn()
         self._checkpoints = Checkpoints(database, busy_seconds=busy_seconds)
         self._gathering: list[_Waiting] = []  # of the event loop alone

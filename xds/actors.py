@@ -208,3 +208,27 @@ class ObjectCodec(Protocol):
     def read(self, rendering: bytes) -> AnyObject:
         """The object that `rendering` stands for."""
         ...
+
+
+class Registration(NamedTuple):
+    """What a registry knows of an object beside the object: how it came, and when it was changed last.
+
+    patient_key    opaque and lasting: stands for the patient where the patient's id must not be seen
+    last_updated   of the change that brought or revised the object: UTC, `YYYY-MM-DDThh:mm:ss.ffffffZ`
+    submitted      submissionTime of the SubmissionSet that brought it, 14 digits; None for what has none
+    """
+
+    patient_key: str
+    last_updated: str
+    submitted: str | None = None
+
+
+class FhirRenderer(Protocol):
+    """Registry objects as FHIR resources, made once when they are registered. Handed in by wiring."""
+
+    def rendered(self, item: AnyObject, registration: Registration) -> bytes | None:
+        """The resource as JSON; None for an Association, and where an object can not be shown in FHIR.
+
+        What the object's Associations say (relatesTo, the entries of a List) is not in it: that is joined at search.
+        """
+        ...

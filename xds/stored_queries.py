@@ -32,6 +32,8 @@ class Operator(Enum):
     AT_OR_AFTER = auto()  # the last second that the time may mean is not before this one (14 digits)
     BEFORE = auto()  # the first second that the time may mean is before this one (14 digits)
     LIKE = auto()  # several patterns, one of which matches: % any text, _ one character; case does not matter
+    STARTS_WITH = auto()  # several beginnings, one of which is the value's; case matters
+    ENDS_WITH = auto()  # several ends, one of which is the value's; case matters
 
 
 class Answer(Enum):

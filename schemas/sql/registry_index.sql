@@ -34,13 +34,24 @@ CREATE TABLE document_entries (
     service_start_time_last TEXT,
     service_stop_time_first TEXT,
     service_stop_time_last TEXT,
+    service_period_first TEXT,
+    service_period_last TEXT,
+    mime_type TEXT,
+    language_code TEXT,
     author_person TEXT NOT NULL,
+    author_name TEXT NOT NULL,
+    author_name_part TEXT NOT NULL,
     reference_id_list TEXT NOT NULL,
+    submitted TEXT,
+    last_updated TEXT,
     hash TEXT,                        -- lower case
     size TEXT,
     home_community_id TEXT,
     ebrim BLOB NOT NULL
 ) STRICT;
+-- The order of pages. Covers what most searches ask for, so that counting reads no rows.
+CREATE INDEX document_entries_by_creation_time
+    ON document_entries (id >> 24, coalesce(creation_time_first, ''), id, availability_status);
 CREATE INDEX document_entries_by_unique_id ON document_entries (unique_id);
 CREATE INDEX document_entries_by_logical_id ON document_entries (logical_id) WHERE logical_id <> entry_uuid;
 
@@ -56,9 +67,14 @@ CREATE TABLE submission_sets (
     submission_time_first TEXT,
     submission_time_last TEXT,
     author_person TEXT NOT NULL,
+    author_name TEXT NOT NULL,
+    author_name_part TEXT NOT NULL,
+    last_updated TEXT,
     home_community_id TEXT,
     ebrim BLOB NOT NULL
 ) STRICT;
+CREATE INDEX submission_sets_by_submission_time
+    ON submission_sets (id >> 24, coalesce(submission_time_first, ''), id, availability_status);
 CREATE INDEX submission_sets_by_logical_id ON submission_sets (logical_id) WHERE logical_id <> entry_uuid;
 
 CREATE TABLE folders (
@@ -71,6 +87,7 @@ CREATE TABLE folders (
     code_list TEXT NOT NULL,
     last_update_time_first TEXT,
     last_update_time_last TEXT,
+    last_updated TEXT,
     home_community_id TEXT,
     ebrim BLOB NOT NULL
 ) STRICT;
@@ -94,3 +111,16 @@ CREATE TABLE associations (
 CREATE INDEX associations_by_source_object ON associations (patient, source_object);
 CREATE INDEX associations_by_target_object ON associations (patient, target_object);
 CREATE INDEX associations_by_logical_id ON associations (logical_id) WHERE logical_id <> entry_uuid;
+
+-- FHIR resources of DocumentEntries, SubmissionSets and Folders, as JSON, zstd, without what associations say.
+-- A table of its own: who asks for ebRIM does not read past them.
+CREATE TABLE fhir_resources (
+    id INTEGER PRIMARY KEY,           -- of the object
+    resource BLOB NOT NULL
+) STRICT;
+
+-- What stands for a patient in FHIR resources (registry/fhir_resources.py).
+CREATE TABLE patient_keys (
+    patient_key TEXT PRIMARY KEY,
+    patient INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;

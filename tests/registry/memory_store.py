@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from registry.change_body import ChangeBody, decoded, encoded
 from registry.dossier_log import FIRST_PREVIOUS_HASH, LogRecord
+from registry.fhir_resources import submitted
 from registry.metadata_store import (
     Criteria,
     Facts,
@@ -26,8 +27,9 @@ from registry.metadata_store import (
     StoreDamaged,
     StoredObject,
 )
-from registry.search_columns import Column, search_columns
-from xds.actors import ObjectCodec
+from registry.page_links import links_of
+from registry.search_columns import Column, registration_columns, search_columns
+from xds.actors import FhirRenderer, ObjectCodec, Registration
 from xds.hl7v2 import DTM
 from xds.metadata import (
     AnyObject,
@@ -39,6 +41,7 @@ from xds.metadata import (
     ObjectKind,
     SubmissionSet,
 )
+from xds.paged_search import Page, PagedObject, PagedSearch, Place
 
 _DERIVED = frozenset({AssociationType.APND, AssociationType.XFRM, AssociationType.XFRM_RPLC})
 
@@ -63,11 +66,16 @@ class MemoryStore(MetadataStore):
     """All dossiers in memory.
 
     codec     how objects are rendered
+    renderer  makes FHIR resources
+    changed_at   time of the last change of an object; submitted: when its SubmissionSet was made
     objects   every registered object as it stands, by entryUUID, oldest first
     owners    its patient
     """
 
     codec: ObjectCodec = field(default_factory=PlainCodec)
+    renderer: FhirRenderer | None = None
+    changed_at: dict[str, str] = field(default_factory=dict)
+    submitted: dict[str, str | None] = field(default_factory=dict)
     objects: dict[str, AnyObject] = field(default_factory=dict)
     owners: dict[str, str] = field(default_factory=dict)
     changes: dict[str, list[RegistryChange]] = field(default_factory=dict)
@@ -112,6 +120,47 @@ class MemoryStore(MetadataStore):
 
     async def count(self, criteria: Criteria) -> int:
         return len(self._matching(criteria))
+
+    async def page(self, search: PagedSearch) -> Page:
+        criteria = Criteria(search.kind, tuple(Match(*each) for each in search.conditions), search.patient_ids)
+        in_order = list(self.objects)
+        seen = int(search.as_of) if search.as_of else len(in_order)
+        matching = [item for item in self._matching(criteria) if in_order.index(item.entry_uuid) < seen]
+
+        def place(item: AnyObject) -> Place:
+            time = search_columns(item)[search.ordered_by]
+            return Place(time[0] if time else "", f"{in_order.index(item.entry_uuid):09}")
+
+        ordered = sorted(matching, key=place, reverse=search.descending)
+        if search.after is not None:
+            ordered = [item for item in ordered if (place(item) < search.after) is search.descending]
+            ordered = [item for item in ordered if place(item) != search.after]
+        page = [self._paged(item, place(item)) for item in ordered[: search.limit]]
+        references = [self._stored(each, rendering=False) for each in self.objects.values()]
+        with_links = links_of(page, lambda wanted: [each for each in references if self._meets(each, wanted)])
+        total = None if search.after else len(matching)
+        return Page(with_links, len(ordered) > search.limit > 0, total, str(seen))
+
+    def _meets(self, reference: StoredObject, criteria: Criteria) -> bool:
+        item = self.objects[reference.entry_uuid]
+        return item.kind is criteria.kind and all(self._met(item, match) for match in criteria.matches)
+
+    def _paged(self, item: AnyObject, place: Place) -> PagedObject:
+        owner = self.owners[item.entry_uuid]
+        registration = Registration(self._key(owner), self.changed_at[item.entry_uuid], self.submitted[item.entry_uuid])
+        resource = self.renderer.rendered(item, registration) if self.renderer else None
+        ebrim = None if resource is not None else self.codec.written(item)
+        return PagedObject(item.kind, item.entry_uuid, owner, place, resource, ebrim)
+
+    def _key(self, patient_id: str) -> str:
+        return hashlib.sha256(patient_id.encode()).hexdigest()[:32]
+
+    async def patient_of(self, patient_key: str) -> str | None:
+        known = {self._key(patient): patient for patient in self.log}
+        return known.get(patient_key) if self.renderer else None
+
+    async def patient_key(self, patient_id: str) -> str | None:
+        return self._key(patient_id) if self.renderer and patient_id in self.log else None
 
     async def records(self, patient_id: str | None = None) -> AsyncIterator[LogRecord]:
         for patient in self._patients(patient_id):
@@ -160,8 +209,11 @@ class MemoryStore(MetadataStore):
         for item in change.objects:
             self.objects[item.entry_uuid] = item
             self.owners[item.entry_uuid] = change.patient_id
+            self.changed_at[item.entry_uuid] = change.time
+            self.submitted[item.entry_uuid] = submitted(change.objects)
         for revision in change.revisions:
             self.objects[revision.entry_uuid] = _revised(self.objects[revision.entry_uuid], revision)
+            self.changed_at[revision.entry_uuid] = change.time
 
     def _clashes(self, change: RegistryChange) -> bool:
         """Whether another dossier took an identifier of the change, or its uniqueId for another document."""
@@ -218,8 +270,13 @@ class MemoryStore(MetadataStore):
             item
             for patient in patients
             for item in self._dossier(patient)
-            if item.kind is criteria.kind and all(_matches(search_columns(item), match) for match in criteria.matches)
+            if item.kind is criteria.kind and all(self._met(item, match) for match in criteria.matches)
         ]
+
+    def _met(self, item: AnyObject, match: Match) -> bool:
+        time, came = self.changed_at[item.entry_uuid], self.submitted[item.entry_uuid]
+        columns = search_columns(item) | registration_columns(item.kind, Registration("", time, came))
+        return _matches(columns, match)
 
     def _stored(self, item: AnyObject, rendering: bool) -> StoredObject:
         link = item if isinstance(item, Association) else None
@@ -244,22 +301,30 @@ def _revised(item: AnyObject, revision: Revision) -> AnyObject:
     return replace(item, **changes)
 
 
-def _matches(columns: dict[str, Column], match: Match) -> bool:
+def _matches(columns: Mapping[str, Column], match: Match) -> bool:
     column = columns[match.attribute]
     if column is None:
         return False
     groups = match.groups
+    if match.operator in (Operator.AT_OR_AFTER, Operator.BEFORE) and isinstance(column, str):
+        column = (column, column)
     if match.operator is Operator.AT_OR_AFTER:
         return column[1] >= groups[0][0]
     if match.operator is Operator.BEFORE:
         return column[0] < groups[0][0]
     values = (column,) if isinstance(column, str) else column
-    if match.operator is Operator.LIKE:
-        return any(_like(pattern, value) for pattern in groups[0] for value in values)
-    return all(any(value in group for value in values) for group in groups)
+    meets = _WAYS.get(match.operator, str.__eq__)
+    return all(any(meets(value, each) for value in values for each in group) for group in groups)
 
 
 def _like(pattern: str, value: str) -> bool:
     """% any text, _ one character, without regard to case."""
     expression = "".join({"%": ".*", "_": "."}.get(each, re.escape(each)) for each in pattern.casefold())
     return re.fullmatch(expression, value.casefold(), re.DOTALL) is not None
+
+
+_WAYS: Mapping[Operator, Callable[[str, str], bool]] = {
+    Operator.LIKE: lambda value, pattern: _like(pattern, value),
+    Operator.STARTS_WITH: lambda value, text: value.startswith(text),
+    Operator.ENDS_WITH: lambda value, text: value.endswith(text),
+}

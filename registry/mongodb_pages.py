@@ -1,0 +1,118 @@
+"""Pages of a search in the metadata store on MongoDB.
+
+There is no snapshot over several reads. What makes a page of one moment is `as_of`, the number of the last object that
+the dossier had when it was asked: all reads leave out what came later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from registry.metadata_store import Criteria, Match
+from registry.mongodb_database import Document
+from registry.mongodb_resolver import Resolver
+from registry.mongodb_search import Search
+from registry.page_links import link_criteria, member_criteria, with_links
+from registry.rendering_compression import RenderingCompression
+from registry.search_columns import COLUMN_SHAPES, Shape
+from xds.metadata import ObjectKind
+from xds.paged_search import Page, PagedObject, PagedSearch, Place
+
+_TIE: Final = "."
+
+
+async def read_page(search: PagedSearch, resolver: Resolver, compression: RenderingCompression) -> Page:
+    """The page.
+
+    Raises ValueError, see MetadataStore.page().
+    """
+    if COLUMN_SHAPES[search.kind].get(search.ordered_by) is not Shape.TIME:
+        raise ValueError(f"{search.ordered_by} is not a column that pages can be ordered by")
+    criteria = Criteria(search.kind, tuple(Match(*each) for each in search.conditions), search.patient_ids)
+    found = await Search.of(criteria, resolver.claims)
+    if found.remaining:
+        raise ValueError("a pattern of this search can not be matched in pages")
+    if found.condition is None:
+        return Page((), False, None if search.after else 0, search.as_of or "")
+    as_of = search.as_of or await _moment(search, resolver)
+    wanted = {"$and": [found.condition, *_seen_then(as_of)]}
+    total = None if search.after else await resolver.count_finished(wanted)
+    documents: list[Document] = []
+    if search.limit and total != 0:
+        documents = await resolver.read_finished(
+            {"$and": [wanted, {"kind": search.kind.value}, *_after(search)]},
+            sort=(f"{search.ordered_by}_first", "number", "patient_key"),
+            descending=search.descending,
+            limit=search.limit + 1,
+        )
+    objects = [_object(search, document, compression) for document in documents[: search.limit]]
+    return Page(await _linked(objects, resolver, compression), len(documents) > search.limit, total, as_of)
+
+
+async def _moment(search: PagedSearch, resolver: Resolver) -> str:
+    """The number of the last object of the kind, where one dossier is in question."""
+    if len(search.patient_ids) != 1:
+        return ""
+    last = await resolver.last_number(search.patient_ids[0], search.kind)
+    return "" if last is None else str(last)
+
+
+def _seen_then(as_of: str) -> list[Mapping[str, Any]]:
+    if not as_of:
+        return []
+    if not as_of.isdecimal():
+        raise ValueError("as_of is none that this store gave for this search")
+    # A sign that a change is unfinished has a number of another kind, and is not to be overlooked.
+    return [{"$or": [{"number": {"$lte": int(as_of)}}, {"record": {"$exists": True}}]}]
+
+
+def _after(search: PagedSearch) -> list[Mapping[str, Any]]:
+    """What comes after a place in the order; what has no time comes before all others in ascending order."""
+    if search.after is None:
+        return []
+    number, _, dossier = search.after.tie.partition(_TIE)
+    if not number.isdecimal():
+        raise ValueError("after is no place that this store gave")
+    than = "$lt" if search.descending else "$gt"
+    column = f"{search.ordered_by}_first"
+    same: Mapping[str, Any] = {column: search.after.key} if search.after.key else {column: {"$exists": False}}
+    further: list[Mapping[str, Any]] = [
+        {**same, "number": {than: int(number)}},
+        {**same, "number": int(number), "patient_key": {than: dossier}},
+    ]
+    if search.after.key:
+        further.append({column: {than: search.after.key}})
+    if bool(search.after.key) is search.descending:
+        further.append({column: {"$exists": not search.descending}})
+    return [{"$or": further}]
+
+
+def _object(search: PagedSearch, document: Document, compression: RenderingCompression) -> PagedObject:
+    resource = document.get("resource")
+    return PagedObject(
+        search.kind,
+        document["entry_uuid"],
+        document["patient_id"],
+        Place(document.get(f"{search.ordered_by}_first", ""), f"{document['number']}{_TIE}{document['patient_key']}"),
+        None if resource is None else compression.restore(bytes(resource)),
+        compression.restore(bytes(document["ebrim"])) if resource is None else None,
+    )
+
+
+async def _linked(
+    objects: list[PagedObject], resolver: Resolver, compression: RenderingCompression
+) -> tuple[PagedObject, ...]:
+    async def find(criteria: Criteria) -> Any:
+        found = await Search.of(criteria, resolver.claims)
+        return await found.found(resolver, compression, rendering=False, limit=None)
+
+    criteria = link_criteria(objects)
+    if criteria is None:
+        return ()
+    links = await find(criteria)
+    kinds: dict[str, ObjectKind] = {}
+    if objects[0].kind is ObjectKind.SUBMISSION_SET:
+        for of_kind in member_criteria(objects, links):
+            kinds.update((each.entry_uuid, each.kind) for each in await find(of_kind))
+    return with_links(objects, links, kinds)

@@ -1,0 +1,310 @@
+"""Searches in pages: what every metadata store promises of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from registry.metadata_store import MetadataStore, Revision
+from registry.metadata_store_mongodb import MongoMetadataStore
+from registry.metadata_store_sqlite import SqliteMetadataStore
+from tests.builders import (
+    OTHER_PATIENT,
+    PATIENT,
+    association,
+    document_entry,
+    folder,
+    has_member,
+    registered,
+    submission_set,
+)
+from tests.registry.dossiers import register, submitted
+from tests.registry.memory_store import MemoryStore
+from tests.registry.stores import ADAPTERS, some_database
+from xds.actors import Registration
+from xds.ebxml_writer import codec
+from xds.hl7v2 import DTM
+from xds.metadata import AnyObject, Association, AssociationType, AvailabilityStatus, DocumentEntry, ObjectKind
+from xds.paged_search import Link, Page, PagedSearch
+from xds.stored_queries import Condition, Operator
+
+ENTRIES = ObjectKind.DOCUMENT_ENTRY
+CURRENT = Condition("availability_status", Operator.ANY_OF, ((AvailabilityStatus.APPROVED.value,),))
+LAST = {
+    ENTRIES: "creation_time",
+    ObjectKind.SUBMISSION_SET: "submission_time",
+    ObjectKind.FOLDER: "last_update_time",
+}
+
+
+class TellingRenderer:
+    """Renders what it was told, in place of FHIR."""
+
+    def rendered(self, item: AnyObject, registration: Registration) -> bytes | None:
+        if isinstance(item, Association):
+            return None
+        return json.dumps([item.entry_uuid, item.availability_status, *registration]).encode()
+
+
+@pytest.fixture(params=["memory", *ADAPTERS])
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[MetadataStore]:
+    match request.param:
+        case "memory":
+            yield MemoryStore(codec, TellingRenderer())
+        case "sqlite":
+            store = SqliteMetadataStore(tmp_path / "registry.sqlite", codec=codec, renderer=TellingRenderer())
+            yield store
+            await store.close()
+        case _:
+            server = request.getfixturevalue("mongodb_server")
+            with some_database(server.url) as name:
+                opened = await MongoMetadataStore.opened(
+                    server.url, database=name, codec=codec, renderer=TellingRenderer()
+                )
+                yield opened
+                await opened.close()
+
+
+def first_page(
+    *conditions: Condition, kind: ObjectKind = ENTRIES, limit: int = 50, patients: tuple[str, ...] = (PATIENT.text,)
+) -> PagedSearch:
+    return PagedSearch(kind, conditions, patients, LAST[kind], limit)
+
+
+async def walked(store: MetadataStore, search: PagedSearch) -> list[str]:
+    """The entryUUIDs of all pages."""
+    found: list[str] = []
+    while True:
+        page = await store.page(search)
+        found += [each.entry_uuid for each in page.objects]
+        if not page.more:
+            return found
+        search = replace(search, after=page.objects[-1].place, as_of=page.as_of)
+
+
+def created(*times: str | None) -> list[DocumentEntry]:
+    return [registered(document_entry(creation_time=time and DTM(time))) for time in times]
+
+
+async def test_pages_come_in_the_order_of_time_the_latest_first(store: MetadataStore) -> None:
+    entries = created("2026", "20260314", None, "2024", "20251231235959")
+    await register(store, *submitted(*entries))
+
+    found = await walked(store, first_page(limit=2))
+
+    assert found == [entries[place].entry_uuid for place in (1, 0, 4, 3, 2)]
+
+
+async def test_pages_can_come_the_earliest_first(store: MetadataStore) -> None:
+    entries = created("2026", "20260314", None, "2024", "2024")
+    await register(store, *submitted(*entries))
+
+    found = await walked(store, replace(first_page(limit=2), descending=False))
+
+    assert found == [entries[place].entry_uuid for place in (2, 3, 4, 0, 1)]
+
+
+async def test_objects_of_one_time_are_met_once(store: MetadataStore) -> None:
+    entries = created(*["20260314"] * 7, *[None] * 4)
+    await register(store, *submitted(*entries))
+
+    found = await walked(store, first_page(limit=3))
+
+    assert sorted(found) == sorted(entry.entry_uuid for entry in entries)
+    assert len(found) == len(entries)
+
+
+async def test_what_is_registered_meanwhile_is_not_among_the_pages(store: MetadataStore) -> None:
+    entries = created("2026", "2025", "2024")
+    await register(store, *submitted(*entries))
+    first = await store.page(first_page(limit=1))
+
+    await register(store, *submitted(*created("2027", "20250601", "2023", None)))
+    rest = await walked(store, replace(first_page(limit=1), after=first.objects[-1].place, as_of=first.as_of))
+
+    assert [first.objects[0].entry_uuid, *rest] == [entry.entry_uuid for entry in entries]
+
+
+async def test_the_first_page_tells_how_many_there_are_in_all(store: MetadataStore) -> None:
+    entries = created("2026", "2025", "2024", None)
+    deprecated = replace(entries[3], availability_status=AvailabilityStatus.DEPRECATED)
+    await register(store, *submitted(*entries[:3], deprecated))
+    await register(store, *submitted(registered(document_entry(patient_id=OTHER_PATIENT))), patient=OTHER_PATIENT)
+
+    page = await store.page(first_page(CURRENT, limit=2))
+    after = await store.page(replace(first_page(CURRENT), after=page.objects[-1].place, as_of=page.as_of))
+
+    assert (page.total, page.more, len(page.objects)) == (3, True, 2)
+    assert (after.total, after.more, len(after.objects)) == (None, False, 1)
+
+
+async def test_a_page_of_nothing_tells_the_number_alone(store: MetadataStore) -> None:
+    await register(store, *submitted(*created("2026", "2025")))
+
+    page = await store.page(first_page(limit=0))
+
+    assert (page.objects, page.total) == ((), 2)
+
+
+async def test_an_unknown_patient_has_no_pages(store: MetadataStore) -> None:
+    page = await store.page(first_page())
+
+    assert (page.objects, page.more, page.total) == ((), False, 0)
+
+
+async def test_objects_are_found_by_their_names_without_a_patient(store: MetadataStore) -> None:
+    entries = created("2026", "2025")
+    await register(store, *submitted(*entries))
+    named = Condition("unique_id", Operator.ANY_OF, ((entries[1].unique_id or "",),))
+
+    page = await store.page(first_page(named, patients=()))
+
+    assert [(each.entry_uuid, each.patient_id) for each in page.objects] == [(entries[1].entry_uuid, PATIENT.text)]
+
+
+async def test_a_resource_is_made_of_what_was_registered_and_when(store: MetadataStore) -> None:
+    owner = registered(submission_set(submission_time=DTM("202603141020")))
+    entry = registered(document_entry())
+    record = await register(store, owner, entry, registered(has_member(owner, entry)))
+
+    (found,) = (await store.page(first_page())).objects
+
+    key = await store.patient_key(PATIENT.text)
+    assert json.loads(found.resource or b"") == [
+        entry.entry_uuid, AvailabilityStatus.APPROVED, key, record.time, "20260314102000",
+    ]  # fmt: skip
+    assert found.ebrim is None
+
+
+async def test_a_revised_object_has_a_new_resource(store: MetadataStore) -> None:
+    objects = submitted(registered(document_entry()))
+    await register(store, *objects)
+    before = (await store.page(first_page())).objects[0]
+
+    deprecation = Revision(objects[1].entry_uuid, availability_status=AvailabilityStatus.DEPRECATED)
+    await register(store, *submitted(*created("2020")), revisions=(deprecation,))
+
+    (after,) = (await store.page(first_page(limit=1))).objects
+    was, now = json.loads(before.resource or b""), json.loads(after.resource or b"")
+    assert now[1] == AvailabilityStatus.DEPRECATED
+    assert now[-1] == was[-1] == "20260314102000"
+    assert (await store.page(first_page(CURRENT, limit=1))).objects[0].entry_uuid != objects[1].entry_uuid
+
+
+async def test_when_an_object_was_submitted_and_changed_can_be_searched_by(store: MetadataStore) -> None:
+    owner = registered(submission_set(submission_time=DTM("20260101")))
+    entry = registered(document_entry())
+    await register(store, owner, entry, registered(has_member(owner, entry)))
+
+    async def found(attribute: str, operator: Operator, time: str) -> bool:
+        return bool((await store.page(first_page(Condition(attribute, operator, ((time,),))))).objects)
+
+    assert await found("submitted", Operator.AT_OR_AFTER, "20260101000000")
+    assert not await found("submitted", Operator.AT_OR_AFTER, "20260101000001")
+    assert await found("last_updated", Operator.BEFORE, "20260314102001")
+    assert not await found("last_updated", Operator.BEFORE, "20260314102000")
+
+
+async def test_a_document_shows_its_relations_on_the_page(store: MetadataStore) -> None:
+    old, new = created("2025", "2026")
+    append = registered(association(AssociationType.APND, new, old))
+    await register(store, *submitted(old, new), append)
+
+    page = await store.page(first_page())
+
+    assert [each.links for each in page.objects] == [(Link(AssociationType.APND, old.entry_uuid, ENTRIES),), ()]
+
+
+async def test_a_submission_set_shows_its_documents_and_folders(store: MetadataStore) -> None:
+    owner, entry, held = registered(submission_set()), registered(document_entry()), registered(folder())
+    membership = registered(has_member(held, entry))
+    links = [registered(has_member(owner, each)) for each in (entry, held, membership)]
+    await register(store, owner, entry, held, membership, *links)
+
+    sets = await store.page(first_page(kind=ObjectKind.SUBMISSION_SET))
+    folders = await store.page(first_page(kind=ObjectKind.FOLDER))
+
+    assert {(link.target, link.target_kind) for link in sets.objects[0].links} == {
+        (entry.entry_uuid, ENTRIES),
+        (held.entry_uuid, ObjectKind.FOLDER),
+    }
+    assert [link.target for link in folders.objects[0].links] == [entry.entry_uuid]
+
+
+async def test_a_patient_key_stands_for_a_patient_and_does_not_tell_the_id(store: MetadataStore) -> None:
+    assert await store.patient_key(PATIENT.text) is None
+    await register(store, *submitted())
+
+    key = await store.patient_key(PATIENT.text)
+
+    assert key is not None
+    assert PATIENT.id_number not in key
+    assert await store.patient_of(key) == PATIENT.text
+    assert await store.patient_of("0" * 32) is None
+
+
+async def test_reindexing_makes_the_same_pages(store: MetadataStore) -> None:
+    old, new = created("2025", "2026")
+    await register(store, *submitted(old))
+    deprecation = Revision(old.entry_uuid, availability_status=AvailabilityStatus.DEPRECATED)
+    await register(
+        store, *submitted(new), registered(association(AssociationType.RPLC, new, old)), revisions=(deprecation,)
+    )
+    before = await store.page(first_page())
+
+    await store.reindex()
+
+    assert shown(await store.page(first_page())) == shown(before)
+
+
+def shown(page: Page) -> list[tuple[bytes | None, tuple[Link, ...]]]:
+    return [(each.resource, each.links) for each in page.objects]
+
+
+async def test_a_place_that_nobody_gave_is_refused(store: MetadataStore) -> None:
+    await register(store, *submitted(*created("2026")))
+    page = await store.page(first_page())
+
+    for changes in ({"after": page.objects[0].place._replace(tie="x")}, {"as_of": "x"}, {"ordered_by": "type_code"}):
+        if isinstance(store, MemoryStore):
+            continue  # believes everything
+        with pytest.raises(ValueError, match=r"store gave|can be ordered by"):
+            await store.page(replace(first_page(), **changes))
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS)
+async def test_an_older_registry_gets_its_resources_by_reindexing(
+    adapter: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    async def check(without: MetadataStore, with_renderer: MetadataStore) -> None:
+        entry = registered(document_entry())
+        await register(without, *submitted(entry))
+        (bare,) = (await without.page(first_page())).objects
+        assert bare.resource is None
+        assert codec.read(bare.ebrim or b"") == entry
+
+        await with_renderer.reindex()
+
+        (found,) = (await with_renderer.page(first_page())).objects
+        assert json.loads(found.resource or b"")[0] == entry.entry_uuid
+        assert await with_renderer.patient_key(PATIENT.text) is not None
+        await without.close()
+        await with_renderer.close()
+
+    if adapter == "sqlite":
+        path = tmp_path / "registry.sqlite"
+        await check(
+            SqliteMetadataStore(path, codec=codec),
+            SqliteMetadataStore(path, codec=codec, renderer=TellingRenderer()),
+        )
+        return
+    url = request.getfixturevalue("mongodb_server").url
+    with some_database(url) as name:
+        await check(
+            await MongoMetadataStore.opened(url, database=name, codec=codec),
+            await MongoMetadataStore.opened(url, database=name, codec=codec, renderer=TellingRenderer()),
+        )

@@ -1,0 +1,105 @@
+"""A search in pages: what MHD asks of a Document Registry beside the stored queries of ITI-18.
+
+The same criteria as those of a stored query (xds/stored_queries.py, Condition), answered in an order, some objects at a
+time, with the links that a FHIR resource shows. A page goes on where the one before it ended, by the place of its last
+object and not by a number of objects to skip; so nothing is skipped or repeated while others register.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from xds.metadata import ObjectKind
+from xds.stored_queries import Condition
+
+
+class Place(NamedTuple):
+    """Where an object stands in the order of a search.
+
+    key   the time it is ordered by, 14 digits, or "" where it has none
+    tie   the store's own, to tell objects with one key apart
+    """
+
+    key: str
+    tie: str
+
+
+class Link(NamedTuple):
+    """An Approved association of an object that was found, seen from its source.
+
+    target_kind   of the object at its other end; None where nobody asked
+    """
+
+    association_type: str
+    target: str
+    target_kind: ObjectKind | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PagedSearch:
+    """A page of the objects of one kind that meet all conditions.
+
+    patient_ids   only these dossiers (CX text); empty: all of them
+    ordered_by    a search column that is a time; objects without it come last in descending order
+    limit         most objects of the page; 0: none, only `total` is asked for
+    after         the place of the last object of the page before; None: the first page
+    as_of         Page.as_of of the first page: what was registered later is not found
+    """
+
+    kind: ObjectKind
+    conditions: tuple[Condition, ...]
+    patient_ids: tuple[str, ...]
+    ordered_by: str
+    limit: int
+    descending: bool = True
+    after: Place | None = None
+    as_of: str | None = None
+
+
+class PagedObject(NamedTuple):
+    """One object of a page.
+
+    resource   its FHIR resource as JSON, as a FhirRenderer made it; None where it was registered without one
+    ebrim      its ebRIM element, only where there is no resource
+    links      associations to documents, of a DocumentEntry; to members, of a SubmissionSet or Folder
+    """
+
+    kind: ObjectKind
+    entry_uuid: str
+    patient_id: str
+    place: Place
+    resource: bytes | None
+    ebrim: bytes | None
+    links: tuple[Link, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page of a search.
+
+    more    whether there are objects after these
+    total   how many objects the search finds on all its pages; None on pages but the first
+    as_of   the moment of the first page, to be given with the next ones
+    """
+
+    objects: tuple[PagedObject, ...]
+    more: bool
+    total: int | None
+    as_of: str
+
+
+class PagedRegistry(Protocol):
+    """The Document Registry in this process, as MHD searches it."""
+
+    async def page(self, search: PagedSearch) -> Page:
+        """Raises XdsError: XDSRegistryBusy where the store can not answer now."""
+        ...
+
+    async def patient_of(self, patient_key: str) -> str | None:
+        """The patient id (CX text) for which a Registration's patient_key stands. Raises XdsError as page() does."""
+        ...
+
+    async def patient_key(self, patient_id: str) -> str | None:
+        """The other way round; None where nothing was registered for the patient."""
+        ...
