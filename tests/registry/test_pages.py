@@ -308,3 +308,30 @@ async def test_an_older_registry_gets_its_resources_by_reindexing(
             await MongoMetadataStore.opened(url, database=name, codec=codec),
             await MongoMetadataStore.opened(url, database=name, codec=codec, renderer=TellingRenderer()),
         )
+
+
+async def test_a_page_takes_as_many_statements_whatever_the_size_of_the_dossier(tmp_path: Path) -> None:
+    store = SqliteMetadataStore(tmp_path / "registry.sqlite", codec=codec, renderer=TellingRenderer())
+    for patient, entries in ((PATIENT, 60), (OTHER_PATIENT, 2000)):
+        brought = [registered(document_entry(patient_id=patient)) for _ in range(entries)]
+        await register(store, *submitted(*brought, patient=patient), patient=patient)
+    statements: list[str] = []
+    reading = [store._in_loop, await store._in_thread(store._thread_connection)]
+    for connection in reading:
+        connection.set_trace_callback(statements.append)
+
+    async def counted(patient: str) -> int:
+        statements.clear()
+        page = await store.page(first_page(CURRENT, patients=(patient,)))
+        assert len(page.objects) == 50
+        return sum(each.startswith("SELECT") for each in statements)
+
+    small, large = await counted(PATIENT.text), await counted(OTHER_PATIENT.text)
+
+    # A large dossier is looked up once by the event loop, before it is handed to a thread.
+    assert (small, large) == (5, 6)
+    rows = next(each for each in statements if "fhir_resources" in each)
+    plan = store._in_loop.execute(f"EXPLAIN QUERY PLAN {rows}").fetchall()
+    assert any("document_entries_by_creation_time" in detail for *_, detail in plan)
+    assert not any("TEMP B-TREE" in detail for *_, detail in plan)
+    await store.close()
