@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from registry.metadata_store import Criteria, Match
 from registry.mongodb_database import Document
+from registry.mongodb_documents import rendering_of
 from registry.mongodb_resolver import Resolver
 from registry.mongodb_search import Search
 from registry.page_links import link_criteria, member_criteria, with_links
@@ -96,7 +97,7 @@ def _object(search: PagedSearch, document: Document, compression: RenderingCompr
         document["patient_id"],
         Place(document.get(f"{search.ordered_by}_first", ""), f"{document['number']}{_TIE}{document['patient_key']}"),
         None if resource is None else compression.restore(bytes(resource)),
-        compression.restore(bytes(document["ebrim"])) if resource is None else None,
+        rendering_of(document, compression) if resource is None else None,
     )
 
 
