@@ -34,6 +34,10 @@ class FhirResources:
         """What stands for the patient."""
         return hmac.new(self._secret, patient_id.encode(), hashlib.sha256).hexdigest()[:_KEY_DIGITS]
 
+    def secret_for(self, purpose: str) -> bytes:
+        """See MetadataStore."""
+        return hmac.new(self._secret, b"purpose " + purpose.encode(), hashlib.sha256).digest()
+
     def registration(self, patient_id: str, time: str, submitted: str | None) -> Registration:
         """What is known beside an object that a change of this time brought or revised."""
         return Registration(self.patient_key(patient_id), time, submitted)

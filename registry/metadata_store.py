@@ -17,7 +17,7 @@ from typing import NamedTuple, Protocol, TypeAlias
 from registry.dossier_log import LogRecord
 from registry.search_columns import Column
 from xds.metadata import AnyObject, Association, ObjectKind
-from xds.paged_search import Page, PagedSearch
+from xds.paged_search import Either, Page, PagedSearch
 from xds.stored_queries import Operator as Operator  # part of this port
 
 
@@ -39,8 +39,15 @@ class Match:
 
 
 @dataclass(frozen=True, slots=True)
+class AnyMatch:
+    """Alternatives, of which one has to hold: all of its matches."""
+
+    alternatives: tuple[tuple[Match, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Criteria:
-    """Objects of one kind that meet all of `matches`.
+    """Objects of one kind that meet all of `matches`, and of each of `either` an alternative.
 
     patient_ids   only these dossiers (CX text); empty: all of them. A store finds within a dossier much faster,
                   so whoever knows the patient says so.
@@ -49,6 +56,18 @@ class Criteria:
     kind: ObjectKind
     matches: tuple[Match, ...] = ()
     patient_ids: tuple[str, ...] = ()
+    either: tuple[AnyMatch, ...] = ()
+
+    @classmethod
+    def of(cls, search: PagedSearch) -> Criteria:
+        """What a search in pages asks for."""
+        plain = tuple(Match(*each) for each in search.conditions if not isinstance(each, Either))
+        either = tuple(
+            AnyMatch(tuple(tuple(Match(*each) for each in alternative) for alternative in condition.alternatives))
+            for condition in search.conditions
+            if isinstance(condition, Either)
+        )
+        return cls(search.kind, plain, search.patient_ids, either)
 
 
 class StoredObject(NamedTuple):
@@ -226,6 +245,10 @@ class MetadataStore(Protocol):
 
     async def patient_key(self, patient_id: str) -> str | None:
         """The patient_key of a dossier; None: nothing was registered for the patient, or without a FhirRenderer."""
+        ...
+
+    def secret_for(self, purpose: str) -> bytes:
+        """32 octets: for one purpose always the same, and the same for everybody who uses this store."""
         ...
 
     def records(self, patient_id: str | None = None) -> AsyncIterator[LogRecord]:

@@ -240,6 +240,9 @@ class MongoMetadataStore:
         key = self._fhir.patient_key(patient_id)
         return key if await self.patient_of(key) == patient_id else None
 
+    def secret_for(self, purpose: str) -> bytes:
+        return self._fhir.secret_for(purpose)
+
     async def records(self, patient_id: str | None = None) -> AsyncIterator[LogRecord]:
         wanted = {} if patient_id is None else {"patient_key": patient_key(patient_id)}
         async with aclosing(self._resolver.log.streamed(wanted)) as records:

@@ -178,6 +178,9 @@ class SqliteMetadataStore:
         key = self._fhir.patient_key(patient_id)
         return key if await self.patient_of(key) == patient_id else None
 
+    def secret_for(self, purpose: str) -> bytes:
+        return self._fhir.secret_for(purpose)
+
     async def records(self, patient_id: str | None = None) -> AsyncIterator[LogRecord]:
         def read(connection: sqlite3.Connection) -> Iterator[LogRecord]:
             if patient_id is None:

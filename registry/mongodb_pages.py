@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from registry.metadata_store import Criteria, Match
+from registry.metadata_store import Criteria
 from registry.mongodb_database import Document
 from registry.mongodb_documents import rendering_of
 from registry.mongodb_resolver import Resolver
@@ -30,8 +30,7 @@ async def read_page(search: PagedSearch, resolver: Resolver, compression: Render
     """
     if COLUMN_SHAPES[search.kind].get(search.ordered_by) is not Shape.TIME:
         raise ValueError(f"{search.ordered_by} is not a column that pages can be ordered by")
-    criteria = Criteria(search.kind, tuple(Match(*each) for each in search.conditions), search.patient_ids)
-    found = await Search.of(criteria, resolver.claims)
+    found = await Search.of(Criteria.of(search), resolver.claims)
     if found.remaining:
         raise ValueError("a pattern of this search can not be matched in pages")
     if found.condition is None:

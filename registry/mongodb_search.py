@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from registry.metadata_store import Criteria, Match, Operator, StoredObject
+from registry.metadata_store import AnyMatch, Criteria, Match, Operator, StoredObject
 from registry.mongodb_claims import Claims
 from registry.mongodb_database import Document
 from registry.mongodb_documents import ORDER, UNFINISHED, document_name, logical_name, patient_key, rendering_of
@@ -56,6 +56,7 @@ class Search:
                 remaining.append((match.attribute, _folded(match.groups[0])))
             else:
                 conditions += condition
+        conditions += [_any_condition(each, COLUMN_SHAPES[criteria.kind]) for each in criteria.either]
         place = await _place(criteria, claims)
         if place is None:
             return cls(criteria.kind, None, ())
@@ -178,6 +179,17 @@ def _condition(match: Match, shapes: Mapping[str, Shape]) -> list[Mapping[str, A
         expressions = [{match.attribute: {"$regex": expression_of(each)}} for each in match.groups[0]]
         return [{"$or": expressions} if expressions else {match.attribute: {"$in": []}}]
     return [{match.attribute: {"$in": list(group)}} for group in match.groups]
+
+
+def _any_condition(either: AnyMatch, shapes: Mapping[str, Shape]) -> Mapping[str, Any]:
+    """What the server is to match. Raises ValueError also where it would not do it right."""
+    alternatives = []
+    for matches in either.alternatives:
+        conditions = [_condition(match, shapes) for match in matches]
+        if any(each is None for each in conditions):
+            raise ValueError("a pattern can not be matched among alternatives")
+        alternatives.append({"$and": [part for each in conditions for part in each or ()]} if matches else {})
+    return {"$or": alternatives} if alternatives else {"kind": {"$in": []}}
 
 
 _TIMES = frozenset({Shape.TIME, Shape.MOMENT})

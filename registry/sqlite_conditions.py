@@ -64,6 +64,14 @@ def all_met(kind: ObjectKind, matches: Sequence[Match]) -> Sql:
     return Sql(_text(kind, shapes), tuple(values))
 
 
+def any_met(kind: ObjectKind, alternatives: Sequence[Sequence[Match]]) -> Sql:
+    """The condition that all matches of one of the alternatives hold for a row `o`. Raises ValueError as all_met()."""
+    met = [all_met(kind, matches) for matches in alternatives]
+    return Sql(
+        _either([f"({each.text or '1'})" for each in met]), tuple(value for each in met for value in each.values)
+    )
+
+
 @lru_cache(maxsize=1024)
 def _text(kind: ObjectKind, shapes: tuple[tuple[str, Operator, tuple[int, ...]], ...]) -> str:
     return " AND ".join(

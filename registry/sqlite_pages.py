@@ -13,11 +13,11 @@ import sqlite3
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
-from registry.metadata_store import Criteria, Match
+from registry.metadata_store import Criteria
 from registry.page_links import links_of
 from registry.rendering_compression import RenderingCompression
 from registry.search_columns import COLUMN_SHAPES, Shape
-from registry.sqlite_conditions import Sql, all_met, members
+from registry.sqlite_conditions import Sql, all_met, any_met, members
 from registry.sqlite_index import NUMBER_BITS, TABLES
 from registry.sqlite_search import Dossier, Search, dossiers_of, pinned_by
 from xds.paged_search import Page, PagedObject, PagedSearch, Place
@@ -40,10 +40,13 @@ class PageSearch(NamedTuple):
     @classmethod
     def of(cls, search: PagedSearch, connection: sqlite3.Connection) -> PageSearch:
         """Raises ValueError, see MetadataStore.page()."""
-        criteria = Criteria(search.kind, tuple(Match(*each) for each in search.conditions), search.patient_ids)
+        criteria = Criteria.of(search)
         if COLUMN_SHAPES[search.kind].get(search.ordered_by) is not Shape.TIME:
             raise ValueError(f"{search.ordered_by} is not a column that pages can be ordered by")
-        condition = all_met(search.kind, criteria.matches)
+        condition = _all(
+            all_met(search.kind, criteria.matches),
+            *(any_met(search.kind, each.alternatives) for each in criteria.either),
+        )
         pinned = pinned_by(criteria)
         if not search.patient_ids:
             return cls(search, condition, pinned or Sql("1"), None)

@@ -36,6 +36,12 @@ class Link(NamedTuple):
     target_kind: ObjectKind | None = None
 
 
+class Either(NamedTuple):
+    """Alternatives, of which one has to be met: all of its conditions."""
+
+    alternatives: tuple[tuple[Condition, ...], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class PagedSearch:
     """A page of the objects of one kind that meet all conditions.
@@ -48,7 +54,7 @@ class PagedSearch:
     """
 
     kind: ObjectKind
-    conditions: tuple[Condition, ...]
+    conditions: tuple[Condition | Either, ...]
     patient_ids: tuple[str, ...]
     ordered_by: str
     limit: int
@@ -102,4 +108,8 @@ class PagedRegistry(Protocol):
 
     async def patient_key(self, patient_id: str) -> str | None:
         """The other way round; None where nothing was registered for the patient."""
+        ...
+
+    def secret_for(self, purpose: str) -> bytes:
+        """32 octets: for one purpose always the same, in every process that serves this registry."""
         ...

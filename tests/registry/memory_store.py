@@ -122,7 +122,7 @@ class MemoryStore(MetadataStore):
         return len(self._matching(criteria))
 
     async def page(self, search: PagedSearch) -> Page:
-        criteria = Criteria(search.kind, tuple(Match(*each) for each in search.conditions), search.patient_ids)
+        criteria = Criteria.of(search)
         in_order = list(self.objects)
         seen = int(search.as_of) if search.as_of else len(in_order)
         matching = [item for item in self._matching(criteria) if in_order.index(item.entry_uuid) < seen]
@@ -161,6 +161,9 @@ class MemoryStore(MetadataStore):
 
     async def patient_key(self, patient_id: str) -> str | None:
         return self._key(patient_id) if self.renderer and patient_id in self.log else None
+
+    def secret_for(self, purpose: str) -> bytes:
+        return hashlib.sha256(purpose.encode()).digest()
 
     async def records(self, patient_id: str | None = None) -> AsyncIterator[LogRecord]:
         for patient in self._patients(patient_id):
@@ -270,8 +273,14 @@ class MemoryStore(MetadataStore):
             item
             for patient in patients
             for item in self._dossier(patient)
-            if item.kind is criteria.kind and all(self._met(item, match) for match in criteria.matches)
+            if item.kind is criteria.kind and self._all_met(item, criteria)
         ]
+
+    def _all_met(self, item: AnyObject, criteria: Criteria) -> bool:
+        return all(self._met(item, match) for match in criteria.matches) and all(
+            any(all(self._met(item, match) for match in matches) for matches in either.alternatives)
+            for either in criteria.either
+        )
 
     def _met(self, item: AnyObject, match: Match) -> bool:
         time, came = self.changed_at[item.entry_uuid], self.submitted[item.entry_uuid]

@@ -28,8 +28,8 @@ from tests.registry.stores import ADAPTERS, some_database
 from xds.actors import Registration
 from xds.ebxml_writer import codec
 from xds.hl7v2 import DTM
-from xds.metadata import AnyObject, Association, AssociationType, AvailabilityStatus, DocumentEntry, ObjectKind
-from xds.paged_search import Link, Page, PagedSearch
+from xds.metadata import AnyObject, Association, AssociationType, AvailabilityStatus, Code, DocumentEntry, ObjectKind
+from xds.paged_search import Either, Link, Page, PagedSearch
 from xds.stored_queries import Condition, Operator
 
 ENTRIES = ObjectKind.DOCUMENT_ENTRY
@@ -70,7 +70,10 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 
 
 def first_page(
-    *conditions: Condition, kind: ObjectKind = ENTRIES, limit: int = 50, patients: tuple[str, ...] = (PATIENT.text,)
+    *conditions: Condition | Either,
+    kind: ObjectKind = ENTRIES,
+    limit: int = 50,
+    patients: tuple[str, ...] = (PATIENT.text,),
 ) -> PagedSearch:
     return PagedSearch(kind, conditions, patients, LAST[kind], limit)
 
@@ -209,6 +212,23 @@ async def test_when_an_object_was_submitted_and_changed_can_be_searched_by(store
     assert not await found("last_updated", Operator.BEFORE, "20260314102000")
 
 
+async def test_one_of_several_alternatives_is_enough_and_needs_all_of_its_conditions(store: MetadataStore) -> None:
+    entries = [
+        registered(document_entry(creation_time=DTM(time), type_code=Code(code, "1.2")))
+        for time, code in (("2026", "A"), ("2025", "A-1"), ("2024", "B"), ("2023", "B"))
+    ]
+    await register(store, *submitted(*entries))
+    exactly_a = Condition("type_code", Operator.ANY_OF, (("A^^1.2",),))
+    any_b = Condition("type_code", Operator.STARTS_WITH, (("B^^",),))
+    late = Condition("creation_time", Operator.AT_OR_AFTER, (("20240101000000",),))
+
+    found = await walked(store, first_page(CURRENT, Either(((exactly_a,), (any_b, late))), limit=1))
+    nothing = await store.page(first_page(Either(())))
+
+    assert found == [entries[0].entry_uuid, entries[2].entry_uuid]
+    assert (nothing.objects, nothing.total) == ((), 0)
+
+
 async def test_a_document_shows_its_relations_on_the_page(store: MetadataStore) -> None:
     old, new = created("2025", "2026")
     append = registered(association(AssociationType.APND, new, old))
@@ -245,6 +265,16 @@ async def test_a_patient_key_stands_for_a_patient_and_does_not_tell_the_id(store
     assert PATIENT.id_number not in key
     assert await store.patient_of(key) == PATIENT.text
     assert await store.patient_of("0" * 32) is None
+
+
+async def test_a_secret_is_of_one_purpose_and_lasts(store: MetadataStore) -> None:
+    before = store.secret_for("one")
+    await register(store, *submitted())
+    await store.reindex()
+
+    assert len(before) == 32
+    assert store.secret_for("one") == before
+    assert store.secret_for("another") != before
 
 
 async def test_reindexing_makes_the_same_pages(store: MetadataStore) -> None:
