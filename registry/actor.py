@@ -2,6 +2,7 @@
 
 Register Document Set-b [ITI-42]     iti42_register.py
 Registry Stored Query [ITI-18]       iti18_stored_query.py
+Searches in pages, for MHD           PagedRegistry of xds/paged_search.py
 """
 
 from __future__ import annotations
@@ -22,11 +23,15 @@ from registry.patient_identities import OpenPatients, PatientIdentities
 from xds.actors import OutcomeUnknown, QueryRequest, QueryResponse, RegistryResponse
 from xds.errors import RegistryError, ResponseStatus, XdsError
 from xds.metadata import Submission
+from xds.paged_search import Page, PagedSearch
 from xds.transactions import ITI_18, ITI_42, Transaction
 
 log = logging.getLogger(__name__)
 
 Response = TypeVar("Response", RegistryResponse, QueryResponse)
+_Read = TypeVar("_Read")
+
+_BUSY = "The registry is busy; nothing was done, send it again later."
 
 
 def utc_now() -> datetime:
@@ -67,9 +72,34 @@ class Registry:
         querying = stored_query(request, store=self.store, max_results=self.max_results)
         return await _answering_errors(querying, ITI_18, _query_failure)
 
+    async def page(self, search: PagedSearch) -> Page:
+        """A page of a search, see PagedRegistry."""
+        return await _unless_busy(self.store.page(search))
+
+    async def patient_of(self, patient_key: str) -> str | None:
+        """Whom a key stands for, see PagedRegistry."""
+        return await _unless_busy(self.store.patient_of(patient_key))
+
+    async def patient_key(self, patient_id: str) -> str | None:
+        """What stands for a patient, see PagedRegistry."""
+        return await _unless_busy(self.store.patient_key(patient_id))
+
+    def secret_for(self, purpose: str) -> bytes:
+        """A secret that lasts, see PagedRegistry."""
+        return self.store.secret_for(purpose)
+
 
 def _query_failure(errors: tuple[RegistryError, ...]) -> QueryResponse:
     return QueryResponse(ResponseStatus.FAILURE, errors=errors)
+
+
+async def _unless_busy(answer: Awaitable[_Read]) -> _Read:
+    """What the store reads. Raises XdsError: XDSRegistryBusy."""
+    try:
+        return await answer
+    except StoreBusy as busy:
+        log.warning("The metadata store is busy.", exc_info=True)
+        raise XdsError(ITI_18.busy_code, _BUSY) from busy
 
 
 async def _answering_errors(
@@ -93,7 +123,7 @@ async def _answering_errors(
         return refused(refusal.errors)
     except StoreBusy:
         log.warning("The metadata store is busy.", exc_info=True, extra={"transaction": transaction.name})
-        error = RegistryError(transaction.busy_code, "The registry is busy; nothing was done, send it again later.")
+        error = RegistryError(transaction.busy_code, _BUSY)
     except StoreFull:
         log.exception("The metadata store is full.", extra={"transaction": transaction.name})
         error = RegistryError(transaction.full_code, "The registry has no room left; nothing was registered.")
