@@ -29,7 +29,7 @@ from registry.metadata_store import (
 )
 from registry.metadata_store_mongodb import MongoMetadataStore
 from registry.mongodb_database import MongoDatabase
-from registry.mongodb_schema import WrongVersion, declared, prepare
+from registry.mongodb_schema import INDEX_VERSION, LOG_VERSION, WrongVersion, declared, prepare
 from tests.builders import OTHER_PATIENT, PATIENT, document_entry, registered, submission, submission_set, text
 from tests.registry.dossiers import change_of, found, register, submitted
 from tests.registry.stores import some_database
@@ -156,9 +156,11 @@ async def test_an_empty_database_gets_the_declared_indexes(
 async def test_a_database_of_a_newer_release_is_not_opened(
     mongodb_server: StoreServer, name: str, store: MongoMetadataStore, behind_its_back: Database[dict[str, Any]]
 ) -> None:
-    for version in ("log_version", "index_version"):
+    for version, known in (("log_version", LOG_VERSION), ("index_version", INDEX_VERSION)):
         behind_its_back.meta.update_one({}, {"$inc": {version: 1}})
-        with pytest.raises(WrongVersion, match=rf"newer release of Toimik \({version} 2; this one knows 1\)"):
+        with pytest.raises(
+            WrongVersion, match=rf"newer release of Toimik \({version} {known + 1}; this one knows {known}\)"
+        ):
             await MongoMetadataStore.opened(mongodb_server.url, database=name, codec=codec)
         behind_its_back.meta.update_one({}, {"$inc": {version: -1}})
 
