@@ -1,4 +1,4 @@
-"""What passes between the rim (server/fhir_endpoint.py) and what MHD does: resources, and what HTTP says beside them."""
+"""What passes between the rim (server/fhir_endpoint.py) and MHD: resources, and what HTTP says beside them."""
 
 from __future__ import annotations
 
