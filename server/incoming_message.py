@@ -44,7 +44,7 @@ class Unreadable(MessageBroken):
 
 
 class ClientGone(MessageBroken):
-    """The connection was lost in the middle of the message: there is nobody to answer."""
+    """The connection was lost in the middle of the message, or of its answer: there is nobody to answer."""
 
 
 def unreadable(reason: str, http_status: int = HTTPStatus.BAD_REQUEST) -> Unreadable:

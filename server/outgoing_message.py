@@ -13,6 +13,8 @@ from http import HTTPStatus
 
 from aiohttp import web
 
+from server.incoming_message import ClientGone
+from server.large_answers import LargeAnswers
 from xds import mtom, soap
 from xds.actors import RetrievedDocument
 from xds.errors import RegistryError, ResponseStatus
@@ -35,31 +37,45 @@ class Answer:
     documents_kept: int = 0
 
 
-async def sent(request: web.Request, answer: Answer, *, is_mtom: bool, relates_to: str | None) -> web.StreamResponse:
-    """Send `answer` and return what was sent. A document that fails on the way cuts the connection."""
+async def sent(
+    request: web.Request, answer: Answer, *, large: LargeAnswers, is_mtom: bool, relates_to: str | None
+) -> web.StreamResponse:
+    """Send `answer` and return what was sent. A document that fails on the way cuts the connection.
+
+    Raises NoRoom before anything is sent; ClientGone.
+    """
     head = soap.envelope_head(answer.action, relates_to)
+    if large.counts(sum([len(piece) for piece in answer.body if isinstance(piece, bytes)])):
+        with large.room_for_one():
+            return await (_mtom if is_mtom else _in_pieces)(request, answer, head)
     if is_mtom:
-        return await _mtom(request, answer, head)
+        return _whole_package(answer, head) if not answer.documents else await _mtom(request, answer, head)
     if all(isinstance(piece, bytes) for piece in answer.body):
-        whole = b"".join((head, *(piece for piece in answer.body if isinstance(piece, bytes)), soap.ENVELOPE_TAIL))
-        return web.Response(body=whole, headers={"Content-Type": _simple_content_type(answer.action)})
-    return await _inline(request, answer, head)
+        return web.Response(body=_root(answer, head), headers={"Content-Type": _simple_content_type(answer.action)})
+    return await _in_pieces(request, answer, head)
 
 
 def _simple_content_type(action: str) -> str:
     return f'{soap.CONTENT_TYPE}; action="{action}"'
 
 
+def _root(answer: Answer, head: bytes) -> bytes:
+    """The envelope, which holds no document."""
+    return b"".join((head, *(piece for piece in answer.body if isinstance(piece, bytes)), soap.ENVELOPE_TAIL))
+
+
+def _whole_package(answer: Answer, head: bytes) -> web.Response:
+    package = mtom.Package(_root(answer, head), [], action=answer.action)
+    return web.Response(
+        body=package.head() + package.tail(), headers={"Content-Type": package.content_type, "MIME-Version": "1.0"}
+    )
+
+
 async def _mtom(request: web.Request, answer: Answer, head: bytes) -> web.StreamResponse:
-    root = b"".join((head, *(piece for piece in answer.body if isinstance(piece, bytes)), soap.ENVELOPE_TAIL))
     parts = [
         mtom.PartToWrite(content_id, document.mime_type, document.size) for content_id, document in answer.documents
     ]
-    package = mtom.Package(root, parts, action=answer.action)
-    if not parts:
-        return web.Response(
-            body=package.head() + package.tail(), headers={"Content-Type": package.content_type, "MIME-Version": "1.0"}
-        )
+    package = mtom.Package(_root(answer, head), parts, action=answer.action)
 
     async def pieces() -> AsyncIterator[bytes]:
         yield package.head()
@@ -73,7 +89,7 @@ async def _mtom(request: web.Request, answer: Answer, head: bytes) -> web.Stream
     return await _streamed(request, package.content_type, package.content_length, pieces())
 
 
-async def _inline(request: web.Request, answer: Answer, head: bytes) -> web.StreamResponse:
+async def _in_pieces(request: web.Request, answer: Answer, head: bytes) -> web.StreamResponse:
     everything: tuple[bytes | RetrievedDocument, ...] = (head, *answer.body, soap.ENVELOPE_TAIL)
     length = sum(len(piece) if isinstance(piece, bytes) else _base64_length(piece.size) for piece in everything)
 
@@ -98,7 +114,7 @@ async def _streamed(
     await response.prepare(request)
     try:
         async for piece in pieces:
-            await response.write(piece)
+            await _written(response, piece)
         await response.write_eof()
     except BaseException:
         # The status line has gone already: a connection cut short of its Content-Length is all that can still be said.
@@ -106,6 +122,13 @@ async def _streamed(
             request.transport.abort()
         raise
     return response
+
+
+async def _written(response: web.StreamResponse, piece: bytes) -> None:
+    try:
+        await response.write(piece)
+    except ConnectionError as gone:
+        raise ClientGone("the connection was lost in the middle of the answer") from gone
 
 
 def _base64_length(size: int) -> int:

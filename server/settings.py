@@ -178,6 +178,12 @@ class Limits(_Table):
     )
     results: int = Field(1000, ge=1, description="most objects in one ITI-18 answer with LeafClass")
     requests_at_once: int = Field(256, ge=1, description="requests served at the same time by one worker")
+    large_answer_bytes: int = Field(
+        MIB, ge=1, description="an answer with more octets of metadata is a large one, and is sent piece by piece"
+    )
+    large_answers_at_once: int = Field(
+        32, ge=1, description="large answers that one worker sends at the same time; it is busy for further ones"
+    )
     idle_seconds: float = Field(60.0, gt=0, description="how long a sender may pause in the middle of a message")
     store_seconds: float = Field(20.0, gt=0, description="how long a transaction may wait for the metadata store")
     min_free_bytes: int = Field(

@@ -15,6 +15,7 @@ from aiohttp import web
 
 import schemas
 from server.incoming_message import ClientGone, IncomingMessage, Unreadable
+from server.large_answers import LargeAnswers, NoRoom
 from server.metrics import Metrics, Outcome
 from server.outgoing_message import Answer, sent
 from server.settings import Limits
@@ -62,6 +63,7 @@ class SoapEndpoint:
         self._documents_first = documents_first
         self._public_url = public_url
         self._requests = 0
+        self.large_answers = LargeAnswers(larger_than=limits.large_answer_bytes, at_once=limits.large_answers_at_once)
         # By what the body asks for and by the action: the transaction.
         self._asked: dict[str, dict[str, Transaction]] = {}
         for transaction in handlers:
@@ -107,7 +109,7 @@ class SoapEndpoint:
         """Answer one message."""
         if self._requests >= self._limits.requests_at_once:
             self._metrics.ended(None, Outcome.BUSY, seconds=0.0, received=0, sent=0)
-            return _faulted(_BUSY, HTTPStatus.SERVICE_UNAVAILABLE, headers={"Retry-After": "1"})
+            return _faulted(_BUSY, HTTPStatus.SERVICE_UNAVAILABLE)
         self._requests += 1
         self._metrics.in_flight.inc()
         try:
@@ -164,7 +166,7 @@ class _Exchange:
         except (XmlProblem, MultipartProblem) as problem:
             return self._refused(SoapFault(FaultCode.SENDER, str(problem)), HTTPStatus.BAD_REQUEST, Outcome.FAULT)
         except ClientGone as gone:
-            log.info("The client went away in the middle of its message", extra={**self._facts(), "why": str(gone)})
+            log.info("The client went away", extra={**self._facts(), "why": str(gone)})
             self._count(Outcome.CLIENT_GONE)
             return web.Response(status=HTTPStatus.BAD_REQUEST)  # nobody reads it
         except OutcomeUnknown as problem:
@@ -185,7 +187,10 @@ class _Exchange:
             await message.read_to_end()
         assert self._transaction is not None  # noqa: S101 - _check sets it or raises
         answer = await self._endpoint.act(self._transaction, message)
-        response = await sent(self._request, answer, is_mtom=message.is_mtom, relates_to=message.envelope.message_id)
+        try:
+            response = await self._sent(answer)
+        except NoRoom:
+            return self._refused(_BUSY, HTTPStatus.SERVICE_UNAVAILABLE, Outcome.BUSY)
         log.info(
             "Answered",
             extra={
@@ -198,6 +203,17 @@ class _Exchange:
         self._endpoint.metrics.reported(self._transaction, answer.errors)
         self._endpoint.metrics.kept(answer.documents_kept)
         return response
+
+    async def _sent(self, answer: Answer) -> web.StreamResponse:
+        message = self._message
+        assert message is not None  # noqa: S101 - it was read
+        return await sent(
+            self._request,
+            answer,
+            large=self._endpoint.large_answers,
+            is_mtom=message.is_mtom,
+            relates_to=message.envelope.message_id,
+        )
 
     def _check(self, envelope: Envelope) -> None:
         """Judge the envelope as soon as it is there, before anything else of the message is read."""
@@ -237,11 +253,8 @@ class _Exchange:
         }
 
 
-def _faulted(
-    fault: SoapFault, http_status: int, *, relates_to: str | None = None, headers: Mapping[str, str] | None = None
-) -> web.Response:
-    return web.Response(
-        status=http_status,
-        body=soap.fault_envelope(fault, relates_to),
-        headers={"Content-Type": fault.content_type, **(headers or {})},
-    )
+def _faulted(fault: SoapFault, http_status: int, *, relates_to: str | None = None) -> web.Response:
+    headers = {"Content-Type": fault.content_type}
+    if http_status == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers["Retry-After"] = "1"  # seconds
+    return web.Response(status=http_status, body=soap.fault_envelope(fault, relates_to), headers=headers)
