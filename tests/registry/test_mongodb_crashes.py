@@ -9,13 +9,14 @@ Each run has a seed, which is in the name of the test; TOIMIK_TEST_SEED adds to 
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import random
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import pytest
@@ -183,6 +184,27 @@ async def lineage(store: MongoMetadataStore, patient: CX) -> list[str]:
     found = [each.entry_uuid for each in await store.find(wanted, rendering=False)]
     assert len(found) == 1, f"{len(found)} Approved documents of one lineage were found"
     return found
+
+
+@pytest.fixture(autouse=True)
+async def nothing_fails_in_the_background() -> AsyncIterator[None]:
+    """What nobody waits for ends well or by a crash: the background work of a crashed node ends with it.
+
+    Without a handler asyncio writes a traceback of each whenever the garbage collector finds the task. That hides real
+    failures among crashes; and in the midst of parsing Python, of which writing a traceback is a case itself, it is
+    "SystemError: AST constructor recursion depth mismatch" (python/cpython#106905, up to 3.11.7).
+    """
+    failures: list[BaseException] = []
+
+    def told(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        failure = context.get("exception") or RuntimeError(context["message"])
+        if not isinstance(failure, NodeCrashed):
+            failures.append(failure)
+
+    asyncio.get_running_loop().set_exception_handler(told)
+    yield
+    gc.collect()
+    assert failures == []
 
 
 @pytest.fixture
