@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -19,6 +20,9 @@ from pathlib import Path
 import psutil
 
 _START_SECONDS = 60.0
+_END_SECONDS = 60.0
+_NEVER_CONNECTED_FROM = (15_000, 32_000)
+"""Ports below those that Linux takes for the near end of a connection (net.ipv4.ip_local_port_range)."""
 
 
 @dataclass
@@ -37,10 +41,19 @@ class ServerProcess:
         return f"{self.url}/xds/repository"
 
     def kill(self) -> None:
-        """SIGKILL to every process of the server at once: no handler runs, nothing is flushed."""
+        """SIGKILL to every process of the server at once: no handler runs, nothing is flushed.
+
+        Returns when all of them are gone. A worker that is still dying would hold its port, and its locks.
+        """
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
+        members = _members_of(self.process.pid)
         self.process.wait()
+        deadline = time.monotonic() + _END_SECONDS
+        while any(_runs(member) for member in members):
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"a killed server still runs after {_END_SECONDS:g} seconds")
+            time.sleep(0.01)
 
     def stop(self) -> int:
         """Ask it to stop, as an operator would, and return its exit code."""
@@ -53,6 +66,24 @@ class ServerProcess:
         return {process.pid: _peak(process.pid) for process in processes}
 
 
+def _members_of(group: int) -> list[psutil.Process]:
+    """The processes of a group."""
+    members = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(ProcessLookupError):
+            if os.getpgid(process.pid) == group:
+                members.append(process)
+    return members
+
+
+def _runs(process: psutil.Process) -> bool:
+    """Whether it is there, other than as a line of the process table that nobody has read yet."""
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def _peak(pid: int) -> int:
     for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
         if line.startswith("VmHWM:"):
@@ -61,11 +92,15 @@ def _peak(pid: int) -> int:
 
 
 def free_port() -> int:
-    """A port that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that nobody listens on at this moment.
+
+    It is none of those that connections are made from: a server that is killed and started again finds it free still.
+    """
+    while True:
+        port = random.SystemRandom().randrange(*_NEVER_CONNECTED_FROM)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from enum import StrEnum
 from tests.builders import PATIENT_AUTHORITY
 from tests.reliability.cluster import Cluster, Node, toimik
 from tests.reliability.shared_stores import STORE_SECONDS
-from tests.reliability.traffic import PATIENCE_SECONDS, Outcome, Traffic, broken_invariants
+from tests.reliability.traffic import PATIENCE_SECONDS, Fate, Outcome, Traffic, broken_invariants
 from tests.store_servers import OwnStoreServer
 from xds.hl7v2 import CX
 
@@ -87,6 +87,7 @@ class ClusterKills:
         """The sources of the node that is killed are cut off; those of the others are not."""
         cut_off = self.outcome.memory.cut_off.copy()
         running = asyncio.create_task(traffic.run())
+        await traffic.heard(Fate.ACKNOWLEDGED, Fate.REFUSED)
         await asyncio.sleep(self._chance.uniform(*LIFE_SECONDS))
         self.outcome.midway += not running.done()
         await asyncio.to_thread(node.kill)
@@ -99,6 +100,7 @@ class ClusterKills:
         """The sources go on all the time, and all of them are served again in the end."""
         cut_off = self.outcome.memory.cut_off.copy()
         running = asyncio.create_task(traffic.run())
+        await traffic.heard(Fate.ACKNOWLEDGED, Fate.REFUSED)
         await asyncio.sleep(self._chance.uniform(*LIFE_SECONDS))
         self.outcome.midway += not running.done()
         await asyncio.to_thread(store.kill)

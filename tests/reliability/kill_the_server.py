@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
 from tests.reliability.cluster import running_cluster, toimik  # noqa: E402 - run as a script
-from tests.reliability.cluster_kills import ClusterKills, Victim  # noqa: E402
+from tests.reliability.cluster_kills import SWEPT_WITHIN_SECONDS, ClusterKills, Victim  # noqa: E402
 from tests.reliability.traffic import Fate, Memory, Outcome, Traffic, broken_invariants  # noqa: E402
 from tests.server_process import free_port, server_process  # noqa: E402
 
@@ -48,8 +48,7 @@ def killed_again_and_again(data: Path, *, kills: int, workers: int, seed: int) -
     # The last life ends as an operator would end it, with nothing under way.
     with server_process(data, workers=workers, port=port, environment={"TOIMIK_SWEEP_SECONDS": "1"}) as server:
         broken += asyncio.run(broken_invariants(server.url, memory))
-        time.sleep(3)
-        broken += leftovers(data)
+        broken += _left_after_sweeping(data)
         if server.stop() != 0:
             broken.append("the server did not stop cleanly")
     broken += deep_check(data)
@@ -59,6 +58,7 @@ def killed_again_and_again(data: Path, *, kills: int, workers: int, seed: int) -
 async def _until_killed(traffic: Traffic, kill: Callable[[], None], seconds: float) -> bool:
     """Whether something was under way at the moment of the kill."""
     running = asyncio.create_task(traffic.run())
+    await traffic.heard(Fate.ACKNOWLEDGED, Fate.REFUSED)
     await asyncio.sleep(seconds)
     under_way = not running.done()
     await asyncio.to_thread(kill)
@@ -73,6 +73,14 @@ def deep_check(data: Path) -> list[str]:
     except RuntimeError as problem:
         return [str(problem)]
     return []
+
+
+def _left_after_sweeping(data: Path) -> list[str]:
+    """What is still left over when the sweeper had all the time that it may need."""
+    deadline = time.monotonic() + SWEPT_WITHIN_SECONDS
+    while (left := leftovers(data)) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    return left
 
 
 def leftovers(data: Path) -> list[str]:

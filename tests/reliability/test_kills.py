@@ -19,11 +19,13 @@ def seed() -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # on a busy machine every start takes its time
 def test_a_server_that_is_killed_loses_nothing_it_acknowledged(tmp_path: Path, seed: int) -> None:
     assert_nothing_broken(killed_again_and_again(tmp_path / "data", kills=3, workers=2, seed=seed), seed)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("victim", Victim)
 def test_whatever_is_killed_of_two_nodes_and_their_stores_nothing_acknowledged_is_lost_and_service_resumes(
     cluster: Cluster, victim: Victim, seed: int

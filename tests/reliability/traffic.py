@@ -147,6 +147,7 @@ class Traffic:
         self._sources = sources
         self._patients = patients
         self._stopped = False
+        self._ended = False
         self._answered = asyncio.Event()
         # Only documents of earlier lives and of this one that nobody is replacing at this moment.
         replaced = _replaced(memory.sent)
@@ -158,7 +159,11 @@ class Traffic:
         """Submit until stop() or until no server can be reached."""
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=PATIENCE_SECONDS)) as session:
             wires = [Wire(base, session) for base in self._bases]
-            await asyncio.gather(*(self._source(wires[each % len(wires)]) for each in range(self._sources)))
+            try:
+                await asyncio.gather(*(self._source(wires[each % len(wires)]) for each in range(self._sources)))
+            finally:
+                self._ended = True
+                self._answered.set()
 
     def stop(self) -> None:
         self._stopped = True
@@ -167,6 +172,12 @@ class Traffic:
         """Wait until every server has acknowledged a document that was sent to it after this was called."""
         mark = len(self._memory.sent)
         while {each.node for each in self._memory.sent[mark:] if each.fate is Fate.ACKNOWLEDGED} != set(self._bases):
+            self._answered.clear()
+            await self._answered.wait()
+
+    async def heard(self, *fates: Fate) -> None:
+        """Wait until some source was told each of these, in this life or an earlier one, or until the traffic ends."""
+        while not self._ended and any(not self._memory.with_fate(fate) for fate in fates):
             self._answered.clear()
             await self._answered.wait()
 

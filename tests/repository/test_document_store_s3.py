@@ -597,6 +597,7 @@ async def test_in_a_bucket_with_versions_the_refused_leave_none(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # a hundred processes and two hundred sweeps; half a minute on an idle machine
 def test_a_process_may_be_killed_between_any_two_requests(s3_server: StoreServer, tmp_path: Path) -> None:
     """tests/repository/crashes_s3.py tells what is checked after each of them."""
     outcome = subprocess.run(
