@@ -2,6 +2,7 @@
 
 Register Document Set-b [ITI-42]     iti42_register.py
 Registry Stored Query [ITI-18]       iti18_stored_query.py
+Multi-Patient Stored Query [ITI-51]  iti51_multi_patient_query.py
 Searches in pages, for MHD           PagedRegistry of xds/paged_search.py
 """
 
@@ -17,6 +18,7 @@ from uuid import uuid4
 from registry.code_sets import CodeSets
 from registry.iti18_stored_query import stored_query
 from registry.iti42_register import register_document_set
+from registry.iti51_multi_patient_query import multi_patient_query
 from registry.lifecycle import NewUuid
 from registry.metadata_store import MetadataStore, OutcomeOpen, StoreBusy, StoreFull
 from registry.patient_identities import OpenPatients, PatientIdentities
@@ -24,7 +26,7 @@ from xds.actors import OutcomeUnknown, QueryRequest, QueryResponse, RegistryResp
 from xds.errors import RegistryError, ResponseStatus, XdsError
 from xds.metadata import Submission
 from xds.paged_search import Page, PagedSearch
-from xds.transactions import ITI_18, ITI_42, Transaction
+from xds.transactions import ITI_18, ITI_42, ITI_51, Transaction
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +44,7 @@ def utc_now() -> datetime:
 class Registry:
     """The Document Registry in this process: a DocumentRegistry (xds/actors.py).
 
-    max_results         most objects in one ITI-18 answer with LeafClass
+    max_results         most objects in one ITI-18 or ITI-51 answer with LeafClass
     home_community_id   of this community, given to every object that is submitted without one
     """
 
@@ -71,6 +73,11 @@ class Registry:
         """Registry Stored Query [ITI-18]."""
         querying = stored_query(request, store=self.store, max_results=self.max_results)
         return await _answering_errors(querying, ITI_18, _query_failure)
+
+    async def multi_patient_query(self, request: QueryRequest) -> QueryResponse:
+        """Multi-Patient Stored Query [ITI-51]."""
+        querying = multi_patient_query(request, store=self.store, max_results=self.max_results)
+        return await _answering_errors(querying, ITI_51, _query_failure)
 
     async def page(self, search: PagedSearch) -> Page:
         """A page of a search, see PagedRegistry."""

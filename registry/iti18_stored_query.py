@@ -1,4 +1,4 @@
-"""Registry Stored Query [ITI-18], the registry's part.
+"""Registry Stored Query [ITI-18], the registry's part; it also answers what ITI-51 asks.
 
 ITI TF-2: 3.18. What a query asks is a row of xds/stored_queries.py; here is how each kind of answer is found.
 Most answers are one read of the store. The others walk along associations: a fixed number of reads, however many
@@ -14,28 +14,30 @@ from typing import TypeAlias
 from registry.metadata_store import Criteria, Match, MetadataStore, StoredObject
 from xds.actors import Found, QueryRequest, QueryResponse, ReturnType
 from xds.errors import ErrorCode, ResponseStatus, XdsError
-from xds.metadata import AssociationType, ObjectKind
+from xds.metadata import AssociationType, AvailabilityStatus, ObjectKind
 from xds.stored_queries import Answer, BoundQuery, Condition, Operator, bind
+from xds.transactions import ITI_18, Transaction
 
 Objects: TypeAlias = tuple[StoredObject, ...]
 
 
-async def stored_query(request: QueryRequest, *, store: MetadataStore, max_results: int | None) -> QueryResponse:
+async def stored_query(
+    request: QueryRequest, *, store: MetadataStore, max_results: int | None, transaction: Transaction = ITI_18
+) -> QueryResponse:
     """The objects that a stored query asks for, or references to them.
 
     max_results   most objects in an answer with returnType LeafClass, None: any number; references are not limited
+    transaction   of which the query has to be; ITI-51 is answered here as well
     Raises XdsError with all that is wrong with the request (see bind), or XDSTooManyResults, or
     XDSResultNotSinglePatient; and StoreBusy.
     """
-    query = bind(request)
+    query = bind(request, transaction)
     if query.return_type is ReturnType.OBJECT_REF:
         found = await _references(query, store)
     elif query.query.answer is Answer.MATCHES:
         found = await _matches_in_full(query, store, max_results)
     else:
-        found = await _references(query, store)
-        _refuse_what_no_answer_may_hold(found, len(found), max_results)
-        found = await _rendered(found, store)
+        found = await _in_full(query, await _references(query, store), store, max_results)
     return QueryResponse(
         ResponseStatus.SUCCESS,
         tuple([Found(each.kind, each.entry_uuid, each.ebrim, each.home_community_id) for each in found]),
@@ -43,28 +45,53 @@ async def stored_query(request: QueryRequest, *, store: MetadataStore, max_resul
 
 
 async def _matches_in_full(query: BoundQuery, store: MetadataStore, max_results: int | None) -> Objects:
-    criteria = _matching(query)
-    found = await store.find(criteria, limit=None if max_results is None else max_results + 1)
-    too_many = max_results is not None and len(found) > max_results
-    _refuse_what_no_answer_may_hold(found, await store.count(criteria) if too_many else len(found), max_results)
+    found = await store.find(_matching(query), limit=None if max_results is None else max_results + 1)
+    if max_results is not None and len(found) > max_results:
+        return await _in_full(query, await _references(query, store), store, max_results)
+    found = await _without_older_versions(query, found, store)
+    _refuse_what_no_answer_may_hold(query, found, max_results)
     return found
 
 
-def _refuse_what_no_answer_may_hold(found: Objects, count: int, max_results: int | None) -> None:
+async def _in_full(query: BoundQuery, found: Objects, store: MetadataStore, max_results: int | None) -> Objects:
+    """What was found as references, rendered."""
+    _refuse_what_no_answer_may_hold(query, found, max_results)
+    return await _rendered(found, store)
+
+
+def _refuse_what_no_answer_may_hold(query: BoundQuery, found: Objects, max_results: int | None) -> None:
     """Raise XdsError where objects may be referred to, but not be returned in full (ITI TF-2: 3.18.4.1.3)."""
-    if max_results is not None and count > max_results:
+    if max_results is not None and len(found) > max_results:
         raise XdsError(
             ErrorCode.TOO_MANY_RESULTS,
-            f"The query finds {count} objects, and an answer with returnType LeafClass holds at most {max_results}; "
-            "narrow the query, or ask with returnType ObjectRef and fetch the objects in parts by their entryUUIDs.",
+            f"The query finds {len(found)} objects, and an answer with returnType LeafClass holds at most "
+            f"{max_results}; narrow the query, or ask with returnType ObjectRef and fetch the objects in parts by "
+            "their entryUUIDs.",
         )
-    patients = {each.patient_id for each in found}
-    if len(patients) > 1:
+    patients = len({each.patient_id for each in found})
+    if patients > 1 and query.query.transaction is ITI_18:
         raise XdsError(
             ErrorCode.RESULT_NOT_SINGLE_PATIENT,
-            f"The {count} objects found belong to {len(patients)} patients, and an answer with returnType "
+            f"The {len(found)} objects found belong to {patients} patients, and an answer with returnType "
             "LeafClass holds those of one; ask for one patient's at a time, or with returnType ObjectRef.",
         )
+
+
+async def _without_older_versions(query: BoundQuery, found: Objects, store: MetadataStore) -> Objects:
+    """What is found at $MetadataLevel 1: of DocumentEntries and Folders no version that has a successor.
+
+    Whatever has a successor is Deprecated, so most answers need no look at it. A successor may be another patient's.
+    """
+    if query.all_versions:
+        return found
+    deprecated = [each for each in found if each.availability_status == AvailabilityStatus.DEPRECATED]
+    newest: dict[str | None, int] = {}
+    for kind in dict.fromkeys(each.kind for each in deprecated):
+        of_kind = tuple(dict.fromkeys(each.logical_id for each in deprecated if each.kind is kind and each.logical_id))
+        versions = _criteria(kind, (_any_of("logical_id", of_kind),), ())
+        for each in await store.find(versions, rendering=False) if of_kind else ():
+            newest[each.logical_id] = max(newest.get(each.logical_id, 0), int(each.version or 0))
+    return tuple([each for each in found if newest.get(each.logical_id, 0) <= int(each.version or 0)])
 
 
 async def _rendered(found: Objects, store: MetadataStore) -> Objects:
@@ -85,13 +112,17 @@ async def _references(query: BoundQuery, store: MetadataStore) -> Objects:
 
 
 async def _matches(query: BoundQuery, store: MetadataStore) -> Objects:
-    return await store.find(_matching(query), rendering=False)
+    return await _without_older_versions(query, await store.find(_matching(query), rendering=False), store)
 
 
 async def _everything(query: BoundQuery, store: MetadataStore) -> Objects:
     kinds = (ObjectKind.SUBMISSION_SET, ObjectKind.DOCUMENT_ENTRY, ObjectKind.FOLDER)
-    objects = [each for kind in kinds for each in await _find(store, kind, _filters(query, kind), _patient(query))]
-    links = await _find(store, ObjectKind.ASSOCIATION, _filters(query, ObjectKind.ASSOCIATION), _patient(query))
+    objects = [
+        each for kind in kinds for each in await _find(query, store, kind, _filters(query, kind), query.patient_ids)
+    ]
+    links = await _find(
+        query, store, ObjectKind.ASSOCIATION, _filters(query, ObjectKind.ASSOCIATION), query.patient_ids
+    )
     return (*objects, *_closed(objects, links))
 
 
@@ -106,31 +137,31 @@ async def _start_and_associations(query: BoundQuery, store: MetadataStore) -> Ob
 
 async def _submission_sets(query: BoundQuery, store: MetadataStore) -> Objects:
     to_named = (_HAS_MEMBER, _any_of("target_object", query.uuids))
-    links = await _find(store, ObjectKind.ASSOCIATION, to_named)
+    links = await _find(query, store, ObjectKind.ASSOCIATION, to_named)
     sources = _any_of("entry_uuid", _sources(links))
-    sets = await _find(store, ObjectKind.SUBMISSION_SET, (sources,), _patients_of(links))
+    sets = await _find(query, store, ObjectKind.SUBMISSION_SET, (sources,), _patients_of(links))
     known = set(_ids(sets))
     return (*sets, *(link for link in links if link.source_object in known))
 
 
 async def _contents(query: BoundQuery, store: MetadataStore) -> Objects:
-    objects = list(await _find(store, query.query.finds, query.start))
+    objects = list(await _find(query, store, query.query.finds, query.start))
     patients = _patients_of(objects)
     from_start = (_HAS_MEMBER, _any_of("source_object", _ids(objects)), *_filters(query, ObjectKind.ASSOCIATION))
-    links = list(await _find(store, ObjectKind.ASSOCIATION, from_start, patients))
+    links = list(await _find(query, store, ObjectKind.ASSOCIATION, from_start, patients))
     members = _any_of("entry_uuid", _targets(links))
     for kind in query.query.follows:
-        followed = await _find(store, kind, (members, *_filters(query, kind)), patients)
+        followed = await _find(query, store, kind, (members, *_filters(query, kind)), patients)
         (links if kind is ObjectKind.ASSOCIATION else objects).extend(followed)
     return (*objects, *_closed(objects, links))
 
 
 async def _folders(query: BoundQuery, store: MetadataStore) -> Objects:
-    start = await _find(store, query.query.finds, query.start)
+    start = await _find(query, store, query.query.finds, query.start)
     to_start = (_HAS_MEMBER, _any_of("target_object", _ids(start)), *_filters(query, ObjectKind.ASSOCIATION))
-    links = await _find(store, ObjectKind.ASSOCIATION, to_start, _patients_of(start))
+    links = await _find(query, store, ObjectKind.ASSOCIATION, to_start, _patients_of(start))
     sources = _any_of("entry_uuid", _sources(links))
-    return await _find(store, ObjectKind.FOLDER, (sources,), _patients_of(start))
+    return await _find(query, store, ObjectKind.FOLDER, (sources,), _patients_of(start))
 
 
 async def _related(query: BoundQuery, store: MetadataStore) -> Objects:
@@ -138,7 +169,7 @@ async def _related(query: BoundQuery, store: MetadataStore) -> Objects:
     patients = _patients_of(start)
     links = await _associations_of(_ids(start), query, store, patients)
     ends = _any_of("entry_uuid", (*_sources(links), *_targets(links)))
-    entries = await _find(store, query.query.finds, (ends, *_filters(query, query.query.finds)), patients)
+    entries = await _find(query, store, query.query.finds, (ends, *_filters(query, query.query.finds)), patients)
     between_entries = _closed(entries, links)
     related = {*_sources(between_entries), *_targets(between_entries)}
     return (*(entry for entry in entries if entry.entry_uuid in related), *between_entries)
@@ -164,8 +195,8 @@ async def _associations_of(
 ) -> Objects:
     """The associations that have one of the objects as source or as target, each once."""
     filters = _filters(query, ObjectKind.ASSOCIATION)
-    leaving = await _find(store, ObjectKind.ASSOCIATION, (_any_of("source_object", uuids), *filters), patients)
-    arriving = await _find(store, ObjectKind.ASSOCIATION, (_any_of("target_object", uuids), *filters), patients)
+    leaving = await _find(query, store, ObjectKind.ASSOCIATION, (_any_of("source_object", uuids), *filters), patients)
+    arriving = await _find(query, store, ObjectKind.ASSOCIATION, (_any_of("target_object", uuids), *filters), patients)
     return tuple({each.entry_uuid: each for each in (*leaving, *arriving)}.values())
 
 
@@ -186,17 +217,22 @@ def _closed(objects: Iterable[StoredObject], links: Iterable[StoredObject]) -> O
 
 
 async def _find(
-    store: MetadataStore, kind: ObjectKind, conditions: Iterable[Condition], patients: tuple[str, ...] = ()
+    query: BoundQuery,
+    store: MetadataStore,
+    kind: ObjectKind,
+    conditions: Iterable[Condition],
+    patients: tuple[str, ...] = (),
 ) -> Objects:
     conditions = tuple(conditions)
     if any(not group for condition in conditions for group in condition.groups):
         return ()  # nothing is any of nothing
-    return await store.find(_criteria(kind, conditions, patients), rendering=False)
+    found = await store.find(_criteria(kind, conditions, patients), rendering=False)
+    return await _without_older_versions(query, found, store)
 
 
 def _matching(query: BoundQuery) -> Criteria:
     kind = query.query.finds
-    return _criteria(kind, (*query.start, *_filters(query, kind)), _patient(query))
+    return _criteria(kind, (*query.start, *_filters(query, kind)), query.patient_ids)
 
 
 def _criteria(kind: ObjectKind, conditions: Iterable[Condition], patients: tuple[str, ...]) -> Criteria:
@@ -212,10 +248,6 @@ def _any_of(attribute: str, values: tuple[str, ...]) -> Condition:
 
 
 _HAS_MEMBER = _any_of("association_type", (AssociationType.HAS_MEMBER.value,))
-
-
-def _patient(query: BoundQuery) -> tuple[str, ...]:
-    return () if query.patient_id is None else (query.patient_id,)
 
 
 def _patients_of(found: Iterable[StoredObject]) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ class Match:
     """One condition on one search column.
 
     attribute   a column of registry/search_columns.py
-    groups      the values: one group, but for ALL_OF_ANY_OF
+    groups      the values: one group, but for ALL_OF_ANY_OF and NONE_OF
     """
 
     attribute: str
@@ -73,7 +73,8 @@ class Criteria:
 class StoredObject(NamedTuple):
     """One object that was found. ebrim is None where no rendering was asked for.
 
-    The association's ends and type are None for other kinds. A tuple, because answers have hundreds of them, and a
+    The association's ends and type are None for other kinds. Status, logicalID and version are those of a
+    DocumentEntry or Folder, and None for other kinds. A tuple, because answers have hundreds of them, and a
     frozen dataclass takes three times as long.
     """
 
@@ -85,6 +86,9 @@ class StoredObject(NamedTuple):
     source_object: str | None = None
     target_object: str | None = None
     association_type: str | None = None
+    availability_status: str | None = None
+    logical_id: str | None = None
+    version: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

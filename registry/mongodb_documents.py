@@ -220,7 +220,8 @@ def _claims(objects: Iterable[Rendered]) -> Iterator[Claim]:
         if item.logical_id is not None and item.logical_id != entry_uuid:
             yield Claim(logical_name(item.logical_id), kind, entry_uuid, listed=True)
         if isinstance(item, SubmissionSet | Folder) and item.unique_id:
-            yield Claim(item.unique_id, kind, entry_uuid)
+            # The versions of a Folder have one uniqueId: the first one takes it.
+            yield Claim(item.unique_id, kind, entry_uuid, listed=item.logical_id not in (None, entry_uuid))
         elif isinstance(item, DocumentEntry) and item.unique_id:
             folded = item.hash.lower() if item.hash else None
             # Without a hash a document contradicts no other, so it keeps none away.

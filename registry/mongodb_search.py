@@ -27,6 +27,8 @@ _EXACT = frozenset({Operator.EQUALS, Operator.ANY_OF, Operator.ALL_OF_ANY_OF})
 _LONGEST_PATTERN_BYTES = 16_000
 """MongoDB compiles no longer ones than 32 KB, escapes included."""
 
+_VERSIONED = frozenset({ObjectKind.DOCUMENT_ENTRY, ObjectKind.FOLDER})
+_OF_VERSIONS = ("availability_status", "logical_id", "version")
 _SPECIAL = re.compile(r"[\\.^$*+?()\[\]{}|]")
 
 
@@ -35,12 +37,12 @@ class Search:
     """Criteria, as they are sent.
 
     condition   of documents of `objects`; None: nothing can meet the criteria
-    remaining   patterns that are matched here, on (column, folded patterns)
+    remaining   patterns that are matched here, on (column, folded patterns, whether one of them has to match or none)
     """
 
     kind: ObjectKind
     condition: Mapping[str, Any] | None
-    remaining: tuple[tuple[str, tuple[str, ...]], ...]
+    remaining: tuple[tuple[str, tuple[str, ...], bool], ...]
 
     @classmethod
     async def of(cls, criteria: Criteria, claims: Claims) -> Search:
@@ -49,11 +51,11 @@ class Search:
         Raises ValueError where they match a column that the kind does not have, or in a way that it can not be matched.
         """
         conditions: list[Mapping[str, Any]] = []
-        remaining: list[tuple[str, tuple[str, ...]]] = []
+        remaining: list[tuple[str, tuple[str, ...], bool]] = []
         for match in criteria.matches:
             condition = _condition(match, COLUMN_SHAPES[criteria.kind])
             if condition is None:
-                remaining.append((match.attribute, _folded(match.groups[0])))
+                remaining.append((match.attribute, _folded(match.groups[0]), match.operator is Operator.LIKE))
             else:
                 conditions += condition
         conditions += [_any_condition(each, COLUMN_SHAPES[criteria.kind]) for each in criteria.either]
@@ -89,7 +91,7 @@ class Search:
         return await resolver.count_finished(self.condition)
 
     def _meets(self, document: Document) -> bool:
-        return all(_is_like(document.get(column), patterns) for column, patterns in self.remaining)
+        return all(_is_like(document.get(column), patterns) is like for column, patterns, like in self.remaining)
 
 
 def _stored_object(
@@ -104,6 +106,7 @@ def _stored_object(
         document.get("source_object"),
         document.get("target_object"),
         document.get("association_type"),
+        *(map(document.get, _OF_VERSIONS) if kind in _VERSIONED else ()),
     )
 
 
@@ -171,14 +174,16 @@ def _condition(match: Match, shapes: Mapping[str, Shape]) -> list[Mapping[str, A
         raise ValueError(f"{match.attribute} is not a column that can be searched")
     if (shape in _TIMES) is not (match.operator in _OF_TIMES):
         raise ValueError(f"{match.attribute} can not be searched by {match.operator.name}")
-    if match.operator is Operator.LIKE:
-        return _like(match.attribute, shape, _folded(match.groups[0]))
+    if match.operator in (Operator.LIKE, Operator.UNLIKE):
+        like = _like(match.attribute, shape, _folded(match.groups[0]))
+        return [{"$nor": like}] if like is not None and match.operator is Operator.UNLIKE else like
     if condition_of := _OF_TIMES.get(match.operator):
         return [condition_of(match.attribute, match.groups[0][0], shape)]
     if (expression_of := _EXPRESSIONS.get(match.operator)) is not None:
         expressions = [{match.attribute: {"$regex": expression_of(each)}} for each in match.groups[0]]
         return [{"$or": expressions} if expressions else {match.attribute: {"$in": []}}]
-    return [{match.attribute: {"$in": list(group)}} for group in match.groups]
+    all_of: list[Mapping[str, Any]] = [{match.attribute: {"$in": list(group)}} for group in match.groups]
+    return [{"$nor": [{"$and": all_of}]}] if match.operator is Operator.NONE_OF else all_of
 
 
 def _any_condition(either: AnyMatch, shapes: Mapping[str, Shape]) -> Mapping[str, Any]:

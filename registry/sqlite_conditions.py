@@ -23,6 +23,7 @@ from xds.metadata import ObjectKind
 EXACT: Final = frozenset({Operator.EQUALS, Operator.ANY_OF, Operator.ALL_OF_ANY_OF})
 """The operators that name values, rather than describe them."""
 
+_OPPOSITES: Final = {Operator.NONE_OF: Operator.ALL_OF_ANY_OF, Operator.UNLIKE: Operator.LIKE}
 _SPELLED_OUT: Final = 16
 """Longer lists of values travel as one JSON parameter: SQLite limits the number of parameters."""
 _LONGEST_PATTERN_BYTES: Final = 50_000
@@ -74,11 +75,12 @@ def any_met(kind: ObjectKind, alternatives: Sequence[Sequence[Match]]) -> Sql:
 
 @lru_cache(maxsize=1024)
 def _text(kind: ObjectKind, shapes: tuple[tuple[str, Operator, tuple[int, ...]], ...]) -> str:
-    return " AND ".join(
-        _way(kind, attribute, operator).text(f"o.{attribute}", count)
-        for attribute, operator, counts in shapes
-        for count in counts
-    )
+    conditions: list[str] = []
+    for attribute, operator, counts in shapes:
+        of_groups = [_way(kind, attribute, operator).text(f"o.{attribute}", count) for count in counts]
+        # IS NOT TRUE: what has no value is not among them either.
+        conditions += [f"({' AND '.join(of_groups)}) IS NOT TRUE"] if operator in _OPPOSITES else of_groups
+    return " AND ".join(conditions)
 
 
 class _Way(NamedTuple):
@@ -98,7 +100,8 @@ def _way(kind: ObjectKind, attribute: str, operator: Operator) -> _Way:
     if shape is None:
         raise ValueError(f"{attribute} is not a column that can be searched")
     # EQUALS is ANY_OF one value, ALL_OF_ANY_OF is ANY_OF for every group.
-    way = _WAYS.get((Operator.ANY_OF if operator in EXACT else operator, shape))
+    looked_for = _OPPOSITES.get(operator, operator)
+    way = _WAYS.get((Operator.ANY_OF if looked_for in EXACT else looked_for, shape))
     if way is None:
         raise ValueError(f"{attribute} can not be searched by {operator.name}")
     return way

@@ -91,7 +91,9 @@ class IndexedObject:
         key = registration.patient_key if resource is not None else None
         match item:
             case SubmissionSet() | Folder():
-                identifiers = (item.entry_uuid, item.unique_id) if item.unique_id else (item.entry_uuid,)
+                # The versions of a Folder have one uniqueId: the first one takes it.
+                takes_it = item.unique_id and item.logical_id in (None, item.entry_uuid)
+                identifiers = (item.entry_uuid, item.unique_id) if item.unique_id and takes_it else (item.entry_uuid,)
                 return cls(item.kind, identifiers, row, resource=resource, patient_key=key)
             case DocumentEntry():
                 digest = folded_hash(item)

@@ -184,6 +184,8 @@ def _columns(kind: ObjectKind, *, rendering: bool, owner: bool) -> str:
     columns.append("o.ebrim" if rendering else "NULL")
     if kind is ObjectKind.ASSOCIATION:
         columns += ["o.source_object", "o.target_object", "o.association_type"]
+    elif kind is not ObjectKind.SUBMISSION_SET:
+        columns += ["NULL", "NULL", "NULL", "o.availability_status", "o.logical_id", "o.version"]
     return ", ".join(columns)
 
 
@@ -204,7 +206,7 @@ def _pinned(match: Match, kind: ObjectKind) -> Sql:
         # An object's first version has its logicalID as entryUUID; later versions are in the index of the others.
         later = f"SELECT id FROM {table} WHERE logical_id IN {named.text} AND logical_id <> entry_uuid"
         return Sql(f"o.id IN ({by_identifier} UNION ALL {later})", named.values * 2)
-    if match.attribute == "unique_id" and kind is ObjectKind.DOCUMENT_ENTRY:
+    if match.attribute == "unique_id" and kind is not ObjectKind.SUBMISSION_SET:
         return Sql(f"o.id IN (SELECT id FROM {table} WHERE unique_id IN {named.text})", named.values)
     return Sql(f"o.id IN ({by_identifier})", named.values)
 

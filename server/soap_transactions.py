@@ -13,9 +13,10 @@ from server.settings import Limits
 from server.soap_endpoint import Handler
 from xds.actors import (
     Attachment,
-    DocumentRegistry,
     DocumentRepository,
+    FullDocumentRegistry,
     Provided,
+    QueryResponse,
     RegistryResponse,
     RetrieveResponse,
 )
@@ -30,12 +31,12 @@ from xds.ebxml_messages import (
     retrieve_response,
 )
 from xds.errors import RegistryError, ResponseStatus
-from xds.transactions import ITI_18, ITI_41, ITI_42, ITI_43, Transaction
+from xds.transactions import ITI_18, ITI_41, ITI_42, ITI_43, ITI_51, Transaction
 
 _INLINE_BLOCK = 1024 * 1024  # characters of base64 decoded at once; a multiple of four
 
 
-def registry_handlers(registry: DocumentRegistry) -> Mapping[Transaction, Handler]:
+def registry_handlers(registry: FullDocumentRegistry) -> Mapping[Transaction, Handler]:
     """What the registry's endpoint answers."""
 
     async def register_document_set(message: IncomingMessage) -> Answer:
@@ -44,11 +45,13 @@ def registry_handlers(registry: DocumentRegistry) -> Mapping[Transaction, Handle
 
     async def stored_query(message: IncomingMessage) -> Answer:
         body = message.envelope.body
-        response = await registry.stored_query(read_query_request(body))
-        pieces = query_response(response, request_id=body.get("id"))
-        return Answer(ITI_18.response_action, response.status, pieces, response.errors)
+        return _query_answer(ITI_18, await registry.stored_query(read_query_request(body)), body.get("id"))
 
-    return {ITI_42: register_document_set, ITI_18: stored_query}
+    async def multi_patient_query(message: IncomingMessage) -> Answer:
+        body = message.envelope.body
+        return _query_answer(ITI_51, await registry.multi_patient_query(read_query_request(body)), body.get("id"))
+
+    return {ITI_42: register_document_set, ITI_18: stored_query, ITI_51: multi_patient_query}
 
 
 def repository_handlers(repository: DocumentRepository, *, limits: Limits) -> Mapping[Transaction, Handler]:
@@ -110,6 +113,11 @@ async def _decoded(base64_text: str) -> AsyncIterator[bytes]:
             yield binascii.a2b_base64(characters[start : start + _INLINE_BLOCK], strict_mode=True)
         except ValueError as problem:
             raise unreadable(f"A Document element holds what is not base64: {problem}.") from problem
+
+
+def _query_answer(transaction: Transaction, response: QueryResponse, request_id: str | None) -> Answer:
+    pieces = query_response(response, request_id=request_id)
+    return Answer(transaction.response_action, response.status, pieces, response.errors)
 
 
 def _registry_answer(transaction: Transaction, response: RegistryResponse) -> Answer:

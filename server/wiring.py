@@ -22,7 +22,14 @@ from server.remote_actors import RemoteRegistry
 from server.settings import Actor, Settings, repository_unique_id
 from server.store_opening import document_store, metadata_store
 from server.tls import client_context
-from xds.actors import DocumentRegistry, DocumentRepository, OutcomeUnknown, QueryRequest, ReturnType
+from xds.actors import (
+    DocumentRegistry,
+    DocumentRepository,
+    FullDocumentRegistry,
+    OutcomeUnknown,
+    QueryRequest,
+    ReturnType,
+)
 from xds.ebxml_writer import codec
 from xds.errors import ResponseStatus
 from xds.metadata import DocumentEntry
@@ -39,7 +46,7 @@ GET_DOCUMENTS = "urn:uuid:5c4f972b-d56b-40ac-a5fc-c8ca9b40b9d4"
 class Wired:
     """The actors of this process, ready to work. None: not one of this server's actors."""
 
-    registry: DocumentRegistry | None
+    registry: FullDocumentRegistry | None
     repository: DocumentRepository | None
     documents: DocumentStore | None
     is_registered: IsRegistered
@@ -68,7 +75,7 @@ async def wired(settings: Settings) -> AsyncIterator[Wired]:
                 submission_limit=settings.limits.documents_per_submission,
                 retrieval_limit=settings.limits.documents_per_retrieve,
             )
-        answering = registry if Actor.REGISTRY in settings.actors else None
+        answering = registry if isinstance(registry, Registry) else None
         yield Wired(answering, repository, documents, is_registered, checks)
 
 

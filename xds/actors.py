@@ -172,6 +172,17 @@ class DocumentRegistry(Protocol):
         ...
 
 
+class FullDocumentRegistry(DocumentRegistry, Protocol):
+    """All that a registry answers at its own endpoint. Refusals are responses, never exceptions.
+
+    Each raises OutcomeUnknown where its store did not answer.
+    """
+
+    async def multi_patient_query(self, request: QueryRequest) -> QueryResponse:
+        """Multi-Patient Stored Query [ITI-51]."""
+        ...
+
+
 class DocumentRepository(Protocol):
     """The Document Repository, here or on another host."""
 

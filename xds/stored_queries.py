@@ -1,6 +1,7 @@
-"""The stored queries of Registry Stored Query [ITI-18] as rows, and how a request is bound to its row.
+"""The stored queries of Registry Stored Query [ITI-18] and Multi-Patient Stored Query [ITI-51] as rows.
 
-ITI TF-2: 3.18.4.1.2.3.7 lists the queries and their parameters, 3.18.4.1.2.3.4 says how values are coded.
+ITI TF-2: 3.18.4.1.2.3.7 and 3.51.4.1.2.1 list the queries and their parameters, 3.18.4.1.2.3.4 says how values are
+coded; `bind` reads a request as its row says.
 A new stored query is a new row of STORED_QUERIES. Binding has no I/O: what comes out says which search columns must
 match what, and registry/iti18_stored_query.py asks the store.
 """
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import NamedTuple
 
@@ -18,12 +19,14 @@ from xds.errors import ErrorCode, RegistryError, XdsError
 from xds.hl7v2 import CX, DTM, is_oid
 from xds.metadata import AvailabilityStatus, DocumentEntryType, ObjectKind
 from xds.metadata_names import canonical_id, shown
+from xds.transactions import ITI_18, ITI_51, Transaction
 
 
 class Operator(Enum):
     """The ways in which a criterion matches a search column; all that a store implements.
 
-    A column with several values matches where one of them does. An object without a value matches nothing.
+    A column with several values matches where one of them does. An object without a value matches nothing, but for
+    NONE_OF and UNLIKE, which match whatever ALL_OF_ANY_OF and LIKE do not.
     """
 
     EQUALS = auto()  # one value
@@ -34,6 +37,8 @@ class Operator(Enum):
     LIKE = auto()  # several patterns, one of which matches: % any text, _ one character; case does not matter
     STARTS_WITH = auto()  # several beginnings, one of which is the value's; case matters
     ENDS_WITH = auto()  # several ends, one of which is the value's; case matters
+    NONE_OF = auto()  # several groups of values; of one group at least none is equal
+    UNLIKE = auto()  # several patterns, none of which matches
 
 
 class Answer(Enum):
@@ -56,10 +61,11 @@ class Parameter:
     of          the kind of object it restricts; None: the query as a whole (see BoundQuery)
     attribute   the search column that its values are compared with
     operator    also says how often it may be given: EQUALS, AT_OR_AFTER and BEFORE take one value, the others several,
-                and only an ALL_OF_ANY_OF may be repeated
+                and only some may be repeated
     read        how one value is judged and normalised; None: any text, as it is
     single      one value only, although the operator could take several
     default     its values where it is not sent
+    instead_of  the parameter that may not be sent beside this one, and has no default where this one is sent
     """
 
     name: str
@@ -70,6 +76,15 @@ class Parameter:
     required: bool = False
     single: bool = False
     default: tuple[str, ...] = ()
+    instead_of: str | None = None
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether it may be sent several times, each of which has to match; of NONE_OF, where what it excludes may."""
+        lists = ("event_code_list", "confidentiality_code", "reference_id_list")
+        return self.operator is Operator.ALL_OF_ANY_OF or (
+            self.operator is Operator.NONE_OF and self.attribute in lists
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +94,8 @@ class StoredQuery:
     finds     the kind of object that it finds, or starts with
     one_of    of these parameters exactly one must be given; they select what the query finds, or starts with
     follows   for Answer.CONTENTS: the kinds of members that belong to the answer
+    narrowed_by   of these parameters at least one must be sent
+    transaction   what it is asked with; one of ITI-51 may be answered with objects of several patients
     """
 
     name: str
@@ -88,6 +105,8 @@ class StoredQuery:
     parameters: tuple[Parameter, ...] = ()
     one_of: tuple[Parameter, ...] = ()
     follows: tuple[ObjectKind, ...] = ()
+    narrowed_by: tuple[str, ...] = ()
+    transaction: Transaction = ITI_18
 
 
 class Condition(NamedTuple):
@@ -105,18 +124,20 @@ class Condition(NamedTuple):
 class BoundQuery:
     """A stored query whose parameters are read and sound.
 
-    patient_id   CX text; None where the query names objects, not a patient
+    patient_ids  CX texts; none where the query names objects, not a patient
     uuids        entryUUIDs of objects of any kind ($uuid)
     start        what selects the objects that the query finds, or starts with
     filters      what else objects of a kind must meet to be part of the answer
+    all_versions   versions of DocumentEntries and Folders that are not the newest are part of the answer, too
     """
 
     query: StoredQuery
     return_type: ReturnType
-    patient_id: str | None
+    patient_ids: tuple[str, ...]
     uuids: tuple[str, ...]
     start: tuple[Condition, ...]
     filters: Mapping[ObjectKind, Sequence[Condition]]
+    all_versions: bool = False
 
 
 _EXAMPLE = "send 'value', ('value') or ('value', 'value'), with '' for a quote inside a value"
@@ -221,6 +242,12 @@ def _entry_type(value: str) -> str:
     raise ValueError(f"holds {shown(value)}, which is not a type of DocumentEntry; send {_either(_ENTRY_TYPES)}")
 
 
+def _level(value: str) -> str:
+    if value in ("1", "2"):
+        return value
+    raise ValueError(f"holds {shown(value)}; send 1 for the newest versions, or 2 for all of them")
+
+
 _STATUSES = tuple(status.value for status in AvailabilityStatus)
 _ENTRY_TYPES = tuple(entry_type.value for entry_type in DocumentEntryType)
 
@@ -236,6 +263,8 @@ _ASSOCIATION = ObjectKind.ASSOCIATION
 _EQUALS, _ANY_OF, _ALL_OF_ANY_OF = Operator.EQUALS, Operator.ANY_OF, Operator.ALL_OF_ANY_OF
 _AT_OR_AFTER, _BEFORE, _LIKE = Operator.AT_OR_AFTER, Operator.BEFORE, Operator.LIKE
 _OF_ONE_VALUE = (_EQUALS, _AT_OR_AFTER, _BEFORE)
+METADATA_LEVEL = "$MetadataLevel"
+"""A parameter of every query: 1 for the newest versions only (the default), 2 for all of them."""
 
 _ENTRY_STATUS = Parameter("$XDSDocumentEntryStatus", _ENTRY, "availability_status", _ANY_OF, _status, required=True)
 _SET_STATUS = Parameter("$XDSSubmissionSetStatus", _SET, "availability_status", _ANY_OF, _status, required=True)
@@ -278,7 +307,39 @@ _ENTRIES = (
     Parameter("$XDSDocumentEntryEntryUUID", _ENTRY, "entry_uuid", _ANY_OF, canonical_id),
     Parameter("$XDSDocumentEntryUniqueId", _ENTRY, "unique_id", _ANY_OF),
 )
+_LEVEL = Parameter(METADATA_LEVEL, None, "metadata_level", _EQUALS, _level)
 _OBJECTS = Parameter("$uuid", None, "entry_uuid", _ANY_OF, canonical_id, required=True)
+_REFERENCE_IDS = Parameter("$XDSDocumentEntryReferenceIdList", _ENTRY, "reference_id_list", _ALL_OF_ANY_OF)
+_FIND_FOLDERS_PARAMETERS = (
+    Parameter("$XDSFolderPatientId", None, "patient_id", _EQUALS, _patient_id, required=True),
+    _FOLDER_STATUS,
+    Parameter("$XDSFolderLastUpdateTimeFrom", _FOLDER, "last_update_time", _AT_OR_AFTER, _time),
+    Parameter("$XDSFolderLastUpdateTimeTo", _FOLDER, "last_update_time", _BEFORE, _time),
+    Parameter("$XDSFolderCodeList", _FOLDER, "code_list", _ALL_OF_ANY_OF, _code),
+)
+_OPPOSITES = {_ANY_OF: Operator.NONE_OF, _ALL_OF_ANY_OF: Operator.NONE_OF, _LIKE: Operator.UNLIKE}
+_EXCLUDABLE = frozenset(
+    {"class_code", "type_code", "practice_setting_code", "healthcare_facility_type_code", "format_code",
+     "event_code_list", "confidentiality_code", "author_person", "object_type", "reference_id_list"}
+)  # fmt: skip
+
+
+def _excluding(parameters: Iterable[Parameter]) -> tuple[Parameter, ...]:
+    """The parameters `...Exclude` of FindDocumentsExclude (CP-ITI-1323): what the others match is left out."""
+    return tuple(
+        replace(each, name=f"{each.name}Exclude", operator=_OPPOSITES[each.operator], default=(), instead_of=each.name)
+        for each in parameters
+        if each.attribute in _EXCLUDABLE
+    )
+
+
+def _of_several_patients(parameters: Iterable[Parameter]) -> tuple[Parameter, ...]:
+    """The parameters of a query for any number of patients (ITI TF-2: 3.51.4.1.2.1)."""
+    return tuple(
+        replace(each, operator=_ANY_OF, required=False) if each.attribute == "patient_id" else each
+        for each in parameters
+    )
+
 
 _ROWS = (
     StoredQuery(  # ITI TF-2: 3.18.4.1.2.3.7.1
@@ -308,13 +369,7 @@ _ROWS = (
         id="urn:uuid:958f3006-baad-4929-a4de-ff1114824431",
         finds=_FOLDER,
         answer=Answer.MATCHES,
-        parameters=(
-            Parameter("$XDSFolderPatientId", None, "patient_id", _EQUALS, _patient_id, required=True),
-            _FOLDER_STATUS,
-            Parameter("$XDSFolderLastUpdateTimeFrom", _FOLDER, "last_update_time", _AT_OR_AFTER, _time),
-            Parameter("$XDSFolderLastUpdateTimeTo", _FOLDER, "last_update_time", _BEFORE, _time),
-            Parameter("$XDSFolderCodeList", _FOLDER, "code_list", _ALL_OF_ANY_OF, _code),
-        ),
+        parameters=_FIND_FOLDERS_PARAMETERS,
     ),
     StoredQuery(  # ITI TF-2: 3.18.4.1.2.3.7.4
         name="GetAll",
@@ -419,39 +474,74 @@ _ROWS = (
         id="urn:uuid:12941a89-e02e-4be5-967c-ce4bfc8fe492",
         finds=_ENTRY,
         answer=Answer.MATCHES,
+        parameters=(*_FIND_DOCUMENTS_PARAMETERS, replace(_REFERENCE_IDS, required=True)),
+    ),
+    StoredQuery(  # ITI TF-2: 3.18.4.1.2.3.7.15 (CP-ITI-1323)
+        name="FindDocumentsExclude",
+        id="urn:uuid:4308b1df-36de-4bef-8e2e-ba91f593c435",
+        finds=_ENTRY,
+        answer=Answer.MATCHES,
         parameters=(
             *_FIND_DOCUMENTS_PARAMETERS,
-            Parameter("$XDSDocumentEntryReferenceIdList", _ENTRY, "reference_id_list", _ALL_OF_ANY_OF, required=True),
+            _REFERENCE_IDS,
+            *_excluding((*_FIND_DOCUMENTS_PARAMETERS, _REFERENCE_IDS)),
         ),
+    ),
+    StoredQuery(  # ITI TF-2: 3.51.4.1.2.1.1
+        name="FindDocumentsForMultiplePatients",
+        id="urn:uuid:3d1bdb10-39a2-11de-89c2-2f44d94eaa9f",
+        finds=_ENTRY,
+        answer=Answer.MATCHES,
+        parameters=_of_several_patients(_FIND_DOCUMENTS_PARAMETERS),
+        narrowed_by=(
+            "$XDSDocumentEntryPatientId",
+            "$XDSDocumentEntryClassCode",
+            "$XDSDocumentEntryEventCodeList",
+            "$XDSDocumentEntryHealthcareFacilityTypeCode",
+        ),
+        transaction=ITI_51,
+    ),
+    StoredQuery(  # ITI TF-2: 3.51.4.1.2.1.2
+        name="FindFoldersForMultiplePatients",
+        id="urn:uuid:50d3f5ac-39a2-11de-a1ca-b366239e58df",
+        finds=_FOLDER,
+        answer=Answer.MATCHES,
+        parameters=_of_several_patients(_FIND_FOLDERS_PARAMETERS),
+        narrowed_by=("$XDSFolderPatientId", "$XDSFolderCodeList"),
+        transaction=ITI_51,
+    ),
+    StoredQuery(  # ITI TF-2: 3.51.4.1.2.1.3
+        name="FindDocumentsByReferenceIdForMultiplePatients",
+        id="urn:uuid:1191642d-86c4-42d8-b784-f95445f9f0d5",
+        finds=_ENTRY,
+        answer=Answer.MATCHES,
+        parameters=_of_several_patients((*_FIND_DOCUMENTS_PARAMETERS, replace(_REFERENCE_IDS, required=True))),
+        transaction=ITI_51,
     ),
 )
 
 STORED_QUERIES: Mapping[str, StoredQuery] = {row.id: row for row in _ROWS}
-"""Every stored query of ITI-18 by its id."""
+"""Every stored query of ITI-18 and ITI-51 by its id."""
 
 
-def bind(request: QueryRequest) -> BoundQuery:
+def bind(request: QueryRequest, transaction: Transaction = ITI_18) -> BoundQuery:
     """The query that `request` asks for, with its parameters read.
 
-    Parameters that the query does not have are ignored (among them $homeCommunityId and $MetadataLevel: every object
-    has one version), and so is the homeCommunityId.
+    Parameters that the query does not have are ignored (among them $homeCommunityId), and so is the homeCommunityId.
     Raises XdsError with all that is wrong: XDSUnknownStoredQuery, XDSStoredQueryMissingParam,
     XDSStoredQueryParamNumber, and XDSRegistryError for a value or returnType that can not be.
     """
     binding = _Binding(request.parameters)
     return_type = binding.return_type(request.return_type)
     query = STORED_QUERIES.get(request.query_id.strip().lower())
-    if query is None:
-        binding.refuse(
-            ErrorCode.UNKNOWN_STORED_QUERY,
-            f"{shown(request.query_id)} is not the id of a stored query of this registry; "
-            f"it answers {', '.join(row.name for row in _ROWS)}.",
-            "AdhocQuery.id",
-        )
+    if query is None or query.transaction is not transaction:
+        binding.refuse_query(query, request.query_id, transaction)
         raise XdsError.of(binding.errors)
     start = binding.start(query)
+    all_versions = binding.all_versions()
+    binding.narrowed(query)
     filters: dict[ObjectKind, list[Condition]] = {}
-    patient_id: str | None = None
+    patient_ids: tuple[str, ...] = ()
     uuids: tuple[str, ...] = ()
     for parameter in query.parameters:
         if not binding.concerns(parameter):
@@ -463,12 +553,12 @@ def bind(request: QueryRequest) -> BoundQuery:
             condition = Condition(parameter.attribute, parameter.operator, groups)
             filters.setdefault(parameter.of, []).append(condition)
         elif parameter.attribute == "patient_id":
-            patient_id = groups[0][0]
+            patient_ids = tuple(dict.fromkeys(groups[0]))
         else:
             uuids = groups[0]
     if binding.errors or return_type is None:
         raise XdsError.of(binding.errors)
-    return BoundQuery(query, return_type, patient_id, uuids, start, filters)
+    return BoundQuery(query, return_type, patient_ids, uuids, start, filters, all_versions)
 
 
 class _Binding:
@@ -492,6 +582,27 @@ class _Binding:
             sentence = f"returnType is {shown(text)}; send LeafClass or ObjectRef."
             self.refuse(ErrorCode.REGISTRY_ERROR, sentence, "ResponseOption.returnType")
             return None
+
+    def refuse_query(self, query: StoredQuery | None, query_id: str, transaction: Transaction) -> None:
+        """There is no such query, or it is asked with another transaction."""
+        if query is not None:
+            sentence = f"{query.name} is asked with {query.transaction.title} [{query.transaction.name}]; send it so."
+            self.refuse(ErrorCode.REGISTRY_ERROR, sentence, "AdhocQuery.id")
+            return
+        known = ", ".join(row.name for row in _ROWS if row.transaction is transaction)
+        sentence = f"{shown(query_id)} is not the id of a stored query of this registry; it answers {known}."
+        self.refuse(ErrorCode.UNKNOWN_STORED_QUERY, sentence, "AdhocQuery.id")
+
+    def all_versions(self) -> bool:
+        """Whether $MetadataLevel asks for more than the newest versions."""
+        level = self.groups(_LEVEL) if METADATA_LEVEL in self._sent else ()
+        return level == (("2",),)
+
+    def narrowed(self, query: StoredQuery) -> None:
+        """Refuse a query for whatever there is."""
+        if query.narrowed_by and not any(name in self._sent for name in query.narrowed_by):
+            sentence = f"{query.name} needs one of {_either(query.narrowed_by)} at least, and none of them was sent."
+            self.refuse(ErrorCode.STORED_QUERY_MISSING_PARAM, sentence, query.narrowed_by[0])
 
     def start(self, query: StoredQuery) -> tuple[Condition, ...]:
         """The condition of the one parameter of `one_of` that was sent."""
@@ -517,7 +628,11 @@ class _Binding:
         slots = self._sent.get(parameter.name)
         if slots is None:
             return self._unsent(parameter)
-        if len(slots) > 1 and parameter.operator is not Operator.ALL_OF_ANY_OF:
+        if parameter.instead_of in self._sent:
+            sentence = f"{parameter.name} and {parameter.instead_of} were sent; send one of them."
+            self.refuse(ErrorCode.STORED_QUERY_PARAM_NUMBER, sentence, parameter.name)
+            return ()
+        if len(slots) > 1 and not parameter.repeatable:
             sentence = f"{parameter.name} was sent {len(slots)} times; send it once, with all values in its ValueList."
             self.refuse(ErrorCode.STORED_QUERY_PARAM_NUMBER, sentence, parameter.name)
             return ()
@@ -528,7 +643,9 @@ class _Binding:
         if parameter.required:
             sentence = f"{parameter.name} is required and was not sent."
             self.refuse(ErrorCode.STORED_QUERY_MISSING_PARAM, sentence, parameter.name)
-        return (parameter.default,) if parameter.default else ()
+        if parameter.default and f"{parameter.name}Exclude" not in self._sent:
+            return (parameter.default,)
+        return ()
 
     def _group(self, parameter: Parameter, texts: tuple[str, ...]) -> tuple[str, ...]:
         """The values of one slot; () where something is wrong with them, which is added to the errors."""

@@ -88,4 +88,17 @@ ITI_43 = Transaction(
     full_code=ErrorCode.REPOSITORY_OUT_OF_RESOURCES,
 )
 
-TRANSACTIONS: tuple[Transaction, ...] = (ITI_18, ITI_41, ITI_42, ITI_43)
+ITI_51 = Transaction(
+    name="ITI-51",
+    title="Multi-Patient Stored Query",
+    actor="registry",
+    action="urn:ihe:iti:2009:MultiPatientStoredQuery",
+    request="{urn:oasis:names:tc:ebxml-regrep:xsd:query:3.0}AdhocQueryRequest",
+    mtom=False,
+    default_code=ErrorCode.REGISTRY_ERROR,
+    fault_code=ErrorCode.REGISTRY_ERROR,
+    busy_code=ErrorCode.REGISTRY_BUSY,
+    full_code=ErrorCode.REGISTRY_OUT_OF_RESOURCES,
+)
+
+TRANSACTIONS: tuple[Transaction, ...] = (ITI_18, ITI_41, ITI_42, ITI_43, ITI_51)

@@ -5,7 +5,7 @@
 -- An object's id is patients.id << 24 | its number within the dossier: a dossier's objects lie side by side, in the
 -- order in which they were registered. Numbers are shared by the four kinds. ebrim is the rendering, zstd.
 
--- Names that are given out once: entryUUIDs, and uniqueIds of SubmissionSets and Folders.
+-- Names that are given out once: entryUUIDs, and uniqueIds of SubmissionSets and Folders (of all versions once).
 CREATE TABLE identifiers (
     identifier TEXT PRIMARY KEY,
     kind TEXT NOT NULL,
@@ -91,6 +91,7 @@ CREATE TABLE folders (
     home_community_id TEXT,
     ebrim BLOB NOT NULL
 ) STRICT;
+CREATE INDEX folders_by_unique_id ON folders (unique_id);
 CREATE INDEX folders_by_logical_id ON folders (logical_id) WHERE logical_id <> entry_uuid;
 
 -- An association belongs to the dossier of the objects that it links.

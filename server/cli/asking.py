@@ -53,7 +53,7 @@ def request_for(
             slots.append((name, (value,)))
         elif parameter is None or parameter.operator in _ONE_VALUE:
             slots.append((name, (_single(parameter, value),)))
-        elif parameter.operator is Operator.ALL_OF_ANY_OF:
+        elif parameter.repeatable:
             slots.append((name, (f"({_quoted(value)})",)))
         else:
             either.setdefault(name, []).append(_quoted(value))

@@ -25,7 +25,7 @@ from tests.shared_stores import as_environment, shared_stores  # noqa: E402
 from tests.store_servers import running_mongodb, running_s3  # noqa: E402
 
 RUNNER = ROOT.parent / "shared" / "nist-testkit" / "run.py"
-GROUPS = ("registry", "repository", "repository-wire", "testdata")
+GROUPS = ("registry", "registry-mpq", "repository", "repository-wire", "testdata")
 
 
 def main() -> int:
@@ -68,6 +68,7 @@ def _endpoints(taking: ServerProcess, answering: ServerProcess) -> list[str]:
     given = {
         "registry-register": taking.registry,
         "registry-query": answering.registry,
+        "registry-mpq": answering.registry,
         "repository-provide": taking.repository,
         "repository-retrieve": answering.repository,
     }

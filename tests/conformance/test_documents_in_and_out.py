@@ -11,6 +11,7 @@ import pytest
 
 from tests.builders import (
     CONTENT,
+    PATIENT_AUTHORITY,
     association,
     document_entry,
     full_document_entry,
@@ -21,12 +22,13 @@ from tests.builders import (
     unmeasured,
 )
 from tests.conformance.wire import Wire, envelope
-from xds.actors import DocumentRequest
-from xds.ebxml_messages import provide_request, retrieve_request
+from xds.actors import DocumentRequest, QueryRequest
+from xds.ebxml_messages import provide_request, query_request, retrieve_request
 from xds.ebxml_reader import read_rendering
 from xds.errors import ResponseStatus
+from xds.hl7v2 import CX
 from xds.metadata import AssociationType, AvailabilityStatus, DocumentEntry, Submission
-from xds.transactions import ITI_41, ITI_43
+from xds.transactions import ITI_18, ITI_41, ITI_43
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -77,6 +79,23 @@ async def test_a_submitted_document_is_found_by_its_patient(wire: Wire) -> None:
     )
 
     assert entry.entry_uuid in [found.entry_uuid for found in answer.query_response.found]
+
+
+async def test_documents_of_several_patients_are_found_in_one_answer(wire: Wire) -> None:
+    entries = [document_entry(patient_id=CX.of(oid(), PATIENT_AUTHORITY)) for _ in range(2)]
+    for entry in entries:
+        assert (await wire.register(submission(entry))).registry_response.succeeded
+    asked_for = {
+        "XDSDocumentEntryPatientId": f"({','.join(repr(str(entry.patient_id)) for entry in entries)})",
+        "XDSDocumentEntryStatus": f"('{AvailabilityStatus.APPROVED}')",
+    }
+
+    answer = await wire.query("FindDocumentsForMultiplePatients", **asked_for)
+    request = QueryRequest("urn:uuid:3d1bdb10-39a2-11de-89c2-2f44d94eaa9f", "LeafClass", ())
+    refused = await wire.simple(ITI_18, query_request(request))
+
+    assert {found.entry_uuid for found in answer.query_response.found} == {entry.entry_uuid for entry in entries}
+    assert refused.codes == ["XDSRegistryError"]
 
 
 async def test_metadata_comes_back_as_it_was_sent(wire: Wire) -> None:

@@ -161,11 +161,13 @@ class Wire:
         return await self.simple(ITI_42, register_request(submission))
 
     async def query(self, query: str, return_type: str = "LeafClass", **parameters: str | Sequence[str]) -> Reply:
-        """ITI-18; the query by name or id, its parameters without their `$`."""
+        """ITI-18 or ITI-51; the query by name or id, its parameters without their `$`."""
         slots = tuple(
             (f"${name}", (value,) if isinstance(value, str) else tuple(value)) for name, value in parameters.items()
         )
-        return await self.simple(ITI_18, query_request(QueryRequest(_QUERY_IDS.get(query, query), return_type, slots)))
+        query_id = _QUERY_IDS.get(query, query)
+        transaction = STORED_QUERIES[query_id].transaction if query_id in STORED_QUERIES else ITI_18
+        return await self.simple(transaction, query_request(QueryRequest(query_id, return_type, slots)))
 
 
 def envelope(

@@ -43,6 +43,7 @@ from xds.metadata import (
 )
 from xds.paged_search import Page, PagedObject, PagedSearch, Place
 
+_OPPOSITES = {Operator.NONE_OF: Operator.ALL_OF_ANY_OF, Operator.UNLIKE: Operator.LIKE}
 _DERIVED = frozenset({AssociationType.APND, AssociationType.XFRM, AssociationType.XFRM_RPLC})
 
 
@@ -222,7 +223,9 @@ class MemoryStore(MetadataStore):
         """Whether another dossier took an identifier of the change, or its uniqueId for another document."""
         taken = {each for each, _ in self._identifiers()}
         for item in change.objects:
-            if item.entry_uuid in taken or (isinstance(item, SubmissionSet | Folder) and item.unique_id in taken):
+            first = item.logical_id in (None, item.entry_uuid)
+            unique_id = item.unique_id if first and isinstance(item, SubmissionSet | Folder) else None
+            if item.entry_uuid in taken or unique_id in taken:
                 return True
             if isinstance(item, DocumentEntry) and any(
                 known.hash != (item.hash and item.hash.lower()) for known in self._fingerprints(item.unique_id or "")
@@ -298,6 +301,9 @@ class MemoryStore(MetadataStore):
             source_object=link.source_object if link else None,
             target_object=link.target_object if link else None,
             association_type=link.association_type if link else None,
+            availability_status=item.availability_status if isinstance(item, DocumentEntry | Folder) else None,
+            logical_id=item.logical_id if isinstance(item, DocumentEntry | Folder) else None,
+            version=item.version if isinstance(item, DocumentEntry | Folder) else None,
         )
 
 
@@ -312,15 +318,14 @@ def _revised(item: AnyObject, revision: Revision) -> AnyObject:
 
 def _matches(columns: Mapping[str, Column], match: Match) -> bool:
     column = columns[match.attribute]
+    if opposite := _OPPOSITES.get(match.operator):
+        return not _matches(columns, replace(match, operator=opposite))
     if column is None:
         return False
     groups = match.groups
-    if match.operator in (Operator.AT_OR_AFTER, Operator.BEFORE) and isinstance(column, str):
-        column = (column, column)
-    if match.operator is Operator.AT_OR_AFTER:
-        return column[1] >= groups[0][0]
-    if match.operator is Operator.BEFORE:
-        return column[0] < groups[0][0]
+    if match.operator in (Operator.AT_OR_AFTER, Operator.BEFORE):
+        first, last = (column, column) if isinstance(column, str) else column
+        return last >= groups[0][0] if match.operator is Operator.AT_OR_AFTER else first < groups[0][0]
     values = (column,) if isinstance(column, str) else column
     meets = _WAYS.get(match.operator, str.__eq__)
     return all(any(meets(value, each) for value in values for each in group) for group in groups)

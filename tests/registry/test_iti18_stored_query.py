@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import pytest
 
 from registry.actor import Registry
 from registry.iti18_stored_query import stored_query
+from registry.iti51_multi_patient_query import multi_patient_query
 from registry.metadata_store import (
     Criteria,
     MetadataStore,
@@ -59,7 +60,8 @@ from xds.metadata import (
     ObjectKind,
     SubmissionSet,
 )
-from xds.stored_queries import STORED_QUERIES, Operator, Parameter, StoredQuery
+from xds.stored_queries import METADATA_LEVEL, STORED_QUERIES, Operator, Parameter, StoredQuery
+from xds.transactions import ITI_51
 
 IDS = {row.name: row.id for row in STORED_QUERIES.values()}
 APPROVED, DEPRECATED = AvailabilityStatus.APPROVED, AvailabilityStatus.DEPRECATED
@@ -95,6 +97,8 @@ class Archive:
     ) -> QueryResponse:
         slots = tuple((name, (text,)) for name, text in sent)
         request = QueryRequest(IDS[query], return_type, slots)
+        if STORED_QUERIES[request.query_id].transaction is ITI_51:
+            return await multi_patient_query(request, store=self.store, max_results=max_results)
         return await stored_query(request, store=self.store, max_results=max_results)
 
     async def refused(self, query: str, *sent: Sent, max_results: int | None = None) -> tuple[RegistryError, ...]:
@@ -260,6 +264,8 @@ def test_every_parameter_is_compared_with_a_column_that_can_be_matched_that_way(
             Operator.AT_OR_AFTER: (Shape.TIME,),
             Operator.BEFORE: (Shape.TIME,),
             Operator.LIKE: (Shape.TEXTS,),
+            Operator.UNLIKE: (Shape.TEXTS,),
+            Operator.NONE_OF: (Shape.ONE, Shape.SEVERAL),
         }[parameter.operator]
     )
 
@@ -900,6 +906,171 @@ async def test_an_answer_that_is_too_large_is_refused_with_its_size_and_a_way_ou
     assert f" {size} " in error.code_context
     assert "ObjectRef" in error.code_context
     assert len(fitting.found) == len(references.found) == size > 1
+
+
+# Excluding ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "attributes", "matching", "excluding"),
+    [each for each in DOCUMENT_PARAMETERS if each[0] != "Status" and not each[0].endswith(("TimeFrom", "TimeTo"))],
+)
+async def test_a_parameter_that_excludes_leaves_out_what_the_other_one_finds(
+    archive: Archive, name: str, attributes: dict[str, Any], matching: list[str], excluding: list[str]
+) -> None:
+    item = entry(**attributes)
+    without = entry(class_code=None, event_code_list=(), author=(), reference_id_list=())
+    await archive.keep(item, without)
+
+    for text in matching:
+        sent = (*DOCUMENTS, (f"$XDSDocumentEntry{name}Exclude", text))
+        assert item.entry_uuid not in await archive.found("FindDocumentsExclude", *sent), text
+    for text in excluding:
+        sent = (*DOCUMENTS, (f"$XDSDocumentEntry{name}Exclude", text))
+        if name != "Type":
+            assert await archive.found("FindDocumentsExclude", *sent) == ids(item, without), text
+
+
+async def test_what_has_no_value_is_not_excluded(archive: Archive) -> None:
+    without = entry(event_code_list=(), author=(), reference_id_list=(), practice_setting_code=None)
+    await archive.keep(without)
+
+    for name in ("EventCodeList", "PracticeSettingCode"):
+        sent = (*DOCUMENTS, (f"$XDSDocumentEntry{name}Exclude", "('a^^1.2')"))
+        assert await archive.found("FindDocumentsExclude", *sent) == ids(without)
+    for name in ("AuthorPerson", "ReferenceIdList"):
+        sent = (*DOCUMENTS, (f"$XDSDocumentEntry{name}Exclude", "('%')"))
+        assert await archive.found("FindDocumentsExclude", *sent) == ids(without)
+
+
+async def test_repeated_codes_are_excluded_where_they_are_all_there(archive: Archive) -> None:
+    both = entry(event_code_list=(code("a", "1.2"), code("b", "1.2")))
+    one = entry(event_code_list=(code("a", "1.2"),))
+    await archive.keep(both, one)
+
+    sent = [("$XDSDocumentEntryEventCodeListExclude", f"('{each}^^1.2')") for each in ("a", "b")]
+
+    assert await archive.found("FindDocumentsExclude", *DOCUMENTS, *sent) == ids(one)
+    assert await archive.found("FindDocumentsExclude", *DOCUMENTS, sent[0]) == set()
+
+
+# Any number of patients --------------------------------------------------------------------------------------------
+
+
+async def test_documents_and_folders_of_several_patients_are_found_in_one_answer(archive: Archive) -> None:
+    first, second = await two_patients(archive)
+    patients = f"('{PATIENT}','{OTHER_PATIENT}')"
+
+    for query, prefix, position in (("FindDocuments", "DocumentEntry", 0), ("FindFolders", "Folder", 1)):
+        status = (f"$XDS{prefix}Status", ANY_STATUS)
+        both = await archive.found(f"{query}ForMultiplePatients", (f"$XDS{prefix}PatientId", patients), status)
+        one = await archive.found(f"{query}ForMultiplePatients", (f"$XDS{prefix}PatientId", f"'{PATIENT}'"), status)
+        assert both == ids(first[position], second[position])
+        assert one == ids(first[position])
+
+
+async def test_documents_of_whatever_patient_are_found_by_code_and_by_reference(archive: Archive) -> None:
+    of_both = [
+        entry(patient_id=patient, class_code=code("a", "1.2"), reference_id_list=(CXi("7^^^&1.2&ISO^urn:x"),))
+        for patient in (PATIENT, OTHER_PATIENT)
+    ]
+    for item, patient in zip(of_both, (PATIENT, OTHER_PATIENT), strict=True):
+        await archive.keep(item, entry(patient_id=patient), patient=patient)
+    status = ("$XDSDocumentEntryStatus", f"('{APPROVED}')")
+
+    by_code = await archive.found(
+        "FindDocumentsForMultiplePatients", status, ("$XDSDocumentEntryClassCode", "('a^^1.2')")
+    )
+    by_reference = await archive.found("FindDocumentsByReferenceIdForMultiplePatients", status, BY_REFERENCE[-1])
+
+    assert by_code == by_reference == ids(*of_both)
+
+
+# Versions ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Versions:
+    """Three versions of a document and of the Folder that holds it; the newest are Approved."""
+
+    entries: tuple[DocumentEntry, ...]
+    folders: tuple[Folder, ...]
+    links: tuple[Association, ...]
+
+    @classmethod
+    def some(cls) -> Versions:
+        entries, folders = [entry()], [registered(folder(), last_update_time=UPDATED)]
+        for version in ("2", "3"):
+            newer: dict[str, Any] = {"entry_uuid": entry_uuid(), "version": version}
+            entries.append(replace(entries[0], **newer))
+            folders.append(replace(folders[0], **newer | {"entry_uuid": entry_uuid()}))
+        older: dict[str, Any] = {"availability_status": DEPRECATED}
+        entries[:2] = [replace(each, **older) for each in entries[:2]]
+        folders[:2] = [replace(each, **older) for each in folders[:2]]
+        links = [registered(has_member(each, of)) for each in folders for of in entries]
+        return cls(tuple(entries), tuple(folders), tuple(links))
+
+
+OF_ALL_VERSIONS = (METADATA_LEVEL, "2")
+
+
+async def test_older_versions_are_found_only_at_the_second_level_of_metadata(archive: Archive) -> None:
+    versions = Versions.some()
+    await archive.keep(*versions.entries, *versions.folders)
+    newest = versions.entries[-1]
+
+    asked: list[tuple[str, tuple[Sent, ...], tuple[AnyObject, ...]]] = [
+        ("FindDocuments", DOCUMENTS, versions.entries),
+        ("FindFolders", FOLDERS, versions.folders),
+        ("GetDocuments", (("$XDSDocumentEntryUniqueId", f"('{newest.unique_id}')"),), versions.entries),
+        ("GetDocuments", (("$XDSDocumentEntryLogicalID", f"('{newest.logical_id}')"),), versions.entries),
+        ("GetDocuments", (("$XDSDocumentEntryEntryUUID", named(*versions.entries)),), versions.entries),
+        ("GetFolders", (("$XDSFolderLogicalID", f"('{versions.folders[0].entry_uuid}')"),), versions.folders),
+    ]
+    for query, sent, objects in asked:
+        assert await archive.found(query, *sent) == ids(objects[-1]), query
+        assert await archive.found(query, *sent, OF_ALL_VERSIONS) == ids(*objects), query
+
+
+async def test_a_newest_version_is_found_though_it_is_deprecated(archive: Archive) -> None:
+    versions = Versions.some()
+    await archive.keep(*versions.entries)
+    await archive.deprecate(versions.entries[-1])
+
+    assert await archive.found("FindDocuments", *DOCUMENTS) == ids(versions.entries[-1])
+
+
+async def test_a_version_that_went_to_another_patient_is_not_found_with_the_first_one(archive: Archive) -> None:
+    before = entry(availability_status=DEPRECATED)
+    after = replace(
+        before, entry_uuid=entry_uuid(), version="2", patient_id=OTHER_PATIENT, availability_status=APPROVED
+    )
+    await archive.keep(before)
+    await archive.keep(after, patient=OTHER_PATIENT)
+
+    assert await archive.found("FindDocuments", *DOCUMENTS) == set()
+    assert await archive.found("FindDocuments", *DOCUMENTS, OF_ALL_VERSIONS) == ids(before)
+
+
+async def test_older_versions_do_not_count_for_the_size_of_an_answer(archive: Archive) -> None:
+    versions = Versions.some()
+    await archive.keep(*versions.entries)
+
+    fitting = await archive.ask("FindDocuments", *DOCUMENTS, max_results=1)
+    [error] = await archive.refused("FindDocuments", *DOCUMENTS, OF_ALL_VERSIONS, max_results=2)
+
+    assert [each.entry_uuid for each in fitting.found] == [versions.entries[-1].entry_uuid]
+    assert " 3 " in error.code_context
+
+
+async def test_contents_have_the_newest_versions_and_no_links_to_others(archive: Archive) -> None:
+    versions = Versions.some()
+    await archive.keep(*versions.entries, *versions.folders, *versions.links)
+    newest = (versions.folders[-1], versions.entries[-1], versions.links[-1])
+
+    assert await archive.found("GetAll", *ALL) == ids(*newest)
+    found = await archive.found("GetFolderAndContents", ("$XDSFolderUniqueId", f"'{newest[0].unique_id}'"))
+    assert found == ids(*newest)
 
 
 # What is asked of the store ----------------------------------------------------------------------------------------

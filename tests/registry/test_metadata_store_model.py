@@ -93,7 +93,8 @@ def completed(step: Step, dossier: Sequence[AnyObject]) -> RegistryChange:
 
 
 _OPERATORS = (
-    Operator.EQUALS, Operator.ANY_OF, Operator.ALL_OF_ANY_OF, Operator.LIKE, Operator.STARTS_WITH, Operator.ENDS_WITH,
+    Operator.EQUALS, Operator.ANY_OF, Operator.ALL_OF_ANY_OF, Operator.NONE_OF, Operator.LIKE, Operator.UNLIKE,
+    Operator.STARTS_WITH, Operator.ENDS_WITH,
 )  # fmt: skip
 
 
@@ -112,17 +113,17 @@ def matches(draw: st.DrawFn, kind: ObjectKind, registered_objects: Sequence[AnyO
             operator = draw(st.sampled_from([Operator.AT_OR_AFTER, Operator.BEFORE]))
             return Match(column.name, operator, ((draw(st.sampled_from([*occurring, "20260228000000"])),),))
         case _:
-            operator = draw(st.sampled_from(_OPERATORS if column.shape is not Shape.TEXTS else _OPERATORS[:4]))
+            operator = draw(st.sampled_from(_OPERATORS if column.shape is not Shape.TEXTS else _OPERATORS[:6]))
     if operator is Operator.EQUALS:
         return Match(column.name, operator, ((draw(values),),))
-    if operator is Operator.ALL_OF_ANY_OF:
+    if operator in (Operator.ALL_OF_ANY_OF, Operator.NONE_OF):
         return Match(column.name, operator, draw(st.lists(group, min_size=1, max_size=3).map(tuple)))
     if operator in (Operator.STARTS_WITH, Operator.ENDS_WITH):
         cut = slice(0, 3) if operator is Operator.STARTS_WITH else slice(-3, None)
         return Match(
             column.name, operator, (draw(st.lists(values.map(lambda value: value[cut]), max_size=3).map(tuple)),)
         )
-    if operator is Operator.LIKE:
+    if operator in (Operator.LIKE, Operator.UNLIKE):
         patterns = st.builds(lambda a, b, c: f"{a}{b}{c}", *[st.sampled_from(["%", "_", ""]) | values] * 3)
         return Match(column.name, operator, (draw(st.lists(patterns, max_size=3).map(tuple)),))
     return Match(column.name, operator, (draw(group),))

@@ -203,6 +203,18 @@ class Scene:
                 "$patientId": patient, "$XDSDocumentEntryStatus": status, "$XDSSubmissionSetStatus": status,
                 "$XDSFolderStatus": status,
             },
+            "FindDocumentsExclude": {
+                "$XDSDocumentEntryPatientId": patient, "$XDSDocumentEntryStatus": status,
+                "$XDSDocumentEntryClassCodeExclude": "('a^^1.2')", "$XDSDocumentEntryAuthorPersonExclude": "('a')",
+            },
+            "FindDocumentsForMultiplePatients": {
+                "$XDSDocumentEntryPatientId": patient, "$XDSDocumentEntryStatus": status,
+            },
+            "FindFoldersForMultiplePatients": {"$XDSFolderPatientId": patient, "$XDSFolderStatus": status},
+            "FindDocumentsByReferenceIdForMultiplePatients": {
+                "$XDSDocumentEntryPatientId": patient, "$XDSDocumentEntryStatus": status,
+                "$XDSDocumentEntryReferenceIdList": "('7^^^&1.2&ISO^urn:x')",
+            },
             "GetDocuments": {"$XDSDocumentEntryUniqueId": f"('{entry.unique_id}')"},
             "GetFolders": {"$XDSFolderEntryUUID": f"('{case.entry_uuid}')"},
             "GetAssociations": {"$uuid": f"('{entry.entry_uuid}')"},
@@ -228,9 +240,10 @@ async def test_every_stored_query_asks_the_shard_of_its_patient(
     slots = tuple((name, (value,)) for name, value in scene.parameters()[query.name].items())
 
     commands.sent.clear()
-    response = await stored_query(QueryRequest(query.id, return_type, slots), store=store, max_results=1000)
+    request = QueryRequest(query.id, return_type, slots)
+    response = await stored_query(request, store=store, max_results=1000, transaction=query.transaction)
 
-    assert response.found or query.name in {"FindDocumentsByReferenceId", "GetRelatedDocuments"}
+    assert response.found or "ByReferenceId" in query.name or query.name == "GetRelatedDocuments"
     assert commands.sent
     keys = {name: shard_key for name, (shard_key, _) in declared().items()}
     assert [each for each in commands.sent if keys[each[1]] not in each[2]] == []
@@ -253,7 +266,8 @@ async def test_on_a_sharded_cluster_every_stored_query_is_answered_by_one_shard(
         await store._resolver.settle()
         slots = tuple((name, (value,)) for name, value in scene.parameters()[query.name].items())
         commands.sent.clear()
-        await stored_query(QueryRequest(query.id, ReturnType.LEAF_CLASS, slots), store=store, max_results=1000)
+        request = QueryRequest(query.id, ReturnType.LEAF_CLASS, slots)
+        await stored_query(request, store=store, max_results=1000, transaction=query.transaction)
         with database.limited():
             for _, collection, wanted in [each for each in commands.sent if each[0] == "find"]:
                 explained = await database.command("explain", value={"find": collection, "filter": wanted})

@@ -16,6 +16,7 @@ from xds.actors import QueryRequest, ReturnType
 from xds.errors import ErrorCode, RegistryError, Severity, XdsError
 from xds.metadata import AvailabilityStatus, DocumentEntryType, ObjectKind
 from xds.stored_queries import (
+    METADATA_LEVEL,
     STORED_QUERIES,
     Answer,
     BoundQuery,
@@ -26,6 +27,7 @@ from xds.stored_queries import (
     bind,
     values_of,
 )
+from xds.transactions import ITI_18, ITI_51
 
 IDS = {
     "FindDocuments": "urn:uuid:14d4debf-8f97-4251-9a74-a90016b0af0d",
@@ -42,6 +44,10 @@ IDS = {
     "GetRelatedDocuments": "urn:uuid:d90e5407-b356-4d91-a89f-873917b4b0e6",
     "GetSubmissionSetAndContents": "urn:uuid:e8e3cb2c-e39c-46b9-99e4-c12f57260b83",
     "GetSubmissionSets": "urn:uuid:51224314-5390-4169-9b91-b1980040715a",
+    "FindDocumentsExclude": "urn:uuid:4308b1df-36de-4bef-8e2e-ba91f593c435",
+    "FindDocumentsForMultiplePatients": "urn:uuid:3d1bdb10-39a2-11de-89c2-2f44d94eaa9f",
+    "FindFoldersForMultiplePatients": "urn:uuid:50d3f5ac-39a2-11de-a1ca-b366239e58df",
+    "FindDocumentsByReferenceIdForMultiplePatients": "urn:uuid:1191642d-86c4-42d8-b784-f95445f9f0d5",
 }
 ROWS = {row.name: row for row in STORED_QUERIES.values()}
 
@@ -76,7 +82,8 @@ VALUES = {  # by what ends the name of a parameter: as it is sent, as it is comp
 
 def value_for(parameter: Parameter) -> tuple[str, str]:
     """A sound value of a parameter: as it is sent, as it is compared. What is not in VALUES is a code."""
-    fitting = [value for end, value in VALUES.items() if parameter.name.endswith(end)]
+    name = parameter.name.removesuffix("Exclude")
+    fitting = [value for end, value in VALUES.items() if name.endswith(end)]
     return fitting[0] if fitting else ("('18842-5^^2.16.840.1.113883.6.1')", "18842-5^^2.16.840.1.113883.6.1")
 
 
@@ -88,12 +95,13 @@ def request(query: str, sent: Sent, return_type: str = ReturnType.LEAF_CLASS) ->
 def sound(row: StoredQuery, *further: Parameter) -> list[tuple[str, str]]:
     """What must be sent with a query, and `further` parameters."""
     selecting = [each for each in further if each in row.one_of] or row.one_of[:1]
-    required = [each for each in row.parameters if each.required]
+    narrowing = [each for each in row.parameters if each.name in row.narrowed_by[:1]]
+    required = [each for each in (*row.parameters, *narrowing) if each.required or each in narrowing]
     return [(each.name, value_for(each)[0]) for each in dict.fromkeys((*selecting, *required, *further))]
 
 
 def bound(query: str, sent: Sent) -> BoundQuery:
-    return bind(request(query, sent))
+    return bind(request(query, sent), ROWS[query].transaction)
 
 
 def find_documents(*sent: tuple[str, str | tuple[str, ...]]) -> Mapping[str, Condition]:
@@ -104,7 +112,7 @@ def find_documents(*sent: tuple[str, str | tuple[str, ...]]) -> Mapping[str, Con
 
 def refused(query: str, sent: Sent, return_type: str = ReturnType.LEAF_CLASS) -> tuple[RegistryError, ...]:
     with pytest.raises(XdsError) as refusal:
-        bind(request(query, sent, return_type))
+        bind(request(query, sent, return_type), ROWS[query].transaction)
     assert all(error.severity is Severity.ERROR and error.code_context.endswith(".") for error in refusal.value.errors)
     return refusal.value.errors
 
@@ -123,7 +131,7 @@ def name_of(value: StoredQuery | Parameter) -> str:
 # The rows ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_fourteen_stored_queries_of_iti_18_have_their_ids() -> None:
+def test_the_stored_queries_of_iti_18_and_iti_51_have_their_ids() -> None:
     assert {row.name: row.id for row in STORED_QUERIES.values()} == IDS
 
 
@@ -140,7 +148,7 @@ def test_every_parameter_restricts_what_its_name_says(row: StoredQuery, paramete
     query = bound(row.name, sound(row, parameter))
 
     if parameter.attribute == "patient_id":
-        assert query.patient_id == compared
+        assert query.patient_ids == (compared,)
     elif parameter.of is None:
         assert query.uuids == (compared,)
     else:
@@ -222,7 +230,7 @@ def test_associations_of_any_status_can_be_asked_for() -> None:
     ]
 
 
-@pytest.mark.parametrize("name", ["$MetadataLevel", "$homeCommunityId", "$XDSDocumentEntryTitle", "", "urn:x"])
+@pytest.mark.parametrize("name", ["$homeCommunityId", "$XDSDocumentEntryTitle", "", "urn:x"])
 def test_a_parameter_that_the_query_does_not_have_is_ignored(name: str) -> None:
     assert bound("FindDocuments", (*OF_A_PATIENT, (name, "('unbalanced"))) == bound("FindDocuments", OF_A_PATIENT)
 
@@ -439,7 +447,7 @@ def test_exactly_one_of_the_alternatives_must_be_sent(row: StoredQuery) -> None:
     assert all(name in none_sent.code_context and name in all_sent.code_context for name in names)
 
 
-ONCE = [each for each in EVERY_PARAMETER if each[1].operator is not Operator.ALL_OF_ANY_OF]
+ONCE = [each for each in EVERY_PARAMETER if not each[1].repeatable]
 REPEATABLE = [each for each in EVERY_PARAMETER if each not in ONCE]
 
 
@@ -460,12 +468,13 @@ def test_a_repeated_list_of_codes_means_all_of_them(row: StoredQuery, parameter:
 
     conditions = bound(row.name, sent).filters[parameter.of or ObjectKind.DOCUMENT_ENTRY]
 
-    expected = Condition(parameter.attribute, Operator.ALL_OF_ANY_OF, ((compared,), ("a^^1.2", "b^^1.2")))
+    expected = Condition(parameter.attribute, parameter.operator, ((compared,), ("a^^1.2", "b^^1.2")))
     assert expected in conditions
 
 
 def test_these_parameters_may_be_repeated() -> None:
-    assert {(row.name, parameter.name) for row, parameter in REPEATABLE} == {
+    excluding = ("FindDocumentsExclude", *(row.name for row in ROWS.values() if row.transaction is ITI_51))
+    assert {(row.name, parameter.name) for row, parameter in REPEATABLE if row.name not in excluding} == {
         ("FindDocuments", "$XDSDocumentEntryEventCodeList"),
         ("FindDocuments", "$XDSDocumentEntryConfidentialityCode"),
         ("FindDocumentsByReferenceId", "$XDSDocumentEntryEventCodeList"),
@@ -588,3 +597,88 @@ def test_any_request_is_bound_or_refused(
 
     assert (name == query) != bool(errors)
     assert all(error.location and error.code_context for error in errors)
+
+
+def test_what_is_excluded_and_what_is_asked_of_several_patients_may_be_repeated_where_the_same_of_one_may_be() -> None:
+    names: dict[str, set[str]] = {row.name: set() for row in ROWS.values()}
+    for row, parameter in REPEATABLE:
+        names[row.name].add(parameter.name)
+
+    by_reference = names["FindDocumentsByReferenceId"]
+    assert names["FindDocumentsExclude"] == by_reference | {f"{each}Exclude" for each in by_reference}
+    for name in ("FindDocuments", "FindFolders", "FindDocumentsByReferenceId"):
+        assert names[f"{name}ForMultiplePatients"] == names[name]
+
+
+# Parameters that exclude, several patients, levels of metadata -----------------------------------------------------
+
+
+EXCLUDING = [each for each in ROWS["FindDocumentsExclude"].parameters if each.instead_of]
+
+
+def test_what_may_be_excluded_is_what_the_standard_lists() -> None:
+    assert sorted(each.name.removeprefix("$XDSDocumentEntry") for each in EXCLUDING) == [
+        "AuthorPersonExclude", "ClassCodeExclude", "ConfidentialityCodeExclude", "EventCodeListExclude",
+        "FormatCodeExclude", "HealthcareFacilityTypeCodeExclude", "PracticeSettingCodeExclude",
+        "ReferenceIdListExclude", "TypeCodeExclude", "TypeExclude",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("parameter", EXCLUDING, ids=name_of)
+def test_what_is_asked_for_can_not_be_excluded_beside_it(parameter: Parameter) -> None:
+    base = next(each for each in ROWS["FindDocumentsExclude"].parameters if each.name == parameter.instead_of)
+
+    errors = refused("FindDocumentsExclude", sound(ROWS["FindDocumentsExclude"], base, parameter))
+
+    assert codes(errors) == [ErrorCode.STORED_QUERY_PARAM_NUMBER]
+    assert parameter.name in errors[0].code_context
+    assert base.name in errors[0].code_context
+
+
+def test_where_a_type_is_excluded_no_other_one_is_asked_for() -> None:
+    query = bound("FindDocumentsExclude", (*OF_A_PATIENT, ("$XDSDocumentEntryTypeExclude", f"('{ON_DEMAND}')")))
+
+    conditions = [each for each in query.filters[ObjectKind.DOCUMENT_ENTRY] if each.attribute == "object_type"]
+    assert conditions == [Condition("object_type", Operator.NONE_OF, ((ON_DEMAND,),))]
+
+
+def test_a_query_for_several_patients_takes_a_list_of_them_each_once() -> None:
+    patients = f"('{PATIENT}','1^^^&1.2&ISO','{PATIENT}')"
+
+    query = bound("FindDocumentsForMultiplePatients", (("$XDSDocumentEntryPatientId", patients), OF_A_PATIENT[1]))
+
+    assert query.patient_ids == (PATIENT, "1^^^&1.2&ISO")
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS.values() if row.narrowed_by], ids=name_of)
+def test_a_query_for_all_there_is_is_refused(row: StoredQuery) -> None:
+    errors = refused(row.name, [each for each in sound(row) if each[0] not in row.narrowed_by])
+
+    assert codes(errors) == [ErrorCode.STORED_QUERY_MISSING_PARAM]
+    assert all(name in errors[0].code_context for name in row.narrowed_by)
+
+
+@pytest.mark.parametrize("row", ROWS.values(), ids=name_of)
+def test_a_query_of_another_transaction_is_refused_by_name(row: StoredQuery) -> None:
+    other = ITI_51 if row.transaction is ITI_18 else ITI_18
+
+    with pytest.raises(XdsError) as refusal:
+        bind(request(row.name, sound(row)), other)
+
+    assert codes(refusal.value.errors) == [ErrorCode.REGISTRY_ERROR]
+    assert row.transaction.name in refusal.value.errors[0].code_context
+
+
+@pytest.mark.parametrize("row", ROWS.values(), ids=name_of)
+def test_every_query_takes_a_level_of_metadata(row: StoredQuery) -> None:
+    assert not bound(row.name, sound(row)).all_versions
+    assert not bound(row.name, (*sound(row), (METADATA_LEVEL, "1"))).all_versions
+    assert bound(row.name, (*sound(row), (METADATA_LEVEL, "2"))).all_versions
+
+
+@pytest.mark.parametrize("level", ["0", "3", "all", "('1','2')"])
+def test_a_level_of_metadata_that_does_not_exist_is_refused(level: str) -> None:
+    errors = refused("FindDocuments", (*OF_A_PATIENT, (METADATA_LEVEL, level)))
+
+    assert len(errors) == 1
+    assert errors[0].location == METADATA_LEVEL
