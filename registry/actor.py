@@ -46,6 +46,7 @@ class Registry:
 
     max_results         most objects in one ITI-18 or ITI-51 answer with LeafClass
     home_community_id   of this community, given to every object that is submitted without one
+    limited_metadata    whether objects are taken that say that their metadata is limited
     """
 
     store: MetadataStore
@@ -53,6 +54,7 @@ class Registry:
     code_sets: CodeSets = field(default_factory=CodeSets)
     max_results: int = 1000
     home_community_id: str | None = None
+    limited_metadata: bool = False
     clock: Callable[[], datetime] = utc_now
     new_uuid: NewUuid = uuid4
 
@@ -66,6 +68,7 @@ class Registry:
             clock=self.clock,
             new_uuid=self.new_uuid,
             home_community_id=self.home_community_id,
+            limited_metadata=self.limited_metadata,
         )
         return await _answering_errors(registering, ITI_42, RegistryResponse.of)
 

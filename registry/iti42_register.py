@@ -32,17 +32,19 @@ async def register_document_set(
     clock: Callable[[], datetime],
     new_uuid: NewUuid,
     home_community_id: str | None = None,
+    limited_metadata: bool = False,
     attempts: int = 10,
     pause_seconds: float = 0.01,
 ) -> RegistryResponse:
     """Register all objects of a submission, or none of them. The response holds the warnings.
 
     home_community_id   given to every object that was sent without one
+    limited_metadata    whether objects are taken that say that their metadata is limited
     attempts            how often it is judged again when other changes of the dossier come in between
     pause_seconds       about how long to wait before the second attempt; longer before each later one
     Raises XdsError with all errors that were found, XDSRegistryBusy; StoreBusy, StoreFull.
     """
-    noticed = [*findings(submission, ITI_42), *code_sets.findings(submission)]
+    noticed = [*findings(submission, ITI_42, limited_metadata=limited_metadata), *code_sets.findings(submission)]
     noticed += [finding async for finding in _unknown_patient(submission, patients)]
     if not _names_a_patient(submission):
         raise refusal(noticed)

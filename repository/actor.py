@@ -37,6 +37,7 @@ class Repository:
     size_limit         octets of one document
     submission_limit   documents of one submission
     retrieval_limit    documents of one answer
+    limited_metadata   whether objects are taken that say that their metadata is limited
     A limit of None is none.
     """
 
@@ -47,6 +48,7 @@ class Repository:
     size_limit: int | None = 4 * 1024**3
     submission_limit: int | None = 1000
     retrieval_limit: int | None = 1000
+    limited_metadata: bool = False
 
     async def provide_and_register(self, request: ProvideAndRegisterRequest) -> RegistryResponse:
         """Provide and Register Document Set-b [ITI-41].
@@ -62,6 +64,7 @@ class Repository:
                 repository_unique_id=self.repository_unique_id,
                 size_limit=self.size_limit,
                 documents_limit=self.submission_limit,
+                limited_metadata=self.limited_metadata,
             )
         except XdsError as refusal:
             return RegistryResponse.of(refusal.errors)

@@ -42,11 +42,13 @@ async def provide_and_register(
     repository_unique_id: str,
     size_limit: int | None = None,
     documents_limit: int | None = None,
+    limited_metadata: bool = False,
 ) -> RegistryResponse:
     """Keep the documents of a submission and have its metadata registered.
 
-    size_limit        octets of one document
-    documents_limit   documents of one submission
+    size_limit         octets of one document
+    documents_limit    documents of one submission
+    limited_metadata   whether objects are taken that say that their metadata is limited
     Raises XdsError with all that is wrong; StoreBusy, StoreFull; what `request` raises passes through.
     """
     async with documents.staging(size_limit=size_limit) as staging:
@@ -55,7 +57,8 @@ async def provide_and_register(
         submission = provided.submission
         attachments = attachments_of_entries(provided)
 
-        found = [finding.reported(ITI_41.default_code) for finding in findings(submission, ITI_41)]
+        broken = findings(submission, ITI_41, limited_metadata=limited_metadata)
+        found = [finding.reported(ITI_41.default_code) for finding in broken]
         found += document_errors(
             provided,
             received,

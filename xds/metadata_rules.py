@@ -15,7 +15,15 @@ from typing import Any, TypeAlias
 from xds import metadata_forms as forms
 from xds.errors import Finding
 from xds.message_rules import message_findings
-from xds.metadata import AnyObject, AvailabilityStatus, DocumentEntry, DocumentEntryType, ObjectKind, Submission
+from xds.metadata import (
+    AnyObject,
+    Association,
+    AvailabilityStatus,
+    DocumentEntry,
+    DocumentEntryType,
+    ObjectKind,
+    Submission,
+)
 from xds.metadata_forms import Form
 from xds.metadata_names import canonical_id, location, named, shown, term
 from xds.transactions import ITI_41, ITI_42, Transaction
@@ -39,6 +47,10 @@ class AttributeRule:
     form: Form
     required: frozenset[str] = _NEITHER
 
+    def is_required(self, transaction: Transaction, *, limited: bool) -> bool:
+        """Whether an object of this transaction has to have the attribute, be its metadata limited or not."""
+        return transaction.name in self.required and not (limited and self.attribute in LEFT_OUT_WHEN_LIMITED)
+
 
 _EVERY_KIND = (
     AttributeRule("entry_uuid", forms.ENTRY_UUID, required=_BOTH),
@@ -46,6 +58,13 @@ _EVERY_KIND = (
     AttributeRule("extra_classifications", forms.CLASSIFICATION),
     AttributeRule("extra_identifiers", forms.CLASSIFICATION),
 )
+LEFT_OUT_WHEN_LIMITED = frozenset(
+    {"class_code", "code_list", "confidentiality_code", "content_type_code", "creation_time", "format_code",
+     "healthcare_facility_type_code", "language_code", "practice_setting_code", "source_patient_id", "title",
+     "type_code"}
+)  # fmt: skip
+"""What limited metadata may lack (ITI TF-3: Table 4.3.1-3, "XDR MS"). A dossier is a patient's, so patientId stays."""
+
 _APPROVED_AT_MOST = AttributeRule(
     "availability_status", forms.exactly(AvailabilityStatus.APPROVED, "the status Approved, or none")
 )
@@ -129,11 +148,25 @@ ATTRIBUTE_RULES: Mapping[ObjectKind, tuple[AttributeRule, ...]] = {
 }
 
 
-def _attribute_findings(item: AnyObject, transaction: Transaction) -> Iterator[Finding]:
+def _is_limited(item: AnyObject) -> bool:
+    return not isinstance(item, Association) and item.limited_metadata
+
+
+def lacking(item: AnyObject, transaction: Transaction) -> list[str]:
+    """The attributes that an object must have and has not."""
+    limited = _is_limited(item)
+    rules = (rule for rule in ATTRIBUTE_RULES[item.kind] if rule.is_required(transaction, limited=limited))
+    return [rule.attribute for rule in rules if getattr(item, rule.attribute) in (None, (), "")]
+
+
+def _attribute_findings(item: AnyObject, transaction: Transaction, limited_metadata: bool) -> Iterator[Finding]:
+    limited = limited_metadata and _is_limited(item)
     for rule in ATTRIBUTE_RULES[item.kind]:
         value = getattr(item, rule.attribute)
+        if limited and rule is _NO_LIMITED_METADATA:
+            continue
         if value is None or value == () or value is False:
-            if transaction.name in rule.required:
+            if rule.is_required(transaction, limited=limited):
                 yield Finding(
                     f"{term(rule.attribute)} of {named(item)} is missing; send {rule.form.send}.",
                     location(item, rule.attribute),
@@ -196,10 +229,13 @@ def _object_findings(item: AnyObject) -> Iterator[Finding]:
                 yield Finding(f"{named(item)} {complaint}.", location(item, attribute))
 
 
-def findings(submission: Submission, transaction: Transaction) -> list[Finding]:
-    """All that is wrong with a submission, for ITI-41 or ITI-42: what the reader found and every broken rule."""
+def findings(submission: Submission, transaction: Transaction, *, limited_metadata: bool = False) -> list[Finding]:
+    """All that is wrong with a submission, for ITI-41 or ITI-42: what the reader found and every broken rule.
+
+    limited_metadata   objects that say that their metadata is limited are taken, without LEFT_OUT_WHEN_LIMITED
+    """
     found = [*submission.findings, *message_findings(submission, transaction)]
     for item in submission.objects:
-        found.extend(_attribute_findings(item, transaction))
+        found.extend(_attribute_findings(item, transaction, limited_metadata))
         found.extend(_object_findings(item))
     return found
