@@ -1,4 +1,4 @@
-"""What the header of a CDA document says about it, in the terms of a DocumentEntry.
+"""Reads the header of a CDA document (xds/cda_header.py).
 
 HL7 CDA R2 (ClinicalDocument); the mapping is that of IHE PCC TF-2: 4.1 (Medical Document Binding to XDS), where it has
 one. What a header leaves out, marks with a nullFlavor or says in a form that XDS has no place for is None here: a
@@ -10,12 +10,12 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from typing import Final
 
 from lxml.etree import _Element
 
+from xds.cda_header import CdaHeader
 from xds.hl7v2 import CX, DTM, XCN, XON, XTN, is_oid
 from xds.metadata import Author, Code, LocalizedString
 from xds.xml import XmlLimits, parse
@@ -50,36 +50,6 @@ _ESCAPES: Final = {"\\": "\\E\\", "|": "\\F\\", "^": "\\S\\", "&": "\\T\\", "~":
 _TO_ESCAPE: Final = re.compile(r"[\\|^&~]")
 
 _ENDS_OF_A_NAME: Final = ("suffix", "prefix")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CdaHeader:
-    """The header of one CDA document.
-
-    unique_id            of this document, as uniqueId has it: `root` or `root^extension`
-    set_id, version      which document it is a version of, and which version
-    patient_ids          every id of the patient, in the order given
-    source_patient_info  PID-5 name, PID-7 date of birth, PID-8 sex. Not PID-11: an address helps nobody to find a
-                         document, and need not stand in every registry
-    """
-
-    unique_id: str | None
-    set_id: str | None
-    version: str | None
-    title: str | None
-    creation_time: DTM | None
-    language_code: str | None
-    type_code: Code | None
-    format_code: Code | None
-    confidentiality_code: tuple[Code, ...]
-    event_code_list: tuple[Code, ...]
-    healthcare_facility_type_code: Code | None
-    service_start_time: DTM | None
-    service_stop_time: DTM | None
-    author: tuple[Author, ...]
-    legal_authenticator: XCN | None
-    patient_ids: tuple[CX, ...]
-    source_patient_info: tuple[str, ...]
 
 
 def read_cda_header(document: bytes, *, local_zone: tzinfo = UTC) -> CdaHeader | None:

@@ -17,8 +17,9 @@ from pathlib import Path
 from platform import node
 from typing import Final
 
-from server.cda_header import CdaHeader, read_cda_header
+from server.cda_header import read_cda_header
 from server.settings import CodedValue, Settings
+from xds.cda_header import CdaHeader
 from xds.hl7v2 import CX, DTM
 from xds.metadata import (
     Association,

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.samples import SAMPLES, Sample, path
-from server.cda_header import CdaHeader, read_cda_header
+from server.cda_header import read_cda_header
+from xds.cda_header import CdaHeader
 from xds.hl7v2 import CX, DTM, XCN, XON, XTN
 from xds.metadata import Code, LocalizedString
 from xds.xml import XmlProblem
