@@ -18,6 +18,12 @@ class Reading:
     def failed(self) -> bool:
         return any(each.is_error for each in self.issues)
 
+    def distinct(self) -> list[Issue]:
+        """The issues, one of each kind at a place: a profile and the mapping may miss the same thing."""
+        return list({(each.expression, each.code, each.xds_code): each for each in reversed(self.issues)}.values())[
+            ::-1
+        ]
+
     def refuse(
         self,
         path: str,

@@ -18,6 +18,7 @@ from registry.patient_identities import OpenPatients, PatientIdentities
 from repository.actor import Repository
 from repository.document_store import DocumentStore
 from repository.settling import IsRegistered
+from server.cda_header import read_cda_header
 from server.remote_actors import RemoteRegistry
 from server.settings import Actor, Settings, repository_unique_id
 from server.store_opening import document_store, metadata_store
@@ -30,9 +31,11 @@ from xds.actors import (
     QueryRequest,
     ReturnType,
 )
+from xds.cda_header import CdaHeader
 from xds.ebxml_writer import codec
 from xds.errors import ResponseStatus
 from xds.metadata import DocumentEntry
+from xds.xml import XmlProblem
 
 _KEPT_ALIVE_SECONDS = 2.0
 
@@ -129,6 +132,14 @@ def registration_check(registry: DocumentRegistry) -> IsRegistered:
         return any(isinstance(entry, DocumentEntry) and (entry.hash or "").lower() == sha1 for entry in entries)
 
     return is_registered
+
+
+def read_cda(document: bytes) -> CdaHeader | None:
+    """The header of a CDA document, for a service that knows no XML. Raises ValueError for what can not be read."""
+    try:
+        return read_cda_header(document)
+    except XmlProblem as problem:
+        raise ValueError(str(problem)) from problem
 
 
 def _registry_url(settings: Settings) -> str:

@@ -1,0 +1,151 @@
+"""The transaction-response to a Bundle: one entry for each that was sent, in the same order, with where it is now."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from mhd.document_list import list_of
+from mhd.document_reference import resource_of
+from mhd.domain import MhdDomain
+from mhd.exact_text import Json
+from mhd.identifiers import resource_id
+from mhd.messages import FhirAnswer, FhirRequest, PreferReturn
+from mhd.operation_outcome import Issue, IssueSeverity, IssueType, Outcome
+from mhd.patients import PatientKeys
+from mhd.reading import Reading
+from mhd.registered_objects import RegisteredObjects
+from mhd.submission_draft import Draft
+from mhd.submission_references import own_entry_uuid
+from mhd.transaction_bundle import BundleEntry, Part, TransactionBundle
+from xds.actors import RegistryResponse
+from xds.metadata import RELATIONSHIPS, AnyObject, Association, DocumentEntry, Folder, ObjectKind, SubmissionSet
+
+_CREATED: Final = "201 Created"
+_OK: Final = "200 OK"
+_FINE: Final = Issue(IssueType.INFORMATIONAL, "Done as it was sent.", severity=IssueSeverity.INFORMATION)
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """What was kept and registered, and of what.
+
+    documents   by number of the entry that holds a document: that of its DocumentReference
+    reading     what there was to warn of
+    """
+
+    bundle: TransactionBundle
+    draft: Draft
+    documents: Mapping[int, int]
+    reading: Reading
+    response: RegistryResponse
+
+    @property
+    def document_entries(self) -> tuple[DocumentEntry, ...]:
+        return self.draft.submission.document_entries
+
+
+@dataclass(frozen=True, slots=True)
+class Answering:
+    """What an answer is made with."""
+
+    domain: MhdDomain
+    keys: PatientKeys
+    registered: RegisteredObjects
+    now: datetime
+
+    @property
+    def instant(self) -> str:
+        return self.now.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+async def answer_of(submitted: Submitted, request: FhirRequest, answering: Answering) -> FhirAnswer:
+    """The answer to a submission that is kept and registered."""
+    warnings = _warnings(submitted)
+    resources: Mapping[str, Json] = {}
+    if request.prefer_return is PreferReturn.REPRESENTATION:
+        resources = await representations(submitted, answering)
+    entries = []
+    for entry in submitted.bundle.entries:
+        response = await _response(entry, submitted, answering)
+        issues = warnings.get(entry.number, [])
+        if not issues and request.prefer_return is PreferReturn.OPERATION_OUTCOME:
+            issues = [_FINE]
+        if issues:
+            response["outcome"] = Outcome(tuple(issues)).resource()
+        stored = resources.get(submitted.draft.entry_uuids.get(entry.number, ""))
+        entries.append(({"resource": stored} if stored else {}) | {"response": response})
+    return FhirAnswer(
+        {"resourceType": "Bundle", "type": "transaction-response", "entry": entries},
+        errors=submitted.response.errors,
+        documents_kept=len(submitted.document_entries),
+    )
+
+
+async def _response(entry: BundleEntry, submitted: Submitted, answering: Answering) -> Json:
+    is_new, location = await _place(entry, submitted, answering)
+    response: Json = {"status": _CREATED if is_new else _OK}
+    if location:
+        response["location"] = location
+    if is_new and not location.startswith("Binary/"):
+        response["etag"] = 'W/"1"'
+    return response | {"lastModified": answering.instant}
+
+
+async def _place(entry: BundleEntry, submitted: Submitted, answering: Answering) -> tuple[bool, str]:
+    """Whether an entry made something new, and where that is."""
+    uuids = submitted.draft.entry_uuids
+    match entry.part:
+        case Part.SUBMISSION_SET | Part.DOCUMENT | Part.FOLDER:
+            kind = "DocumentReference" if entry.part is Part.DOCUMENT else "List"
+            is_new = any(each.entry_uuid == uuids[entry.number] for each in submitted.draft.submission.objects)
+            return is_new, f"{kind}/{resource_id(uuids[entry.number])}"
+        case Part.BINARY | Part.FHIR_DOCUMENT:
+            return True, f"Binary/{resource_id(uuids[submitted.documents[entry.number]])}"
+        case Part.PATCH:
+            patched = own_entry_uuid(entry.url, answering.domain) or ""
+            return False, f"DocumentReference/{resource_id(patched)}"
+        case _:
+            patient_id = submitted.draft.submission.submission_set.patient_id
+            key = await answering.keys.patient_key(patient_id.text) if patient_id else None
+            return False, f"Patient/{key}" if key else ""
+
+
+def _warnings(submitted: Submitted) -> Mapping[int, list[Issue]]:
+    """What is to be said of each entry; what is of none goes to the SubmissionSet."""
+    found: dict[int, list[Issue]] = defaultdict(list)
+    of_set = next(each.number for each in submitted.bundle.entries if each.part is Part.SUBMISSION_SET)
+    issues = [*submitted.reading.distinct(), *submitted.draft.places.issues(submitted.response.errors)]
+    for issue in issues:
+        entries = (e.number for e in submitted.bundle.entries if f"{issue.expression}.".startswith(f"{e.path}."))
+        found[next(entries, of_set)].append(issue)
+    return found
+
+
+async def representations(submitted: Submitted, answering: Answering) -> Mapping[str, Json]:
+    """The Lists and DocumentReferences of a submission as they are stored, by entryUUID."""
+    submission_set = submitted.draft.submission.submission_set
+    stored = await answering.registered.submission(submission_set.unique_id or "")
+    patient_id = submission_set.patient_id
+    key = await answering.keys.patient_key(patient_id.text) if patient_id else None
+    return {
+        each.entry_uuid: _resource(each, stored, answering.domain, key)
+        for each in stored
+        if not isinstance(each, Association)
+    }
+
+
+def _resource(
+    item: DocumentEntry | SubmissionSet | Folder, stored: Sequence[AnyObject], domain: MhdDomain, key: str | None
+) -> Json:
+    links = [each for each in stored if isinstance(each, Association) and each.source_object == item.entry_uuid]
+    if isinstance(item, DocumentEntry):
+        relations = [each for each in links if each.association_type in RELATIONSHIPS]
+        return resource_of(item, relations, domain=domain, patient_key=key)
+    kinds = {each.entry_uuid: each.kind for each in stored}
+    members = [(kinds.get(each.target_object, ObjectKind.DOCUMENT_ENTRY), each.target_object) for each in links]
+    shown = [each for each in members if each[0] is not ObjectKind.ASSOCIATION]
+    return list_of(item, shown, domain=domain, patient_key=key)

@@ -1,0 +1,192 @@
+"""The documents of a submission: Binary and document Bundle, and what a DocumentReference says of them.
+
+A document stays base64 until the repository asks for it, and is decoded in pieces: the whole of it is never here.
+"""
+
+from __future__ import annotations
+
+import binascii
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from mhd.domain import MhdDomain
+from mhd.exact_text import Json
+from mhd.fhir_json import written
+from mhd.messages import FHIR_JSON, FHIR_XML
+from mhd.operation_outcome import Issue, IssueType, MhdCode
+from mhd.reading import Reading
+from mhd.submission_options import SubmissionOptions
+from mhd.transaction_bundle import BundleEntry, Part, TransactionBundle
+from xds.actors import Attachment, Provided
+from xds.errors import ErrorCode
+from xds.metadata import Submission
+
+_PIECE: Final = 1024 * 1024  # characters of base64
+
+FhirXml = Callable[[Json], bytes]
+"""Writes a resource as XML."""
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """The octets of one document.
+
+    base_64   as sent; None: `octets` are there already
+    """
+
+    base_64: str | None
+    octets: bytes = b""
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The octets, from their start."""
+        if self.base_64 is None:
+            yield self.octets
+            return
+        rest = ""
+        for start in range(0, len(self.base_64), _PIECE):
+            piece = rest + "".join(self.base_64[start : start + _PIECE].split())
+            whole = len(piece) - len(piece) % 4
+            rest = piece[whole:]
+            yield binascii.a2b_base64(piece[:whole])
+
+
+@dataclass(frozen=True, slots=True)
+class ProvidedDocuments:
+    """A submission with its documents: a ProvideAndRegisterRequest (xds/actors.py).
+
+    contents   by entryUUID
+    """
+
+    submission: Submission
+    contents: Mapping[str, Content]
+
+    async def attachments(self) -> AsyncIterator[Attachment]:
+        """The documents, one after the other."""
+        for entry_uuid, content in self.contents.items():
+            yield Attachment(entry_uuid, content.pieces())
+
+    def provided(self) -> Provided:
+        """The metadata; each document is called by its entryUUID."""
+        return Provided(self.submission, tuple((each, each) for each in self.contents))
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """The documents of a Bundle.
+
+    by_document   by number of the DocumentReference's entry
+    documents     by number of the entry that holds a content, that of the DocumentReference
+    """
+
+    by_document: Mapping[int, Content]
+    documents: Mapping[int, int]
+
+
+def contents_of(
+    bundle: TransactionBundle, *, domain: MhdDomain, options: SubmissionOptions, fhir_xml: FhirXml, reading: Reading
+) -> Contents:
+    """The document of each DocumentReference. Each Binary is used once."""
+    found: dict[int, Content] = {}
+    users: dict[int, int] = {}
+    for entry in bundle.of(Part.DOCUMENT):
+        holder = _holder(entry, bundle, domain, reading)
+        if holder is None:
+            continue
+        if holder.number in users:
+            sentence = f"{holder.path} is the document of entry[{users[holder.number]}] already; send one for each."
+            reading.refuse(_url_path(entry), sentence, IssueType.BUSINESS_RULE)
+            continue
+        users[holder.number] = entry.number
+        content = _content(holder, entry, options, fhir_xml, reading)
+        if content is not None:
+            found[entry.number] = content
+    _judge_unused(bundle, users, reading)
+    return Contents(found, users)
+
+
+def _url_path(entry: BundleEntry) -> str:
+    return f"{entry.resource_path}.content[0].attachment.url"
+
+
+def _attachment(entry: BundleEntry) -> Json:
+    attachment: Json = entry.resource["content"][0]["attachment"]
+    return attachment
+
+
+def _holder(entry: BundleEntry, bundle: TransactionBundle, domain: MhdDomain, reading: Reading) -> BundleEntry | None:
+    """The entry that holds the document of a DocumentReference."""
+    url = _attachment(entry).get("url")
+    if url is None:
+        return None  # told by the profile
+    holder = bundle.target(url, entry)
+    if holder is not None and holder.part in (Part.BINARY, Part.FHIR_DOCUMENT):
+        return holder
+    if holder is not None:
+        sentence = f"The attachment is {holder.path}, which is no Binary; send the fullUrl of a Binary."
+    elif "://" in url and not url.startswith(f"{domain.base}/"):
+        sentence = "Documents on other servers are not taken: the document has to be in the Bundle, as a Binary."
+    else:
+        sentence = "The attachment is no entry of the Bundle; send the fullUrl of a Binary of the Bundle."
+    reading.refuse(_url_path(entry), sentence, IssueType.NOT_FOUND, ErrorCode.MISSING_DOCUMENT)
+    return None
+
+
+def _content(
+    holder: BundleEntry, entry: BundleEntry, options: SubmissionOptions, fhir_xml: FhirXml, reading: Reading
+) -> Content | None:
+    if holder.part is Part.FHIR_DOCUMENT:
+        return _fhir_document(holder, entry, options, fhir_xml, reading)
+    data = holder.resource.get("data")
+    if data is None and _attachment(entry).get("size", 0) != 0:
+        path = f"{holder.resource_path}.data"
+        reading.refuse(
+            path, "The Binary has no data; send the document.", IssueType.REQUIRED, ErrorCode.MISSING_DOCUMENT
+        )
+        return None
+    if options.document_bytes is not None and len(data or "") // 4 * 3 - 2 > options.document_bytes:
+        sentence = f"The document has more than {options.document_bytes} octets, the most that is taken here."
+        code = str(ErrorCode.REPOSITORY_OUT_OF_RESOURCES)
+        reading.issues.append(Issue(IssueType.TOO_COSTLY, sentence, f"{holder.resource_path}.data", code, http=413))
+        return None
+    declared, described = holder.resource["contentType"], _attachment(entry).get("contentType")
+    if described is not None and _plain(declared) != _plain(described):
+        sentence = f"The Binary is {declared[:99]!r}, but the DocumentReference says {described[:99]!r}; send one type."
+        reading.refuse(f"{holder.resource_path}.contentType", sentence)
+    return Content(data or "")
+
+
+def _plain(mime_type: str) -> str:
+    """A MIME type as it is compared."""
+    return "".join(mime_type.lower().split())
+
+
+def _fhir_document(
+    holder: BundleEntry, entry: BundleEntry, options: SubmissionOptions, fhir_xml: FhirXml, reading: Reading
+) -> Content | None:
+    """The octets of a document Bundle: written once, in the format that the DocumentReference names."""
+    if not options.fhir_documents:
+        sentence = "FHIR documents are not taken here as a Bundle; send the document as the data of a Binary."
+        reading.refuse(holder.path, sentence, IssueType.NOT_SUPPORTED, MhdCode.FHIR_DOCUMENT_NOT_SUPPORTED)
+        return None
+    described = _plain(_attachment(entry).get("contentType", "")).partition(";")[0]
+    if described == FHIR_JSON:
+        return Content(None, written(holder.resource))
+    if described == FHIR_XML:
+        return Content(None, fhir_xml(holder.resource))
+    path = f"{entry.resource_path}.content[0].attachment.contentType"
+    reading.refuse(path, f"A document Bundle is {FHIR_JSON} or {FHIR_XML}; send one of these.")
+    return None
+
+
+def _judge_unused(bundle: TransactionBundle, users: Mapping[int, int], reading: Reading) -> None:
+    holders: Sequence[BundleEntry] = [*bundle.of(Part.BINARY), *bundle.of(Part.FHIR_DOCUMENT)]
+    for holder in holders:
+        if holder.number not in users:
+            reading.refuse(
+                holder.path,
+                f"{holder.path} is the document of no DocumentReference; send one whose attachment.url is its fullUrl, "
+                "or leave it out.",
+                IssueType.BUSINESS_RULE,
+                ErrorCode.MISSING_DOCUMENT_METADATA,
+            )

@@ -1,0 +1,53 @@
+"""Simplified Publish [ITI-105]: one DocumentReference with the document inside of it.
+
+MHD 4.2.4, ITI TF-2: 3.105. It is judged, kept and registered as the Bundle of Provide Document Bundle [ITI-65] that
+says the same. relatesTo is done, as it is there.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from mhd.fhir_profiles import profile_problems
+from mhd.fhir_structure import structure_problems
+from mhd.identifiers import resource_id
+from mhd.iti65_provide_document_bundle import Submitting
+from mhd.messages import FhirAnswer, FhirRequest, PreferReturn
+from mhd.operation_outcome import Issue, IssueSeverity, IssueType, Outcome, Refused
+from mhd.single_document_bundle import submit_document
+
+_PROFILE: Final = "IHE.MHD.SimplifiedPublish.DocumentReference"
+_STORED: Final = Issue(IssueType.INFORMATIONAL, "The document is stored.", severity=IssueSeverity.INFORMATION)
+
+
+async def simplified_publish(resource: Any, request: FhirRequest, *, submitting: Submitting) -> FhirAnswer:
+    """Have one document kept and registered.
+
+    resource   what was sent, not yet judged
+    Raises Refused with all that is wrong.
+    """
+    if not submitting.options.simplified_publish:
+        sentence = "Simplified Publish [ITI-105] is not offered here; send a Bundle [ITI-65]."
+        raise Refused(Issue(IssueType.NOT_SUPPORTED, sentence, http=405))
+    problems = structure_problems(resource, "DocumentReference") or profile_problems(resource, _PROFILE)
+    if problems:
+        raise Refused(*problems)
+    data = resource["content"][0]["attachment"]["data"]
+    submitted, stored = await submit_document(resource, data, submitting=submitting)
+    return FhirAnswer(
+        _body(stored, request),
+        status=201,
+        location=f"{submitting.domain.base}/DocumentReference/{resource_id(submitted.document_entries[0].entry_uuid)}",
+        etag="1",
+        errors=submitted.response.errors,
+        documents_kept=1,
+    )
+
+
+def _body(stored: dict[str, Any], request: FhirRequest) -> dict[str, Any] | None:
+    """The DocumentReference, with a URL in place of the document, unless something else is preferred."""
+    if request.prefer_return is PreferReturn.MINIMAL:
+        return None
+    if request.prefer_return is PreferReturn.OPERATION_OUTCOME:
+        return Outcome((_STORED,)).resource()
+    return stored

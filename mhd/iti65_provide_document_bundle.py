@@ -1,0 +1,98 @@
+"""Provide Document Bundle [ITI-65], with the XDS on FHIR Option.
+
+MHD 4.2.4, ITI TF-2: 3.65. The Bundle becomes a Provide and Register Document Set-b [ITI-41], which the repository is
+handed as it is handed one that came by SOAP: the same rules, the same atomicity. What a registry or repository then
+complains of is told at its place in the Bundle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from mhd.bundle_answer import Answering, Submitted, answer_of
+from mhd.bundle_patches import judge_patches
+from mhd.bundle_patient import patient_of_bundle
+from mhd.bundle_profiles import Level, judge_profiles
+from mhd.document_contents import FhirXml, ProvidedDocuments, contents_of
+from mhd.domain import MhdDomain
+from mhd.messages import FhirAnswer, FhirRequest
+from mhd.operation_outcome import Refused
+from mhd.patients import PatientResolver
+from mhd.reading import Reading
+from mhd.registered_objects import RegisteredObjects
+from mhd.resubmission import answer_to_resubmission
+from mhd.submission_draft import Draft, NewUuid, draft_of
+from mhd.submission_lookup import looked_up
+from mhd.submission_options import SubmissionOptions
+from mhd.submission_references import judge_references
+from mhd.transaction_bundle import judge_parts, sound_bundle
+from xds.actors import DocumentRepository, RegistryResponse
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submitting:
+    """Whom a submission by FHIR is handed to, and what it is judged with.
+
+    fhir_xml   writes the document Bundles that a DocumentReference calls application/fhir+xml
+    """
+
+    repository: DocumentRepository
+    registered: RegisteredObjects
+    patients: PatientResolver
+    domain: MhdDomain
+    options: SubmissionOptions
+    fhir_xml: FhirXml
+    clock: Callable[[], datetime]
+    new_uuid: NewUuid
+
+
+async def provide_document_bundle(resource: Any, request: FhirRequest, *, submitting: Submitting) -> FhirAnswer:
+    """Have the documents of a Bundle kept and registered: all of them, or none.
+
+    resource   what was sent, not yet judged
+    Raises Refused with all that is wrong.
+    """
+    submitted = await submit_bundle(resource, submitting=submitting)
+    answering = Answering(submitting.domain, submitting.patients.keys, submitting.registered, submitting.clock())
+    return await answer_of(submitted, request, answering)
+
+
+async def submit_bundle(resource: Any, *, submitting: Submitting) -> Submitted:
+    """The same, without an answer: for transactions that make a Bundle of what they are sent. Raises Refused."""
+    options, domain = submitting.options, submitting.domain
+    bundle = sound_bundle(resource, entries_limit=options.entries_limit)
+    reading = Reading()
+    judge_parts(bundle, reading)
+    level = judge_profiles(bundle, options.minimal, reading)
+    patient_id = await patient_of_bundle(bundle, submitting.patients, reading)
+    judge_references(bundle, domain, reading)
+    contents = contents_of(bundle, domain=domain, options=options, fhir_xml=submitting.fhir_xml, reading=reading)
+    draft = draft_of(
+        bundle,
+        patient_id=patient_id,
+        registered=await looked_up(bundle, domain, submitting.registered, reading),
+        domain=domain,
+        options=options,
+        fills=level is Level.MINIMAL,
+        new_uuid=submitting.new_uuid,
+        reading=reading,
+    )
+    judge_patches(bundle, draft, domain, reading)
+    if reading.failed:
+        raise Refused(*reading.distinct())
+    by_entry_uuid = {draft.entry_uuids[number]: content for number, content in contents.by_document.items()}
+    response = await submitting.repository.provide_and_register(ProvidedDocuments(draft.submission, by_entry_uuid))
+    if not response.succeeded:
+        raise await _refusal(draft, response, submitting.registered)
+    return Submitted(bundle, draft, contents.documents, reading, response)
+
+
+async def _refusal(draft: Draft, response: RegistryResponse, registered: RegisteredObjects) -> Refused:
+    """What the repository or the registry has against a submission, in FHIR's words."""
+    again = await answer_to_resubmission(draft.submission, registered)
+    if again is not None:
+        return Refused(again)
+    return Refused(*draft.places.issues(response.errors))
