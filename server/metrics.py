@@ -18,7 +18,7 @@ from http import HTTPStatus
 from importlib.metadata import version
 from ipaddress import IPv6Address, ip_address, ip_network
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
@@ -28,7 +28,6 @@ from prometheus_client.registry import Collector
 
 from server.health import Health
 from xds.errors import ErrorCode, RegistryError
-from xds.transactions import Transaction
 
 _DIRECTORY_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"  # read by prometheus_client when it is imported
 _CONTENT_TYPE: Final = "text/plain; version=0.0.4"
@@ -51,6 +50,15 @@ class Outcome(StrEnum):
     CLIENT_GONE = "client_gone"
     BUSY = "busy"
     """Not even looked at: limits.requests_at_once."""
+
+
+class Named(Protocol):
+    """A transaction, of SOAP or FHIR."""
+
+    @property
+    def name(self) -> str:
+        """As in ITI-18."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +101,7 @@ class Metrics:
     def _counter(self, name: str, description: str, *labels: str) -> Counter:
         return Counter(f"toimik_{name}", description, labels, registry=self.registry)
 
-    def ended(
-        self, transaction: Transaction | None, outcome: Outcome, *, seconds: float, received: int, sent: int
-    ) -> None:
+    def ended(self, transaction: Named | None, outcome: Outcome, *, seconds: float, received: int, sent: int) -> None:
         """A request is over. transaction: None where nothing of the message said which."""
         name = transaction.name if transaction else _NO_TRANSACTION
         counted = self._counted.get((name, outcome))
@@ -111,7 +117,7 @@ class Metrics:
         counted.received.inc(received)
         counted.sent.inc(sent)
 
-    def reported(self, transaction: Transaction, errors: Sequence[RegistryError]) -> None:
+    def reported(self, transaction: Named, errors: Sequence[RegistryError]) -> None:
         """Errors and warnings of an answer. Codes that the standard does not know are not told apart."""
         for error in errors:
             code = str(error.code)

@@ -111,6 +111,13 @@ async def _streamed(
     response = web.StreamResponse(
         status=HTTPStatus.OK, headers={"Content-Type": content_type, "Content-Length": str(length)}
     )
+    return await streamed(request, response, pieces)
+
+
+async def streamed(
+    request: web.Request, response: web.StreamResponse, pieces: AsyncIterator[bytes]
+) -> web.StreamResponse:
+    """Send a response whose headers are complete. What fails on the way cuts the connection."""
     await response.prepare(request)
     try:
         async for piece in pieces:

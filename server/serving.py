@@ -12,6 +12,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from repository.sweeper import sweep
+from server.fhir_endpoint import FhirEndpoint
 from server.health import Health
 from server.in_flight import InFlight
 from server.metrics import Metrics, MetricsPage
@@ -29,7 +30,7 @@ _LAST_SECONDS = 1.0  # for what was not finished within shutdown_seconds, before
 
 
 def application(settings: Settings, actors: Wired, in_flight: InFlight) -> web.Application:
-    """The HTTP application: one URL per actor, health and metrics."""
+    """The HTTP application: one URL per actor, FHIR, health and metrics."""
     app = web.Application(middlewares=[in_flight.middleware()])
     metrics = Metrics()
     endpoints = []
@@ -53,7 +54,12 @@ def application(settings: Settings, actors: Wired, in_flight: InFlight) -> web.A
     for endpoint in endpoints:
         app.router.add_get(endpoint.path, endpoint.get)
         app.router.add_post(endpoint.path, endpoint.post)
-    app.router.add_get("/", _welcome(endpoints))
+    fhir = None
+    if actors.mhd_at is not None:
+        fhir = FhirEndpoint(actors.mhd_at, limits=settings.limits, metrics=metrics, public_url=settings.public_url)
+        app.router.add_route("*", fhir.path, fhir.answer)
+        app.router.add_route("*", f"{fhir.path}/{{below:.*}}", fhir.answer)
+    app.router.add_get("/", _welcome(endpoints, fhir))
     health = Health(actors.checks)
     app.router.add_get("/health/live", health.live)
     app.router.add_get("/health/ready", health.ready)
@@ -63,7 +69,7 @@ def application(settings: Settings, actors: Wired, in_flight: InFlight) -> web.A
     return app
 
 
-def _welcome(endpoints: Sequence[SoapEndpoint]) -> Handler:
+def _welcome(endpoints: Sequence[SoapEndpoint], fhir: FhirEndpoint | None) -> Handler:
     """What a person sees who opens the server's address."""
 
     async def welcome(request: web.Request) -> web.Response:
@@ -73,6 +79,8 @@ def _welcome(endpoints: Sequence[SoapEndpoint]) -> Handler:
             lines.append(
                 f"{endpoint.title}: POST SOAP 1.2 to {address} ({endpoint.served}); described by {address}?wsdl"
             )
+        if fhir is not None:
+            lines.append(f"FHIR R4 (MHD): {fhir.base(request)}; described by {fhir.base(request)}/metadata")
         lines += ["", "Is it alive: /health/live. Can it work now: /health/ready.", ""]
         return web.Response(text="\n".join(lines))
 

@@ -169,6 +169,11 @@ class Limits(_Table):
         description="largest SOAP envelope; documents sent inline as base64 count, MTOM parts do not",
     )
     document_bytes: int = Field(4096 * MIB, ge=1, description="largest document of a submission")
+    fhir_bytes: int = Field(
+        64 * MIB,
+        ge=64 * 1024,
+        description="largest FHIR resource that is sent here; the documents in a Bundle count, as base64",
+    )
     documents_per_submission: int = Field(1000, ge=1, description="most documents in one ITI-41")
     documents_per_retrieve: int = Field(1000, ge=1, description="most documents asked for in one ITI-43")
     inline_answer_bytes: int = Field(
@@ -353,11 +358,34 @@ class MetricsSettings(_Table):
     )
 
 
+class MhdSettings(_Table):
+    """[mhd]: FHIR at /fhir."""
+
+    page_size: int = Field(50, ge=1, description="entries of a search answer where the app does not say _count")
+    largest_page: int = Field(500, ge=1, le=5000, description="most entries of a search answer, whatever _count says")
+    cursor_seconds: int = Field(
+        3600,
+        ge=1,
+        description="how long an app may take from one page of a search to the next; then it is answered 410",
+    )
+    superseded_gone: bool = Field(
+        False,
+        description="whether a superseded document is answered 410 by ITI-68; by default it is retrieved as any other",
+    )
+    code_systems: Path | None = Field(
+        None,
+        description="OIDs and URIs of code systems beside the usual ones: a TOML file with [[code_system]] tables of "
+        "oid and uri, or the JSON of a NamingSystem or of a Bundle of them",
+    )
+
+
 class Actor(StrEnum):
     """What this server answers for."""
 
     REGISTRY = "registry"
     REPOSITORY = "repository"
+    MHD = "mhd"
+    """FHIR at /fhir: MHD's Document Recipient and Document Responder."""
 
 
 class Settings(BaseSettings):
@@ -377,13 +405,18 @@ class Settings(BaseSettings):
     port: int = Field(8080, ge=0, le=65535, description="port to listen on; 0 for any free one")
     workers: int = Field(1, ge=1, le=64, description="worker processes; about one per core")
     actors: tuple[Actor, ...] = Field(
-        (Actor.REGISTRY, Actor.REPOSITORY), min_length=1, description="what this server answers for"
+        (Actor.REGISTRY, Actor.REPOSITORY, Actor.MHD), min_length=1, description="what this server answers for"
     )
     registry_url: str | None = Field(
-        None, description="a registry on another host, for a server that is a repository only"
+        None, description="a registry on another host (ITI-42, ITI-18), for a server that has none of its own"
+    )
+    repository_url: str | None = Field(
+        None, description="a repository on another host (ITI-41, ITI-43), for FHIR at a server that has none of its own"
     )
     public_url: str | None = Field(
-        None, description="how clients reach this server, for ?wsdl; by default what they asked for"
+        None,
+        description="how clients reach this server, for ?wsdl and every URL in FHIR; by default ?wsdl names what they "
+        "asked for, and FHIR the address that this server listens on",
     )
     repository_unique_id: Oid | None = Field(
         None,
@@ -405,6 +438,7 @@ class Settings(BaseSettings):
     tls: TlsSettings = Field(default_factory=TlsSettings)
     log: LogSettings = Field(default_factory=LogSettings)
     metrics: MetricsSettings = Field(default_factory=MetricsSettings)
+    mhd: MhdSettings = Field(default_factory=MhdSettings)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -412,7 +446,9 @@ class Settings(BaseSettings):
         if unknown:
             raise ValueError(f"codes: {', '.join(unknown)}: not among {', '.join(sorted(CODED_ATTRIBUTES))}")
         if Actor.REGISTRY not in self.actors and self.registry_url is None:
-            raise ValueError("registry_url: a repository without a registry of its own needs one on another host")
+            raise ValueError("registry_url: a server without a registry of its own needs one on another host")
+        if Actor.MHD in self.actors and Actor.REPOSITORY not in self.actors and self.repository_url is None:
+            raise ValueError("repository_url: FHIR without a repository of its own needs one on another host")
         if Actor.REPOSITORY in self.actors and self.has_shared_store and self.repository_unique_id is None:
             raise ValueError(f"repository_unique_id: {self._why_an_oid()}")
         uploaded = self.documents.s3_part_bytes * _MOST_PARTS

@@ -15,7 +15,9 @@ from registry.metadata_store import MetadataStore
 from registry.metadata_store_sqlite import SqliteMetadataStore
 from repository.document_store import DocumentStore
 from repository.document_store_filesystem import FilesystemDocumentStore
-from server.settings import DocumentStoreKind, MetadataStoreKind, Settings, SettingsProblem
+from server.fhir_wiring import fhir_renderer
+from server.settings import Actor, DocumentStoreKind, MetadataStoreKind, Settings, SettingsProblem
+from xds.actors import FhirRenderer
 from xds.ebxml_writer import codec
 
 if TYPE_CHECKING:
@@ -42,9 +44,15 @@ async def metadata_store(settings: Settings, *, reindexing: bool = False) -> Met
     return SqliteMetadataStore(
         settings.data / METADATA_FILE,
         codec=codec,
+        renderer=_renderer(settings),
         busy_seconds=settings.limits.store_seconds,
         reindexing=reindexing,
     )
+
+
+def _renderer(settings: Settings) -> FhirRenderer | None:
+    """What makes the FHIR resources that are kept; None: this server answers no FHIR, so none are."""
+    return fhir_renderer(settings) if Actor.MHD in settings.actors else None
 
 
 def document_store(settings: Settings) -> DocumentStore:
@@ -91,6 +99,7 @@ async def _mongodb_metadata_store(settings: Settings, *, reindexing: bool) -> Me
         return await MongoMetadataStore.opened(
             **_mongodb_options(settings),
             codec=codec,
+            renderer=_renderer(settings),
             reindexing=reindexing,
         )
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import aiohttp
 
+from mhd.actor import MhdAt
 from registry.actor import Registry
 from registry.code_sets import CodeSet, CodeSets, Policy
 from registry.metadata_store import MetadataStore
@@ -19,8 +20,9 @@ from repository.actor import Repository
 from repository.document_store import DocumentStore
 from repository.settling import IsRegistered
 from server.cda_header import read_cda_header
+from server.fhir_wiring import mhd_at
 from server.remote_actors import RemoteRegistry
-from server.settings import Actor, Settings, repository_unique_id
+from server.settings import Actor, Settings, SettingsProblem, repository_unique_id
 from server.store_opening import document_store, metadata_store
 from server.tls import client_context
 from xds.actors import (
@@ -54,6 +56,7 @@ class Wired:
     documents: DocumentStore | None
     is_registered: IsRegistered
     checks: Mapping[str, Check]
+    mhd_at: MhdAt | None = None
 
 
 @asynccontextmanager
@@ -79,7 +82,16 @@ async def wired(settings: Settings) -> AsyncIterator[Wired]:
                 retrieval_limit=settings.limits.documents_per_retrieve,
             )
         answering = registry if isinstance(registry, Registry) else None
-        yield Wired(answering, repository, documents, is_registered, checks)
+        yield Wired(answering, repository, documents, is_registered, checks, _mhd_at(settings, registry, repository))
+
+
+def _mhd_at(settings: Settings, registry: DocumentRegistry, repository: DocumentRepository | None) -> MhdAt | None:
+    """The MHD actors; None: not among this server's actors."""
+    if Actor.MHD not in settings.actors:
+        return None
+    if repository is None or not isinstance(registry, Registry):
+        raise SettingsProblem("actors: mhd in front of a registry or repository on another host is not there yet")
+    return mhd_at(settings, registry=registry, pages=registry, repository=repository)
 
 
 @asynccontextmanager

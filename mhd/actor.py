@@ -1,0 +1,40 @@
+"""The MHD actors of this process, as they are reached at one base URL.
+
+Document Recipient    document_recipient.py: Provide Document Bundle [ITI-65], Simplified Publish [ITI-105],
+                      Generate Metadata [ITI-106]
+Document Responder    document_responder.py: Find Document Lists [ITI-66], Find Document References [ITI-67],
+                      Retrieve Document [ITI-68]
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from mhd.capability_statement import Capabilities, capability_statement
+from mhd.document_responder import DocumentResponder
+from mhd.fhir_json import written
+from mhd.messages import FhirAnswer, Recipient
+from mhd.resource_reads import answer_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mhd:
+    """Document Recipient and Document Responder."""
+
+    base: str
+    recipient: Recipient
+    responder: DocumentResponder
+    can: Capabilities
+
+    def capabilities(self) -> FhirAnswer:
+        """The CapabilityStatement."""
+        return answer_of(written(capability_statement(self.base, self.can)))
+
+
+class MhdAt(Protocol):
+    """The MHD actors as they are reached at a base URL."""
+
+    def __call__(self, base: str) -> Mhd:
+        """base: without a slash at its end."""
+        ...

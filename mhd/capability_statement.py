@@ -1,0 +1,103 @@
+"""What this server does, as FHIR tells it (FHIR R4: capabilitystatement.html), from its running configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from mhd.canonicals import MHD, profile
+from mhd.iti66_find_document_lists import LISTS
+from mhd.iti67_find_document_references import DOCUMENT_REFERENCES
+from mhd.messages import FHIR_JSON, FHIR_XML, Json
+from mhd.search import SearchType
+
+_CHANGED: Final = "2026-11-25"  # the day on which what is told here was last changed
+_STATEMENT: Final = f"{MHD}CapabilityStatement/IHE.MHD."
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a deployment has turned on.
+
+    version       of Toimik
+    submissions   ITI-65 is answered
+    patients      there are Patient resources
+    """
+
+    version: str
+    submissions: bool = False
+    simplified_publish: bool = False
+    generate_metadata: bool = False
+    fhir_documents: bool = False
+    target_communities: bool = False
+    patients: bool = True
+
+
+def capability_statement(base: str, capabilities: Capabilities) -> Json:
+    """The CapabilityStatement of a server at a base URL."""
+    rest: Json = {
+        "mode": "server",
+        "security": {"cors": False, "description": "TLS with client certificates where the deployment asks for them"},
+        "resource": list(_resources(capabilities)),
+    }
+    if capabilities.submissions:
+        rest["interaction"] = [{"code": "transaction"}]
+    return {
+        "resourceType": "CapabilityStatement",
+        "status": "active",
+        "date": _CHANGED,
+        "kind": "instance",
+        "instantiates": [f"{_STATEMENT}{each}" for each in _statements(capabilities)],
+        "software": {"name": "Toimik", "version": capabilities.version},
+        "implementation": {"description": "MHD 4.2.4 on an XDS.b registry and repository", "url": base},
+        "fhirVersion": "4.0.1",
+        "format": [FHIR_JSON, FHIR_XML],
+        "rest": [rest],
+    }
+
+
+def _statements(capabilities: Capabilities) -> Iterator[str]:
+    """The requirements of IHE that are met."""
+    yield "DocumentResponder"
+    if capabilities.target_communities:
+        yield "DocumentResponder.Target"
+    if capabilities.submissions:
+        yield "DocumentRecipient.Comprehensive"
+    if capabilities.simplified_publish:
+        yield "DocumentRecipient.Simplified"
+    if capabilities.generate_metadata:
+        yield "DocumentRecipient.Generate"
+    if capabilities.fhir_documents:
+        yield "DocumentRecipient.Fdoc"
+
+
+def _resources(capabilities: Capabilities) -> Iterator[Json]:
+    yield {"type": "Binary", "interaction": [{"code": "read"}]}
+    references = _searchable(DOCUMENT_REFERENCES, "DocumentReference")
+    if capabilities.simplified_publish:
+        references["interaction"].append({"code": "create"})
+    if capabilities.generate_metadata:
+        definition = f"{MHD}OperationDefinition/generate-metadata"
+        references["operation"] = [{"name": "generate-metadata", "definition": definition}]
+    yield references
+    yield _searchable(LISTS, "SubmissionSet", "Folder")
+    if capabilities.patients:
+        yield {"type": "Patient", "interaction": [{"code": "read"}]}
+
+
+def _searchable(kind: SearchType, *profiles: str) -> Json:
+    return {
+        "type": kind.resource,
+        "supportedProfile": [
+            profile(f"IHE.MHD.{level}.{each}") for each in profiles for level in ("Minimal", "Comprehensive")
+        ],
+        "interaction": [{"code": "read"}, {"code": "search-type"}],
+        "searchParam": [
+            {"name": each.name}
+            | ({"definition": each.definition} if each.definition else {})
+            | {"type": each.type.value}
+            for each in sorted(kind.parameters, key=lambda each: each.name)
+            if ":" not in each.name
+        ],
+    }

@@ -1,0 +1,67 @@
+"""The Document Responder: what it answers.
+
+Find Document Lists [ITI-66]         iti66_find_document_lists.py
+Find Document References [ITI-67]    iti67_find_document_references.py
+Retrieve Document [ITI-68]           iti68_retrieve_document.py
+Resources by their ids               resource_reads.py
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from mhd.iti66_find_document_lists import LISTS, find_document_lists
+from mhd.iti67_find_document_references import DOCUMENT_REFERENCES, find_document_references
+from mhd.iti68_retrieve_document import FoundDocument, retrieve_document
+from mhd.messages import FhirAnswer, FhirRequest
+from mhd.resource_reads import read_object, read_patient
+from mhd.search import Search
+from mhd.search_request import Pair
+from xds.actors import DocumentRegistry, DocumentRepository, ObjectCodec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DocumentResponder:
+    """Answers from a Document Registry and a Document Repository, in this process or elsewhere."""
+
+    search: Search
+    registry: DocumentRegistry
+    repository: DocumentRepository
+    codec: ObjectCodec
+    superseded_gone: bool = False
+
+    async def find_document_lists(self, parameters: Iterable[Pair], said: FhirRequest) -> FhirAnswer:
+        """Find Document Lists [ITI-66]. Raises Refused, XdsError."""
+        return await find_document_lists(parameters, said, search=self.search)
+
+    async def find_document_references(self, parameters: Iterable[Pair], said: FhirRequest) -> FhirAnswer:
+        """Find Document References [ITI-67]. Raises Refused, XdsError."""
+        return await find_document_references(parameters, said, search=self.search)
+
+    async def document(self, resource_id: str) -> FoundDocument:
+        """Retrieve Document [ITI-68]. Raises Refused, OutcomeUnknown."""
+        return await retrieve_document(
+            resource_id,
+            registry=self.registry,
+            repository=self.repository,
+            codec=self.codec,
+            superseded_gone=self.superseded_gone,
+        )
+
+    async def document_reference(self, resource_id: str) -> FhirAnswer:
+        """A DocumentReference by its id. Raises Refused, XdsError."""
+        found = DOCUMENT_REFERENCES
+        return await read_object(
+            found.resource, resource_id, found.kinds, registry=self.search.registry, completion=self.search.completion
+        )
+
+    async def list_resource(self, resource_id: str) -> FhirAnswer:
+        """A List by its id. Raises Refused, XdsError."""
+        return await read_object(
+            LISTS.resource, resource_id, LISTS.kinds, registry=self.search.registry, completion=self.search.completion
+        )
+
+    async def patient(self, resource_id: str) -> FhirAnswer:
+        """A Patient by its id. Raises Refused, XdsError."""
+        return await read_patient(resource_id, registry=self.search.registry)

@@ -1,0 +1,24 @@
+"""Find Document References [ITI-67], the Document Responder's part.
+
+ITI TF-2: 3.67 (MHD 4.2.4). Stable and on-demand documents alike: FHIR has no parameter to tell them apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from mhd.messages import FhirAnswer, FhirRequest
+from mhd.search import Search, SearchType
+from mhd.search_parameters import DOCUMENT_REFERENCE
+from mhd.search_request import Pair
+from xds.metadata import ObjectKind
+
+DOCUMENT_REFERENCES: Final = SearchType(
+    "DocumentReference", (ObjectKind.DOCUMENT_ENTRY,), DOCUMENT_REFERENCE, sort_by="creation"
+)
+
+
+async def find_document_references(parameters: Iterable[Pair], said: FhirRequest, *, search: Search) -> FhirAnswer:
+    """A page of DocumentReferences, the latest created first. Raises Refused, XdsError."""
+    return await search.answered(DOCUMENT_REFERENCES, parameters, said)

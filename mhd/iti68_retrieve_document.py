@@ -1,0 +1,84 @@
+"""Retrieve Document [ITI-68], the Document Responder's part.
+
+ITI TF-2: 3.68 (MHD 4.2.4). The registry tells which document an entry stands for, and in which repository; that gives
+the bytes. In which form they are answered is for server/fhir_documents.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from mhd.identifiers import entry_uuid_of
+from mhd.operation_outcome import Issue, IssueType, Refused, issue_of
+from xds.actors import (
+    DocumentRegistry,
+    DocumentRepository,
+    DocumentRequest,
+    ObjectCodec,
+    QueryRequest,
+    RetrievedDocument,
+    ReturnType,
+)
+from xds.errors import ErrorCode, ResponseStatus
+from xds.metadata import AvailabilityStatus, DocumentEntry
+
+_GET_DOCUMENTS: Final = "urn:uuid:5c4f972b-d56b-40ac-a5fc-c8ca9b40b9d4"
+
+
+@dataclass(frozen=True, slots=True)
+class FoundDocument:
+    """A document and what is registered of it."""
+
+    entry: DocumentEntry
+    document: RetrievedDocument
+
+
+async def retrieve_document(
+    resource_id: str,
+    *,
+    registry: DocumentRegistry,
+    repository: DocumentRepository,
+    codec: ObjectCodec,
+    superseded_gone: bool = False,
+) -> FoundDocument:
+    """The document of a DocumentReference.
+
+    superseded_gone   a superseded document is not served
+    Raises Refused: 404 where there is none, 410, or what registry and repository say. Raises OutcomeUnknown.
+    """
+    entry = await _entry(resource_id, registry, codec)
+    if superseded_gone and entry.availability_status == AvailabilityStatus.DEPRECATED:
+        text = "The document is superseded and is not served any more; search for the one that replaces it."
+        raise Refused(Issue(IssueType.DELETED, text, http=410))
+    if not entry.repository_unique_id or not entry.unique_id:
+        raise Refused(_missing(resource_id))
+    asked = DocumentRequest(entry.repository_unique_id, entry.unique_id, entry.home_community_id)
+    response = await repository.retrieve([asked])
+    if not response.documents:
+        raise Refused(*map(issue_of, response.errors)) if response.errors else Refused(_missing(resource_id))
+    return FoundDocument(entry, response.documents[0])
+
+
+async def _entry(resource_id: str, registry: DocumentRegistry, codec: ObjectCodec) -> DocumentEntry:
+    uuid = entry_uuid_of(resource_id)
+    if uuid is None:
+        raise Refused(_missing(resource_id))
+    parameters = (("$XDSDocumentEntryEntryUUID", (f"('{uuid}')",)),)
+    response = await registry.stored_query(QueryRequest(_GET_DOCUMENTS, ReturnType.LEAF_CLASS, parameters))
+    if response.status is not ResponseStatus.SUCCESS:
+        raise Refused(*map(issue_of, response.errors))
+    for found in response.found:
+        entry = codec.read(found.ebrim) if found.ebrim is not None else None
+        if isinstance(entry, DocumentEntry):
+            return entry
+    raise Refused(_missing(resource_id))
+
+
+def _missing(resource_id: str) -> Issue:
+    return Issue(
+        IssueType.NOT_FOUND,
+        f"There is no document {resource_id[:64]!r} here; take its URL from DocumentReference.content.attachment.url.",
+        xds_code=ErrorCode.DOCUMENT_UNIQUE_ID_ERROR,
+        http=404,
+    )

@@ -1,0 +1,114 @@
+"""FHIR resources of registered objects: made once at registration, completed when they are found.
+
+The base URL is not known when an object is registered, and may change: in its place stands a character that no text of
+XDS can have, because XML has no such one. What Associations say (relatesTo, the entries of a List) is joined at search.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+import orjson
+
+from mhd.code_systems import CodeSystems
+from mhd.document_list import list_entry, list_of
+from mhd.document_reference import relates_to, resource_of
+from mhd.domain import MhdDomain
+from mhd.exact_text import Json
+from mhd.fhir_json import written
+from mhd.identifiers import resource_id
+from mhd.times import instant_of
+from xds.actors import ObjectCodec, Registration
+from xds.hl7v2 import DTM
+from xds.metadata import AnyObject, Association, DocumentEntry, ObjectKind
+from xds.paged_search import Link, PagedObject
+
+_BASE: Final = "\x01"
+_BASE_IN_JSON: Final = b'"\\u0001'
+
+
+@dataclass(frozen=True, slots=True)
+class Renderer:
+    """A FhirRenderer (xds/actors.py)."""
+
+    code_systems: CodeSystems
+
+    def rendered(self, item: AnyObject, registration: Registration) -> bytes | None:
+        """The resource as JSON, without its base URL and without what Associations say."""
+        if isinstance(item, Association):
+            return None
+        domain = MhdDomain(base=_BASE, code_systems=self.code_systems)
+        key = registration.patient_key or None
+        if isinstance(item, DocumentEntry):
+            date = instant_of(DTM(registration.submitted)) if registration.submitted else None
+            resource = resource_of(item, domain=domain, patient_key=key, date=date)
+        else:
+            resource = list_of(item, domain=domain, patient_key=key)
+        if registration.last_updated:
+            resource["meta"] = {"lastUpdated": _milliseconds(registration.last_updated), **resource["meta"]}
+        return written(resource)
+
+
+def _milliseconds(time: str) -> str:
+    """Many readers of FHIR know no more of a second."""
+    seconds, _, fraction = time.removesuffix("Z").partition(".")
+    return f"{seconds}.{fraction[:3].ljust(3, '0')}Z"
+
+
+@dataclass(frozen=True)
+class Completion:
+    """Completes resources, for one base URL.
+
+    codec   reads what was registered without a FHIR resource
+    """
+
+    base: str
+    renderer: Renderer
+    codec: ObjectCodec
+
+    @cached_property
+    def _base_in_json(self) -> bytes:
+        return orjson.dumps(self.base)[:-1]
+
+    @cached_property
+    def _domain(self) -> MhdDomain:
+        return MhdDomain(base=self.base)
+
+    def resource(self, found: PagedObject) -> bytes:
+        """The whole resource, as JSON."""
+        stored = found.resource
+        if stored is None:
+            stored = self.renderer.rendered(self.codec.read(found.ebrim or b""), Registration("", ""))
+            if stored is None:
+                raise ValueError(f"{found.entry_uuid} is nothing that FHIR has a resource for")
+        whole = stored.replace(_BASE_IN_JSON, self._base_in_json)
+        if not found.links:
+            return whole
+        if found.kind is ObjectKind.DOCUMENT_ENTRY:
+            return _joined(whole, b',"relatesTo":', self._relations(found.links))
+        return _joined(whole, b',"entry":', _members(found.links))
+
+    def _relations(self, links: Sequence[Link]) -> list[Json]:
+        return [each for link in links for each in relates_to(link.association_type, link.target, domain=self._domain)]
+
+    def full_url(self, found: PagedObject) -> str:
+        """The URL of its resource."""
+        return f"{self.base}/{resource_type(found.kind)}/{resource_id(found.entry_uuid)}"
+
+
+def resource_type(kind: ObjectKind) -> str:
+    return "DocumentReference" if kind is ObjectKind.DOCUMENT_ENTRY else "List"
+
+
+def _members(links: Sequence[Link]) -> list[Json]:
+    """Documents before Folders, as they came."""
+    kinds = (ObjectKind.DOCUMENT_ENTRY, ObjectKind.FOLDER)
+    return [list_entry(kind, link.target) for kind in kinds for link in links if link.target_kind is kind]
+
+
+def _joined(resource: bytes, name: bytes, values: list[Json]) -> bytes:
+    """A resource with one element more."""
+    return b"".join((resource[:-1], name, orjson.dumps(values), b"}")) if values else resource

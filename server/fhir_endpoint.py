@@ -1,0 +1,226 @@
+"""The FHIR endpoint: everything below /fhir, for MHD's Document Recipient and Document Responder.
+
+What is answered is rows of server/fhir_interactions.py; here is which row a request is for, and what becomes of
+whatever goes wrong: an OperationOutcome in the form that was asked for, always.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Final, NamedTuple
+from urllib.parse import unquote
+
+from aiohttp import web
+
+from mhd.actor import Mhd, MhdAt
+from mhd.messages import FhirAnswer, FhirTransaction
+from mhd.operation_outcome import Issue, IssueType, Outcome, Refused, outcome_of, xds_issue
+from server.fhir_exchange import ClientGone, Exchange
+from server.fhir_interactions import ID, INTERACTIONS, Answering
+from server.metrics import Metrics
+from server.metrics import Outcome as Ended
+from server.settings import Limits
+from xds.actors import MessageBroken, OutcomeUnknown
+from xds.errors import ErrorCode, XdsError
+
+log = logging.getLogger(__name__)
+
+PATH: Final = "/fhir"
+
+_RESOURCE_ID: Final = re.compile(r"[A-Za-z0-9.-]{1,64}")
+_BUSY: Final = Issue(
+    IssueType.THROTTLED,
+    "The server is answering as many requests as it can; try again in a moment.",
+    http=HTTPStatus.SERVICE_UNAVAILABLE,
+)
+_OUTCOME_OPEN: Final = xds_issue(
+    ErrorCode.REGISTRY_ERROR,
+    "The registry's store did not answer in time: the submission may be registered or not. Search for it by the "
+    "identifier of its List. If it is there, nothing is left to do; if it is not, send the submission again.",
+    issue_type=IssueType.TRANSIENT,
+)
+_FAULT_OF_OURS: Final = xds_issue(ErrorCode.REGISTRY_ERROR, "The server failed; its log says why. Nothing was stored.")
+
+
+class _Route(NamedTuple):
+    transaction: FhirTransaction
+    answer: Answering
+    resource_id: str
+
+
+class FhirEndpoint:
+    """Everything below /fhir."""
+
+    path = PATH
+
+    def __init__(self, mhd_at: MhdAt, *, limits: Limits, metrics: Metrics, public_url: str | None = None) -> None:
+        self._mhd_at = mhd_at
+        self._limits = limits
+        self._metrics = metrics
+        self._public_url = public_url
+        self._requests = 0
+
+    def base(self, request: web.Request) -> str:
+        """The base URL: as configured, or else the address that this server listens on; never what a client said."""
+        if self._public_url:
+            return self._public_url.rstrip("/") + PATH
+        transport = request.transport
+        host, port = transport.get_extra_info("sockname")[:2] if transport else ("localhost", 0)
+        return f"{request.scheme}://{f'[{host}]' if ':' in host else host}:{port}{PATH}"
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        """Answer one request."""
+        if self._requests >= self._limits.requests_at_once:
+            return await _Answered(self, request, Exchange(request, self._limits)).refused(Outcome((_BUSY,)))
+        self._requests += 1
+        self._metrics.in_flight.inc()
+        try:
+            return await _Answered(self, request, Exchange(request, self._limits)).response()
+        finally:
+            self._requests -= 1
+            self._metrics.in_flight.dec()
+
+    def mhd(self, request: web.Request) -> Mhd:
+        return self._mhd_at(self.base(request))
+
+    @property
+    def metrics(self) -> Metrics:
+        return self._metrics
+
+
+class _Answered:
+    """One request, answered, logged and counted."""
+
+    def __init__(self, endpoint: FhirEndpoint, request: web.Request, exchange: Exchange) -> None:
+        self._endpoint = endpoint
+        self._request = request
+        self._exchange = exchange
+        self._transaction: FhirTransaction | None = None
+        self._started = time.perf_counter()
+
+    async def response(self) -> web.StreamResponse:
+        try:
+            return await self._answered()
+        except Refused as refusal:
+            return await self.refused(refusal.outcome)
+        except XdsError as refusal:
+            return await self.refused(outcome_of(refusal.errors))
+        except OutcomeUnknown as problem:
+            log.warning("A submission has an open outcome", extra={**self._facts(), "problem": str(problem)})
+            return await self.refused(Outcome((_OUTCOME_OPEN,)))
+        except (ClientGone, MessageBroken) as gone:
+            log.info("The client went away in the middle of its message", extra={**self._facts(), "why": str(gone)})
+            self._count(Ended.CLIENT_GONE)
+            return web.Response(status=HTTPStatus.BAD_REQUEST)  # nobody reads it
+        except Exception:
+            log.exception("A request failed", extra=self._facts())
+            return await self.refused(Outcome((_FAULT_OF_OURS,)))
+
+    async def _answered(self) -> web.StreamResponse:
+        route = routed(self._request.method, self._request.rel_url.raw_path)
+        self._transaction = route.transaction
+        answer = await route.answer(self._endpoint.mhd(self._request), self._exchange, route.resource_id)
+        if not isinstance(answer, FhirAnswer):
+            self._ended(answer, Ended.SUCCESS)
+            return answer
+        response = await self._exchange.response(answer, self._exchange.format)
+        self._ended(response, Ended.SUCCESS)
+        self._endpoint.metrics.reported(route.transaction, answer.errors)
+        self._endpoint.metrics.kept(answer.documents_kept)
+        return response
+
+    async def refused(self, outcome: Outcome) -> web.Response:
+        """The OperationOutcome, as HTTP has it."""
+        status = outcome.http_status
+        headers: Mapping[str, str] = {"Retry-After": "1"} if status == HTTPStatus.SERVICE_UNAVAILABLE else {}
+        answer = FhirAnswer(outcome.resource(), status, headers=headers)
+        response = await self._exchange.response(answer, self._exchange.format_of_errors)
+        if status == HTTPStatus.METHOD_NOT_ALLOWED:
+            response.headers["Allow"] = ", ".join(methods_of(self._request.rel_url.raw_path))
+        self._ended(response, _ended_by(status), sorted({each.xds_code or each.code for each in outcome.issues}))
+        return response
+
+    def _ended(self, response: web.StreamResponse, ended: Ended, errors: list[str] | None = None) -> None:
+        log.info("Answered", extra={**self._facts(), "status": response.status, "errors": errors or []})
+        self._count(ended, response)
+
+    def _count(self, ended: Ended, response: web.StreamResponse | None = None) -> None:
+        self._endpoint.metrics.ended(
+            self._transaction,
+            ended,
+            seconds=time.perf_counter() - self._started,
+            received=self._exchange.received,
+            sent=(response.content_length if response else None) or 0,
+        )
+
+    def _facts(self) -> dict[str, object]:
+        """What is logged of every request: neither patients nor content."""
+        return {
+            "transaction": self._transaction.name if self._transaction else None,
+            "received": self._exchange.received,
+            "milliseconds": round((time.perf_counter() - self._started) * 1000, 1),
+            "peer": self._request.remote,
+            "request_id": self._exchange.request_id,
+        }
+
+
+def _ended_by(status: int) -> Ended:
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        return Ended.BUSY
+    return Ended.SERVER_ERROR if status >= HTTPStatus.INTERNAL_SERVER_ERROR else Ended.FAILURE
+
+
+# Which row a request is for ----------------------------------------------------------------------------------------
+
+_ROWS: Final[dict[str, dict[str, tuple[FhirTransaction, Answering]]]] = {}
+for _each in INTERACTIONS:
+    _ROWS.setdefault(_each.path, {})[_each.method] = (_each.transaction, _each.answer)
+
+
+def routed(method: str, raw_path: str) -> _Route:
+    """The row for a method and a path below /fhir. Raises Refused (404, 405)."""
+    path, resource_id = _row_of(raw_path)
+    found = _ROWS[path].get("GET" if method == "HEAD" else method)
+    if found is None:
+        allowed = ", ".join(methods_of(raw_path))
+        hint = " A Bundle is sent to the base URL itself." if path == "Bundle" else ""
+        raise Refused(
+            Issue(
+                IssueType.NOT_SUPPORTED,
+                f"{method[:20]} is not answered at {_shown(raw_path)}; send {allowed}.{hint}",
+                http=HTTPStatus.METHOD_NOT_ALLOWED,
+            )
+        )
+    return _Route(*found, resource_id)
+
+
+def methods_of(raw_path: str) -> list[str]:
+    """The methods that are answered at a path."""
+    methods = _ROWS[_row_of(raw_path)[0]]
+    return sorted({*methods, *(["HEAD"] if "GET" in methods else [])})
+
+
+def _row_of(raw_path: str) -> tuple[str, str]:
+    """The path of the row and the id in it."""
+    below = unquote(raw_path.removeprefix(PATH).strip("/"))
+    if below in _ROWS:
+        return below, ""
+    parent, _, last = below.rpartition("/")
+    if f"{parent}/{ID}" in _ROWS and _RESOURCE_ID.fullmatch(last):
+        return f"{parent}/{ID}", last
+    hint = " A Bundle is sent to the base URL itself." if below == "Bundle" else ""
+    raise Refused(
+        Issue(
+            IssueType.NOT_FOUND,
+            f"There is nothing at {_shown(raw_path)}; {PATH}/metadata tells what is answered here.{hint}",
+            http=HTTPStatus.NOT_FOUND,
+        )
+    )
+
+
+def _shown(raw_path: str) -> str:
+    return repr(raw_path[:200])

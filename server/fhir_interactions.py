@@ -1,0 +1,101 @@
+"""What is answered below /fhir: one row for each path and method (mhd: 3.1 to 3.9 of ITI TF-2, FHIR R4: http.html)."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final, NamedTuple, TypeAlias
+
+from aiohttp import web
+
+from mhd.actor import Mhd
+from mhd.messages import (
+    FHIR_CAPABILITIES,
+    FHIR_READ,
+    ITI_65,
+    ITI_66,
+    ITI_67,
+    ITI_68,
+    ITI_105,
+    ITI_106,
+    FhirAnswer,
+    FhirTransaction,
+)
+from server.fhir_documents import retrieved
+from server.fhir_exchange import Exchange
+
+Answering: TypeAlias = Callable[[Mhd, Exchange, str], Awaitable[FhirAnswer | web.StreamResponse]]
+"""Answers an exchange; the text is the id in its path, "" where there is none."""
+
+ID: Final = "{id}"
+
+
+class Interaction(NamedTuple):
+    """A method on a path. HEAD is answered where GET is."""
+
+    method: str
+    path: str
+    transaction: FhirTransaction
+    answer: Answering
+
+
+async def _capabilities(mhd: Mhd, _exchange: Exchange, _: str) -> FhirAnswer:
+    return mhd.capabilities()
+
+
+async def _provide_document_bundle(mhd: Mhd, exchange: Exchange, _: str) -> FhirAnswer:
+    said = exchange.said()
+    return await mhd.recipient.provide_document_bundle(await exchange.resource(), said)
+
+
+async def _simplified_publish(mhd: Mhd, exchange: Exchange, _: str) -> FhirAnswer:
+    said = exchange.said()
+    return await mhd.recipient.simplified_publish(await exchange.resource(), said)
+
+
+async def _generate_metadata(mhd: Mhd, exchange: Exchange, _: str) -> FhirAnswer:
+    said = exchange.said()
+    return await mhd.recipient.generate_metadata(await exchange.resource(), said)
+
+
+async def _find_document_references(mhd: Mhd, exchange: Exchange, _: str) -> FhirAnswer:
+    await exchange.read_form()
+    return await mhd.responder.find_document_references(exchange.parameters, exchange.said())
+
+
+async def _find_document_lists(mhd: Mhd, exchange: Exchange, _: str) -> FhirAnswer:
+    await exchange.read_form()
+    return await mhd.responder.find_document_lists(exchange.parameters, exchange.said())
+
+
+async def _document_reference(mhd: Mhd, _exchange: Exchange, resource_id: str) -> FhirAnswer:
+    return await mhd.responder.document_reference(resource_id)
+
+
+async def _list(mhd: Mhd, _exchange: Exchange, resource_id: str) -> FhirAnswer:
+    return await mhd.responder.list_resource(resource_id)
+
+
+async def _patient(mhd: Mhd, _exchange: Exchange, resource_id: str) -> FhirAnswer:
+    return await mhd.responder.patient(resource_id)
+
+
+async def _document(mhd: Mhd, exchange: Exchange, resource_id: str) -> web.StreamResponse:
+    return await retrieved(await mhd.responder.document(resource_id), exchange)
+
+
+INTERACTIONS: Final = (
+    Interaction("GET", "metadata", FHIR_CAPABILITIES, _capabilities),
+    Interaction("POST", "", ITI_65, _provide_document_bundle),
+    Interaction("GET", "DocumentReference", ITI_67, _find_document_references),
+    Interaction("GET", "DocumentReference/_search", ITI_67, _find_document_references),
+    Interaction("POST", "DocumentReference/_search", ITI_67, _find_document_references),
+    Interaction("POST", "DocumentReference", ITI_105, _simplified_publish),
+    Interaction("POST", "DocumentReference/$generate-metadata", ITI_106, _generate_metadata),
+    Interaction("GET", f"DocumentReference/{ID}", FHIR_READ, _document_reference),
+    Interaction("GET", "List", ITI_66, _find_document_lists),
+    Interaction("GET", "List/_search", ITI_66, _find_document_lists),
+    Interaction("POST", "List/_search", ITI_66, _find_document_lists),
+    Interaction("GET", f"List/{ID}", FHIR_READ, _list),
+    Interaction("GET", f"Patient/{ID}", FHIR_READ, _patient),
+    Interaction("GET", f"Binary/{ID}", ITI_68, _document),
+)

@@ -1,0 +1,114 @@
+"""How the MHD actors are joined with a Document Registry and a Document Repository, by the settings."""
+
+from __future__ import annotations
+
+import tomllib
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+import orjson
+
+from mhd.actor import Mhd, MhdAt
+from mhd.capability_statement import Capabilities
+from mhd.code_systems import CodeSystems, CodeSystemsDiffer, pairs_of_naming_system
+from mhd.cursors import Cursors
+from mhd.document_responder import DocumentResponder
+from mhd.domain import MhdDomain
+from mhd.no_recipient import NoRecipient
+from mhd.patients import PatientResolver
+from mhd.renderer import Completion, Renderer
+from mhd.search import Search
+from mhd.search_conditions import SearchConditions
+from mhd.search_request import PageSizes
+from server.settings import Settings, SettingsProblem
+from xds.actors import DocumentRegistry, DocumentRepository
+from xds.ebxml_writer import codec
+from xds.paged_search import PagedRegistry
+
+_BASES: Final = 16
+"""How many base URLs are remembered: a server has one, or one for each address that it listens on."""
+_PURPOSE: Final = "cursors of FHIR searches"
+
+
+def fhir_renderer(settings: Settings) -> Renderer:
+    """Makes the FHIR resources of what is registered. Raises SettingsProblem."""
+    return Renderer(code_systems(settings))
+
+
+def mhd_at(
+    settings: Settings, *, registry: DocumentRegistry, pages: PagedRegistry, repository: DocumentRepository
+) -> MhdAt:
+    """The MHD actors, for whatever base URL they are reached at. pages: the same registry, as MHD searches it.
+
+    Raises SettingsProblem.
+    """
+    configured = settings.mhd
+    renderer = fhir_renderer(settings)
+    cursors = Cursors(pages.secret_for(_PURPOSE), configured.cursor_seconds)
+    sizes = PageSizes(configured.page_size, configured.largest_page)
+
+    @lru_cache(maxsize=_BASES)
+    def at(base: str) -> Mhd:
+        domain = mhd_domain(settings, base, renderer.code_systems)
+        patients = PatientResolver(domain, pages)
+        conditions = SearchConditions(
+            registry=pages,
+            patients=patients,
+            code_systems=domain.code_systems,
+            authorities=tuple(sorted(domain.authorities)),
+            home_community_id=settings.home_community_id,
+        )
+        search = Search(
+            registry=pages,
+            conditions=conditions,
+            completion=Completion(base, renderer, codec),
+            cursors=cursors,
+            sizes=sizes,
+        )
+        responder = DocumentResponder(
+            search=search,
+            registry=registry,
+            repository=repository,
+            codec=codec,
+            superseded_gone=configured.superseded_gone,
+        )
+        return Mhd(base=base, recipient=NoRecipient(), responder=responder, can=_capabilities(settings))
+
+    return at
+
+
+def mhd_domain(settings: Settings, base: str, systems: CodeSystems) -> MhdDomain:
+    """The affinity domain as FHIR apps see it."""
+    sets = {
+        attribute: frozenset(
+            each if isinstance(each, str) else f"{each.code}^^{each.scheme}" for each in configured.values
+        )
+        for attribute, configured in settings.codes.items()
+    }
+    authorities = frozenset(each.oid for each in settings.patients.assigning_authorities)
+    return MhdDomain(base=base, code_systems=systems, authorities=authorities, value_sets=sets)
+
+
+def _capabilities(settings: Settings) -> Capabilities:
+    return Capabilities(version("toimik"), target_communities=settings.home_community_id is not None)
+
+
+def code_systems(settings: Settings) -> CodeSystems:
+    """OIDs and URIs of code systems, those of the deployment first. Raises SettingsProblem."""
+    path = settings.mhd.code_systems
+    if path is None:
+        return CodeSystems.default()
+    try:
+        return CodeSystems.default(_pairs(path))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, CodeSystemsDiffer) as problem:
+        raise SettingsProblem(f"mhd.code_systems: {path}: {problem}") from problem
+
+
+def _pairs(path: Path) -> list[tuple[str, str]]:
+    content = path.read_bytes()
+    if path.suffix == ".json":
+        return pairs_of_naming_system(orjson.loads(content))
+    rows = tomllib.loads(content.decode())["code_system"]
+    return [(row["oid"], uri) for row in rows for uri in ([row["uri"]] if isinstance(row["uri"], str) else row["uri"])]
