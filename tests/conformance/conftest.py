@@ -9,6 +9,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
+from tests.conformance.fhir_wire import FhirWire
 from tests.conformance.wire import Wire, running_server
 from tests.shared_stores import shared_stores
 
@@ -37,3 +38,10 @@ async def wire(server: str) -> AsyncIterator[Wire]:
     """A client of it."""
     async with aiohttp.ClientSession() as session:
         yield Wire(server, session)
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def fhir(server: str) -> AsyncIterator[FhirWire]:
+    """A FHIR client of it."""
+    async with aiohttp.ClientSession() as session:
+        yield FhirWire(server, session)
