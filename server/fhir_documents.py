@@ -19,7 +19,7 @@ from aiohttp import web
 from mhd.identifiers import resource_id
 from mhd.iti68_retrieve_document import FoundDocument
 from mhd.messages import FhirAnswer
-from mhd.operation_outcome import Issue, IssueType, Refused
+from mhd.operation_outcome import Issue, IssueType, Outcome, Refused
 from server.fhir_exchange import Exchange
 from server.fhir_negotiation import Format, takes, wraps_document
 from server.outgoing_message import streamed
@@ -39,7 +39,7 @@ class _Part(NamedTuple):
 
 
 async def retrieved(found: FoundDocument, exchange: Exchange) -> web.StreamResponse:
-    """Send a document. Raises Refused: 406, 413, 416."""
+    """Send a document. Raises Refused: 406, 413."""
     media_type = _media_type(found)
     accept = exchange.http.headers.get("Accept", "")
     if any(name == "_format" for name, _ in exchange.parameters):
@@ -65,6 +65,8 @@ async def _as_it_is(found: FoundDocument, media_type: str, exchange: Exchange) -
         if exchange.has_already(found.entry.hash.lower()):
             return exchange.sent(web.Response(status=HTTPStatus.NOT_MODIFIED, headers=headers))
     part = _part_asked_for(exchange.http, headers.get("ETag"), size)
+    if part is not None and part.start >= part.end:
+        return await _out_of_range(exchange, size)
     if part is not None:
         headers["Content-Range"] = f"bytes {part.start}-{part.end - 1}/{size}"
     status = HTTPStatus.OK if part is None else HTTPStatus.PARTIAL_CONTENT
@@ -90,10 +92,7 @@ async def _pieces(found: FoundDocument, part: _Part) -> AsyncIterator[bytes]:
 
 
 def _part_asked_for(request: web.Request, etag: str | None, size: int) -> _Part | None:
-    """What Range asks for (RFC 9110, 14.2); None: the whole, also where several ranges are asked for.
-
-    Raises Refused (416).
-    """
+    """What Range asks for (RFC 9110, 14.2), be it there or not; None: the whole, also for several ranges."""
     asked = _ONE_RANGE.fullmatch(request.headers.get("Range", ""))
     if asked is None or request.method != "GET" or request.headers.get("If-Range", etag) != etag:
         return None
@@ -106,10 +105,15 @@ def _part_asked_for(request: web.Request, etag: str | None, size: int) -> _Part 
         part = _Part(int(first), min(int(last) + 1 if last else size, size))
         if last and int(last) < int(first):
             return None
-    if part.start >= part.end:
-        text = f"The document has {size} octets; ask for a range within them."
-        raise Refused(Issue(IssueType.VALUE, text, http=HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE))
     return part
+
+
+async def _out_of_range(exchange: Exchange, size: int) -> web.Response:
+    text = f"The document has {size} octets; ask for a range within them."
+    outcome = Outcome((Issue(IssueType.VALUE, text),))
+    headers = {"Content-Range": f"bytes */{size}"}
+    answer = FhirAnswer(outcome.resource(), HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, headers=headers)
+    return await exchange.response(answer, exchange.format_of_errors)
 
 
 async def _wrapped(found: FoundDocument, media_type: str, exchange: Exchange, form: Format) -> web.Response:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from functools import cached_property
@@ -83,13 +84,13 @@ class Exchange:
             return Format.JSON
 
     def said(self) -> FhirRequest:
-        """What headers say."""
+        """What headers say, beside the form of a body."""
         wanted, strict = preferences(", ".join(self.http.headers.getall("Prefer", ())))
-        content_type = self.http.headers.get("Content-Type")
-        mime_type = FHIR_JSON
-        if content_type and not content_type.lower().startswith(FORM):
-            mime_type = format_of_body(content_type).value
-        return FhirRequest(mime_type, wanted, strict, self.request_id)
+        return FhirRequest(FHIR_JSON, wanted, strict, self.request_id)
+
+    def said_of_body(self) -> FhirRequest:
+        """What headers say, also of the body that comes with them. Raises Refused (415)."""
+        return replace(self.said(), mime_type=format_of_body(self.http.headers.get("Content-Type", "")).value)
 
     async def read_form(self) -> None:
         """Take the parameters of a search that is posted. Raises Refused (413, 415)."""

@@ -43,17 +43,17 @@ async def _capabilities(mhd: Mhd, _exchange: Exchange, _: str) -> FhirAnswer:
 
 
 async def _provide_document_bundle(mhd: Mhd, exchange: Exchange, _: str) -> FhirAnswer:
-    said = exchange.said()
+    said = exchange.said_of_body()
     return await mhd.recipient.provide_document_bundle(await exchange.resource(), said)
 
 
 async def _simplified_publish(mhd: Mhd, exchange: Exchange, _: str) -> FhirAnswer:
-    said = exchange.said()
+    said = exchange.said_of_body()
     return await mhd.recipient.simplified_publish(await exchange.resource(), said)
 
 
 async def _generate_metadata(mhd: Mhd, exchange: Exchange, _: str) -> FhirAnswer:
-    said = exchange.said()
+    said = exchange.said_of_body()
     return await mhd.recipient.generate_metadata(await exchange.resource(), said)
 
 
