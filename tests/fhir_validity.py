@@ -26,15 +26,15 @@ def assert_is_fhir(resource: dict[str, Any]) -> None:
     The schema lies beside the project; where it is absent, the rest is judged.
     """
     assert structure_problems(resource) == []
-    for each in (resource, *(entry["resource"] for entry in resource.get("entry", ()) if "resource" in entry)):
-        _assert_profiles(each)
+    assert_meets_profiles(resource)
     as_xml = to_xml(resource)
     assert from_xml(as_xml) == parsed(written(resource))
     if DEFINITIONS.is_dir():
         _schema().assertValid(etree.fromstring(as_xml))
 
 
-def _assert_profiles(resource: dict[str, Any]) -> None:
+def assert_meets_profiles(resource: dict[str, Any]) -> None:
+    """A resource is what the profiles ask that it claims."""
     for name in resource.get("meta", {}).get("profile", ()):
         if (profile := name.removeprefix(PROFILE)) in PROFILES:
             assert profile_problems(resource, profile) == []

@@ -11,7 +11,7 @@ from yarl import URL
 
 from mhd.fhir_json import parsed
 from server.fhir_xml import from_xml
-from tests.fhir_validity import assert_is_fhir
+from tests.fhir_validity import assert_is_fhir, assert_meets_profiles
 
 Parameters = Mapping[str, str] | Sequence[tuple[str, str]]
 
@@ -98,4 +98,6 @@ def _resource(response: aiohttp.ClientResponse, content: bytes) -> Any:
         return None
     resource = parsed(content) if kind.endswith("json") else from_xml(content)
     assert_is_fhir(resource)
+    for entry in resource.get("entry", ()) if resource["resourceType"] == "Bundle" else ():
+        assert_meets_profiles(entry.get("resource", {}))
     return resource
