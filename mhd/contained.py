@@ -12,16 +12,17 @@ class ContainedResources:
 
     def __init__(self) -> None:
         self.resources: list[Json] = []
+        self._without_ids: list[Json] = []
 
     def reference(self, wished_id: str, resource: Json) -> Json:
         """A Reference to `resource` (which has no id), contained as `wished_id` or a name that is still free."""
-        for each in self.resources:
-            if {name: value for name, value in each.items() if name != "id"} == resource:
-                return {"reference": f"#{each['id']}"}
+        if resource in self._without_ids:
+            return {"reference": f"#{self.resources[self._without_ids.index(resource)]['id']}"}
         taken = {each["id"] for each in self.resources}
         names = (wished_id, *(f"{wished_id}-{number}" for number in range(2, len(taken) + 3)))
         free = next(name for name in names if name not in taken)
         kind, *rest = resource.items()
+        self._without_ids.append(resource)
         self.resources.append(dict([kind, ("id", free), *rest]))
         return {"reference": f"#{free}"}
 

@@ -23,7 +23,7 @@ def escaped(text: str) -> str:
 
 def unescaped(text: str) -> str:
     """The text of a component."""
-    return _ESCAPED.sub(lambda match: _CHARACTERS[match[0]], text)
+    return _ESCAPED.sub(lambda match: _CHARACTERS[match[0]], text) if "\\" in text else text
 
 
 def components(text: str, number: int) -> list[str]:
