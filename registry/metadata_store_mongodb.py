@@ -81,7 +81,7 @@ class MongoMetadataStore:
         self._codec = codec
         self._compression = compression or RenderingCompression.shipped()
         self._resolver = Resolver(database, codec, self._compression, self._fhir)
-        self._facts = FactFinder(database, self._resolver, codec, self._compression)
+        self._facts = FactFinder(self._resolver, codec, self._compression)
         self._heads: OrderedDict[str, Head] = OrderedDict()
         self._places: OrderedDict[str, tuple[int, str | None]] = OrderedDict()
         self._working: set[asyncio.Task[Any]] = set()
@@ -262,11 +262,11 @@ class MongoMetadataStore:
 
     async def reindex(self, progress: Progress | None = None) -> int:
         self._require_open()
-        return await Reindexing(self._database, self._resolver, self._codec, self._compression).run(progress)
+        return await Reindexing(self._database, self._resolver).run(progress)
 
     async def replay(self, records: Sequence[LogRecord]) -> None:
         self._require_open()
-        await self._to_its_end(Replay(self._database, self._resolver, self._codec, self._compression).append(records))
+        await self._to_its_end(Replay(self._database, self._resolver, self._compression).append(records))
 
     async def check(self) -> None:
         with self._open():

@@ -17,7 +17,7 @@ from bson import ObjectId
 
 from registry.metadata_store import Facts, Fingerprint, Questions
 from registry.mongodb_claims import Slots
-from registry.mongodb_database import Document, MongoDatabase
+from registry.mongodb_database import Document
 from registry.mongodb_documents import SUPERSEDED, UNFINISHED, decoded, document_name, patient_key, rendering_of
 from registry.mongodb_index import Current
 from registry.mongodb_log import Head
@@ -48,10 +48,7 @@ class _Found:
 class FactFinder:
     """Answers Questions."""
 
-    def __init__(
-        self, database: MongoDatabase, resolver: Resolver, codec: ObjectCodec, compression: RenderingCompression
-    ) -> None:
-        self._database = database
+    def __init__(self, resolver: Resolver, codec: ObjectCodec, compression: RenderingCompression) -> None:
         self._resolver = resolver
         self._codec = codec
         self._compression = compression

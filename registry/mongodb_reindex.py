@@ -15,8 +15,6 @@ from registry.mongodb_documents import ORDER, UNFINISHED, Claim, Content, Record
 from registry.mongodb_index import Versions
 from registry.mongodb_resolver import Resolver
 from registry.mongodb_schema import CHANGES, OBJECTS, index_is_current
-from registry.rendering_compression import RenderingCompression
-from xds.actors import ObjectCodec
 
 _DOSSIER_SECONDS = 120.0
 _STRAYS_AT_ONCE = 500
@@ -25,13 +23,9 @@ _STRAYS_AT_ONCE = 500
 class Reindexing:
     """One run."""
 
-    def __init__(
-        self, database: MongoDatabase, resolver: Resolver, codec: ObjectCodec, compression: RenderingCompression
-    ) -> None:
+    def __init__(self, database: MongoDatabase, resolver: Resolver) -> None:
         self._database = database
         self._resolver = resolver
-        self._codec = codec
-        self._compression = compression
 
     async def run(self, progress: Progress | None) -> int:
         """Do it, and return the number of records.
@@ -95,7 +89,7 @@ class Reindexing:
 
     def _content(self, record: Record) -> Content:
         try:
-            return Content.of(record.log.body, self._codec, self._compression)
+            return self._resolver.content_of(record.log.body)
         except StoreDamaged as error:
             raise StoreDamaged(f"dossier {record.patient_key}, record {record.log.sequence}: {error}") from error
 

@@ -22,7 +22,6 @@ from registry.mongodb_index import Versions
 from registry.mongodb_resolver import Resolver
 from registry.mongodb_schema import CHANGES, IDENTIFIERS, OBJECTS
 from registry.rendering_compression import RenderingCompression
-from xds.actors import ObjectCodec
 
 _ATTEMPTS = 50
 _PAUSE_SECONDS = 0.2
@@ -48,12 +47,9 @@ class _Dossier:
 class Replay:
     """Appends copied records."""
 
-    def __init__(
-        self, database: MongoDatabase, resolver: Resolver, codec: ObjectCodec, compression: RenderingCompression
-    ) -> None:
+    def __init__(self, database: MongoDatabase, resolver: Resolver, compression: RenderingCompression) -> None:
         self._database = database
         self._resolver = resolver
-        self._codec = codec
         self._compression = compression
 
     async def append(self, records: Sequence[LogRecord]) -> None:
@@ -113,7 +109,7 @@ class Replay:
             dossier.position += 1
             record = Record(ObjectId(), key, dossier.position, True, False, copied)
             body = None if copied.body is None else self._compression.compress_body(copied.body)
-            content = Content.of(copied.body, self._codec, self._compression)
+            content = self._resolver.content_of(copied.body)
             yield _Copied(record, content, record.document(body))
 
     async def _take_identifiers(self, copied: Sequence[_Copied]) -> None:

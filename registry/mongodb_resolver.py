@@ -91,12 +91,16 @@ class Resolver:
                 self._remember(each.id, stands=False)
                 outcome = False
             elif outcome is None:
-                outcome = await self.resolve(each, Content.of(each.log.body, self._codec, self._compression))
+                outcome = await self.resolve(each, self.content_of(each.log.body))
             if not outcome:
                 void.add(each.log.hash)
             if each.id == record.id:
                 stands = outcome
         return stands
+
+    def content_of(self, body: bytes | None) -> Content:
+        """What a record's body tells. Raises StoreDamaged."""
+        return Content.of(body, self._codec, self._compression)
 
     async def resolve(self, record: Record, content: Content, known: Mapping[str, Current] | None = None) -> bool:
         """Take a record's identifiers and write it to the index; or make it void, and return False.

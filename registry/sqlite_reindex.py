@@ -8,14 +8,12 @@ goes to the first index and is caught up with; the last catching up and the exch
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
-from registry.change_body import decoded as decoded_body
 from registry.dossier_log import LogRecord
 from registry.fhir_resources import FhirResources
-from registry.metadata_store import Revision, StoreDamaged
+from registry.metadata_store import StoreDamaged
 from registry.rendering_compression import RenderingCompression
 from registry.sqlite_database import (
     INDEX_TABLES,
@@ -23,10 +21,9 @@ from registry.sqlite_database import (
     Database,
     create_index,
     index_generation,
-    transaction,
 )
-from registry.sqlite_index import IndexedObject, IndexTables, decoded, indexed_objects, placed
 from registry.sqlite_log import records_of
+from registry.sqlite_second_writer import Content, SecondWriter
 from xds.actors import ObjectCodec
 
 _NEXT = "next_"
@@ -51,8 +48,7 @@ class _Entered:
     """One record, ready to be entered in the new index."""
 
     time: str
-    objects: tuple[IndexedObject, ...]
-    revisions: tuple[Revision, ...]
+    content: Content
 
 
 class Reindexing:
@@ -67,15 +63,10 @@ class Reindexing:
         *,
         busy_seconds: float,
     ) -> None:
-        self._codec = codec
         self._compression = compression
-        self._fhir = fhir
-        self._busy_seconds = busy_seconds
-        self._connection = database.writer()
-        self._connection.execute("PRAGMA wal_autocheckpoint = 1000")
-        self._turn = database.write_turn()
+        self._writer = SecondWriter(database, codec, compression, fhir, busy_seconds=busy_seconds, index_prefix=_NEXT)
+        self._connection = self._writer.connection
         self._alone = database.reindex_turn()
-        self._index = IndexTables(self._connection, codec, compression, fhir, _NEXT)
         self._after = 0
 
     def steps(self) -> Generator[tuple[int, int], None, None]:
@@ -95,14 +86,13 @@ class Reindexing:
             self._drop(_LAST)
 
     def close(self) -> None:
-        self._connection.close()
-        self._turn.close()
+        self._writer.close()
         self._alone.close()
 
     def _begin(self) -> None:
         self._drop(_NEXT)  # what a run left that was interrupted
         self._drop(_LAST)
-        with self._turn.taken(self._busy_seconds), transaction(self._connection):
+        with self._writer.in_turn():
             create_index(self._connection, _NEXT, index_generation(self._connection) + 1)
             self._connection.execute(
                 f"CREATE TABLE {_NEXT}heads "
@@ -114,7 +104,7 @@ class Reindexing:
         entered = 0
         for dossier in self._behind(_DOSSIERS_PER_STEP):
             prepared = list(self._prepared(dossier))
-            with self._turn.taken(self._busy_seconds), transaction(self._connection):
+            with self._writer.in_turn():
                 self._enter(dossier, prepared)
             entered += len(prepared)
             self._after = dossier.patient
@@ -124,7 +114,7 @@ class Reindexing:
         """Catch up, and put the new index in the place of the old one."""
         entered = 0
         self._after = 0
-        with self._turn.taken(self._busy_seconds), transaction(self._connection):
+        with self._writer.in_turn():
             while dossiers := self._behind(_DOSSIERS_PER_STEP):
                 for dossier in dossiers:
                     prepared = list(self._prepared(dossier))
@@ -177,37 +167,22 @@ class Reindexing:
             raise StoreDamaged(f"dossier {dossier.patient}: record {previous.sequence} is not the one committed last")
 
     def _read(self, record: LogRecord, dossier: _Behind) -> _Entered:
-        if record.body is None:
-            return _Entered(record.time, (), ())
         try:
-            body = decoded_body(record.body)
-            rendered = [(decoded(rendering, self._codec), rendering) for rendering in body.renderings]
-            objects = indexed_objects(rendered, record.patient_id, record.time, self._compression, self._fhir)
+            return _Entered(record.time, self._writer.content_of(record))
         except StoreDamaged as error:
             raise StoreDamaged(f"dossier {dossier.patient}, record {record.sequence}: {error}") from error
-        return _Entered(record.time, objects, body.revisions)
 
     def _enter(self, dossier: _Behind, prepared: list[_Entered]) -> None:
-        objects, patient = dossier.objects, dossier.patient
-        for entered in prepared:
-            numbered = placed(entered.objects, patient, objects + 1)
-            try:
-                self._index.take_identifiers(numbered)
-            except sqlite3.IntegrityError:
-                raise StoreDamaged(f"dossier {patient}: an identifier is in the log twice") from None
-            self._index.insert(numbered)
-            objects += len(entered.objects)
-            for revision in entered.revisions:
-                if not self._index.revise(revision, patient, entered.time) and not self._has_blanks(patient):
-                    raise StoreDamaged(f"dossier {patient}: {revision.entry_uuid} is revised, but was never registered")
+        objects = dossier.objects
+        try:
+            for entered in prepared:
+                objects = self._writer.enter(entered.content, dossier.patient, entered.time, after=objects)
+        except StoreDamaged as error:
+            raise StoreDamaged(f"dossier {dossier.patient}: {error}") from error
         self._connection.execute(
             f"REPLACE INTO {_NEXT}heads (patient, sequence, objects) VALUES (?, ?, ?)",
-            (patient, dossier.sequence, objects),
+            (dossier.patient, dossier.sequence, objects),
         )
-
-    def _has_blanks(self, patient: int) -> bool:
-        """Whether metadata was removed from the dossier, so that a revision may be of an object that is gone."""
-        return any(record.body is None for record in records_of(self._connection, self._compression, patient))
 
     def _records(self) -> int:
         return int(self._connection.execute("SELECT coalesce(sum(sequence), 0) FROM patients").fetchone()[0])
@@ -218,5 +193,5 @@ class Reindexing:
 
     def _drop(self, prefix: str) -> None:
         for table in (*INDEX_TABLES, "heads"):
-            with self._turn.taken(self._busy_seconds), transaction(self._connection):
+            with self._writer.in_turn():
                 self._connection.execute(f"DROP TABLE IF EXISTS {prefix}{table}")
