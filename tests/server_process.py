@@ -70,7 +70,7 @@ def _members_of(group: int) -> list[psutil.Process]:
     """The processes of a group."""
     members = []
     for process in psutil.process_iter():
-        with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             if os.getpgid(process.pid) == group:
                 members.append(process)
     return members
