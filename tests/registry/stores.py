@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -15,11 +16,21 @@ from registry.metadata_store import MetadataStore
 from registry.metadata_store_mongodb import MongoMetadataStore
 from registry.metadata_store_sqlite import SqliteMetadataStore
 from tests.store_servers import StoreServer
-from xds.actors import ObjectCodec
+from xds.actors import ObjectCodec, Registration
+from xds.metadata import AnyObject, Association
 
 ADAPTERS = ("sqlite", "mongodb")
 
 Opening: TypeAlias = Callable[[], Awaitable[MetadataStore]]
+
+
+class TellingRenderer:
+    """Renders what it was told, in place of FHIR."""
+
+    def rendered(self, item: AnyObject, registration: Registration) -> bytes | None:
+        if isinstance(item, Association):
+            return None
+        return json.dumps([item.entry_uuid, item.availability_status, *registration]).encode()
 
 
 @asynccontextmanager

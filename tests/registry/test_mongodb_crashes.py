@@ -25,14 +25,15 @@ from pymongo import AsyncMongoClient
 from registry.change_body import decoded
 from registry.code_sets import CodeSets
 from registry.dossier_check import checked_dossiers
+from registry.fhir_resources import FhirResources
 from registry.iti42_register import register_document_set
 from registry.metadata_store import Criteria, Match, StoreBusy
 from registry.metadata_store_mongodb import MongoMetadataStore
 from registry.mongodb_database import Document, MongoDatabase
-from registry.mongodb_schema import CHANGES, OBJECTS, prepare
+from registry.mongodb_schema import CHANGES, OBJECTS, PATIENT_KEYS, prepare
 from registry.patient_identities import OpenPatients
 from tests.builders import association, code, document_entry, entry_uuid, folder, has_member, oid, submission
-from tests.registry.stores import some_database
+from tests.registry.stores import TellingRenderer, some_database
 from tests.store_servers import StoreServer
 from xds.ebxml_writer import codec
 from xds.errors import XdsError
@@ -58,6 +59,7 @@ CRASHES, STALLS, LONGEST_STALL_SECONDS = 0.03, 0.10, 0.02
 
 PATIENTS = [CX.of(str(number), "2.25.7331") for number in range(4)]
 LINEAGE = code("lineage")
+FHIR = FhirResources(TellingRenderer(), b"the store's secret")
 APPROVED = Match.any_of("availability_status", (AvailabilityStatus.APPROVED.value,))
 
 
@@ -112,7 +114,7 @@ class Storm:
         self.folders = {patient: folder(patient_id=patient) for patient in PATIENTS}
 
     def new_node(self) -> MongoMetadataStore:
-        return MongoMetadataStore(StormyDatabase(self.client, self.database, self.chance), codec=codec)
+        return MongoMetadataStore(StormyDatabase(self.client, self.database, self.chance), codec=codec, fhir=FHIR)
 
     async def send(self, submitted: Submission, store: MongoMetadataStore) -> None:
         self.sent.append(submitted)
@@ -221,7 +223,7 @@ async def test_whatever_crashes_nothing_is_half_or_lost(
         calm = MongoDatabase(client, name)
         await prepare(calm)
         storm = Storm(client, name, random.Random(seed))  # noqa: S311 - no secret
-        observer = MongoMetadataStore(calm, codec=codec)
+        observer = MongoMetadataStore(calm, codec=codec, fhir=FHIR)
         for patient in PATIENTS:
             first = document_entry(patient_id=patient, type_code=LINEAGE)
             case = storm.folders[patient]
@@ -234,7 +236,7 @@ async def test_whatever_crashes_nothing_is_half_or_lost(
         await reading
         await asyncio.gather(*(node._resolver.settle() for node in storm.nodes))
 
-        await assert_whole(MongoMetadataStore(calm, codec=codec), calm, storm)
+        await assert_whole(MongoMetadataStore(calm, codec=codec, fhir=FHIR), calm, storm)
 
 
 async def assert_whole(store: MongoMetadataStore, database: MongoDatabase, storm: Storm) -> None:
@@ -271,6 +273,17 @@ async def assert_whole(store: MongoMetadataStore, database: MongoDatabase, storm
         assert submitted.submission_set.unique_id not in own
     with database.limited():
         assert await database.find(OBJECTS, {"kind": "*unfinished"}) == []
+    # Written again from the log, every version is what it was to the last octet, its FHIR resource included.
+    written = await everything_in(database)
+    await store.reindex()
+    assert await everything_in(database) == written
+
+
+async def everything_in(database: MongoDatabase) -> dict[str, Document]:
+    """All of the index: by _id, the documents of objects and of patients' keys."""
+    with database.limited():
+        found = [*await database.find(OBJECTS, {}), *await database.find(PATIENT_KEYS, {})]
+    return {document["_id"]: document for document in found}
 
 
 def names(objects: list[AnyObject]) -> list[str]:

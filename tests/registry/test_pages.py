@@ -24,11 +24,10 @@ from tests.builders import (
 )
 from tests.registry.dossiers import register, submitted
 from tests.registry.memory_store import MemoryStore
-from tests.registry.stores import ADAPTERS, some_database
-from xds.actors import Registration
+from tests.registry.stores import ADAPTERS, TellingRenderer, some_database
 from xds.ebxml_writer import codec
 from xds.hl7v2 import DTM
-from xds.metadata import AnyObject, Association, AssociationType, AvailabilityStatus, Code, DocumentEntry, ObjectKind
+from xds.metadata import AssociationType, AvailabilityStatus, Code, DocumentEntry, ObjectKind
 from xds.paged_search import Either, Link, Page, PagedSearch
 from xds.stored_queries import Condition, Operator
 
@@ -39,15 +38,6 @@ LAST = {
     ObjectKind.SUBMISSION_SET: "submission_time",
     ObjectKind.FOLDER: "last_update_time",
 }
-
-
-class TellingRenderer:
-    """Renders what it was told, in place of FHIR."""
-
-    def rendered(self, item: AnyObject, registration: Registration) -> bytes | None:
-        if isinstance(item, Association):
-            return None
-        return json.dumps([item.entry_uuid, item.availability_status, *registration]).encode()
 
 
 @pytest.fixture(params=["memory", *ADAPTERS])
