@@ -57,6 +57,8 @@ class _Element:
 def _row(child: _Element, kinds: list[str], flag: str, schema: _Schema) -> str:
     """`min..max type`, in full `min..max choice|attribute type type... =value set`."""
     kinds = ["string" if each == "String" else each for each in kinds]
+    if child.type == "ResourceContainer":  # Bundle.entry.response.outcome, of whose resource the type is known
+        kinds = ["Resource"]
     words = [f"{child.least}..{child.most}", *({"x": ["choice"], "attr": ["attribute"]}.get(flag, [])), *kinds]
     if kinds == ["code"] and (codes := schema.codes(child.type)):
         schema.used[child.type] = codes
