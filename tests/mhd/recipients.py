@@ -17,9 +17,10 @@ from mhd.domain import MhdDomain
 from mhd.exact_text import Json
 from mhd.messages import FhirAnswer, FhirRequest
 from mhd.patients import NoPatientKeys
+from mhd.registered_objects import RegisteredObjects
 from mhd.submission_options import SubmissionOptions
 from registry.actor import Registry
-from registry.metadata_store import MetadataStore
+from registry.metadata_store import Criteria, MetadataStore
 from registry.metadata_store_sqlite import SqliteMetadataStore
 from registry.patient_identities import OpenPatients
 from repository.actor import Repository
@@ -31,7 +32,7 @@ from tests.builders import CONTENT, PATIENT_AUTHORITY, REPOSITORY, document_entr
 from xds.actors import DocumentRequest
 from xds.ebxml_writer import codec
 from xds.errors import ResponseStatus
-from xds.metadata import DocumentEntry, Folder, SubmissionSet
+from xds.metadata import Association, DocumentEntry, Folder, ObjectKind, SubmissionSet
 
 BASE = "https://mhd.example.org/fhir"
 DOMAIN = MhdDomain(base=BASE, authorities=frozenset({PATIENT_AUTHORITY}))
@@ -50,6 +51,17 @@ class Affinity:
     async def provided(self, bundle: Json, request: FhirRequest = FhirRequest()) -> FhirAnswer:  # noqa: B008
         """The answer to ITI-65."""
         return await self.recipient.provide_document_bundle(bundle, request)
+
+    @property
+    def registered(self) -> RegisteredObjects:
+        """What the registry holds."""
+        return RegisteredObjects(self.registry, codec)
+
+    async def associations_from(self, entry_uuid: str) -> list[Association]:
+        """The Associations that start at an object."""
+        found = await self.store.find(Criteria(ObjectKind.ASSOCIATION))
+        read = [codec.read(each.ebrim) for each in found if each.ebrim and each.source_object == entry_uuid]
+        return [each for each in read if isinstance(each, Association)]
 
     async def holds(self) -> tuple[int, int]:
         """How many changes were registered, and how many documents are kept."""
