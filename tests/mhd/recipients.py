@@ -32,9 +32,10 @@ from tests.builders import CONTENT, PATIENT_AUTHORITY, REPOSITORY, document_entr
 from xds.actors import DocumentRequest
 from xds.ebxml_writer import codec
 from xds.errors import ResponseStatus
-from xds.metadata import Association, DocumentEntry, Folder, ObjectKind, SubmissionSet
+from xds.metadata import AnyObject, Association, DocumentEntry, Folder, ObjectKind, SubmissionSet
 
 BASE = "https://mhd.example.org/fhir"
+SOURCE_OF_OURS = "2.25.112764926371947310284661003947261194731"
 DOMAIN = MhdDomain(base=BASE, authorities=frozenset({PATIENT_AUTHORITY}))
 
 
@@ -62,6 +63,11 @@ class Affinity:
         found = await self.store.find(Criteria(ObjectKind.ASSOCIATION))
         read = [codec.read(each.ebrim) for each in found if each.ebrim and each.source_object == entry_uuid]
         return [each for each in read if isinstance(each, Association)]
+
+    async def everything(self) -> list[AnyObject]:
+        """All objects that are registered."""
+        found = [await self.store.find(Criteria(kind)) for kind in ObjectKind]
+        return [codec.read(each.ebrim) for objects in found for each in objects if each.ebrim]
 
     async def holds(self) -> tuple[int, int]:
         """How many changes were registered, and how many documents are kept."""
@@ -102,7 +108,7 @@ async def affinity(
         domain=domain,
         fhir_xml=to_xml,
         read_cda=read_cda,
-        options=SubmissionOptions(**options),
+        options=SubmissionOptions(source_id=SOURCE_OF_OURS, **options),
     )
     try:
         yield Affinity(recipient, registry, repository, store, documents)
