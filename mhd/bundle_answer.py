@@ -2,27 +2,44 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final, Protocol, TypeVar
 
-from mhd.document_list import list_of
-from mhd.document_reference import resource_of
 from mhd.domain import MhdDomain
 from mhd.exact_text import Json
+from mhd.fhir_json import parsed
 from mhd.identifiers import resource_id
 from mhd.messages import FhirAnswer, FhirRequest, PreferReturn
-from mhd.operation_outcome import Issue, IssueSeverity, IssueType, Outcome
+from mhd.operation_outcome import Issue, IssueSeverity, IssueType, Outcome, Refused
 from mhd.patients import PatientKeys
 from mhd.reading import Reading
-from mhd.registered_objects import RegisteredObjects
 from mhd.submission_draft import Draft
 from mhd.submission_references import own_entry_uuid
 from mhd.transaction_bundle import BundleEntry, Part, TransactionBundle
 from xds.actors import RegistryResponse
-from xds.metadata import RELATIONSHIPS, AnyObject, Association, DocumentEntry, Folder, ObjectKind, SubmissionSet
+from xds.errors import XdsError
+from xds.metadata import AnyObject, Association, DocumentEntry
+
+
+class StoredResources(Protocol):
+    """The resources of registered objects, as they are read (mhd/document_responder.py). Raises Refused."""
+
+    async def document_reference(self, resource_id: str) -> FhirAnswer:
+        """A DocumentReference."""
+        ...
+
+    async def list_resource(self, resource_id: str) -> FhirAnswer:
+        """A List."""
+        ...
+
+
+logger = logging.getLogger(__name__)
+
+Answer = TypeVar("Answer")
 
 _CREATED: Final = "201 Created"
 _OK: Final = "200 OK"
@@ -54,7 +71,7 @@ class Answering:
 
     domain: MhdDomain
     keys: PatientKeys
-    registered: RegisteredObjects
+    stored: StoredResources
     now: datetime
 
     @property
@@ -67,7 +84,7 @@ async def answer_of(submitted: Submitted, request: FhirRequest, answering: Answe
     warnings = _warnings(submitted)
     resources: Mapping[str, Json] = {}
     if request.prefer_return is PreferReturn.REPRESENTATION:
-        resources = await representations(submitted, answering)
+        resources = await representations(submitted, answering.stored)
     entries = []
     for entry in submitted.bundle.entries:
         response = await _response(entry, submitted, answering)
@@ -90,8 +107,6 @@ async def _response(entry: BundleEntry, submitted: Submitted, answering: Answeri
     response: Json = {"status": _CREATED if is_new else _OK}
     if location:
         response["location"] = location
-    if is_new and not location.startswith("Binary/"):
-        response["etag"] = 'W/"1"'
     return response | {"lastModified": answering.instant}
 
 
@@ -110,7 +125,7 @@ async def _place(entry: BundleEntry, submitted: Submitted, answering: Answering)
             return False, f"DocumentReference/{resource_id(patched)}"
         case _:
             patient_id = submitted.draft.submission.submission_set.patient_id
-            key = await answering.keys.patient_key(patient_id.text) if patient_id else None
+            key = await unless_unable(answering.keys.patient_key(patient_id.text)) if patient_id else None
             return False, f"Patient/{key}" if key else ""
 
 
@@ -125,27 +140,31 @@ def _warnings(submitted: Submitted) -> Mapping[int, list[Issue]]:
     return found
 
 
-async def representations(submitted: Submitted, answering: Answering) -> Mapping[str, Json]:
-    """The Lists and DocumentReferences of a submission as they are stored, by entryUUID."""
-    submission_set = submitted.draft.submission.submission_set
-    stored = await answering.registered.submission(submission_set.unique_id or "")
-    patient_id = submission_set.patient_id
-    key = await answering.keys.patient_key(patient_id.text) if patient_id else None
-    return {
-        each.entry_uuid: _resource(each, stored, answering.domain, key)
-        for each in stored
-        if not isinstance(each, Association)
-    }
+async def representations(submitted: Submitted, stored: StoredResources) -> Mapping[str, Json]:
+    """The Lists and DocumentReferences of a submission as they are read from now on, by entryUUID."""
+    found = {}
+    for each in submitted.draft.submission.objects:
+        read = None if isinstance(each, Association) else await unless_unable(stored_resource(each, stored))
+        if read is not None:
+            found[each.entry_uuid] = _as_json(read.resource)
+    return found
 
 
-def _resource(
-    item: DocumentEntry | SubmissionSet | Folder, stored: Sequence[AnyObject], domain: MhdDomain, key: str | None
-) -> Json:
-    links = [each for each in stored if isinstance(each, Association) and each.source_object == item.entry_uuid]
-    if isinstance(item, DocumentEntry):
-        relations = [each for each in links if each.association_type in RELATIONSHIPS]
-        return resource_of(item, relations, domain=domain, patient_key=key)
-    kinds = {each.entry_uuid: each.kind for each in stored}
-    members = [(kinds.get(each.target_object, ObjectKind.DOCUMENT_ENTRY), each.target_object) for each in links]
-    shown = [each for each in members if each[0] is not ObjectKind.ASSOCIATION]
-    return list_of(item, shown, domain=domain, patient_key=key)
+async def stored_resource(item: AnyObject, stored: StoredResources) -> FhirAnswer:
+    """The resource of an object that was registered."""
+    read = stored.document_reference if isinstance(item, DocumentEntry) else stored.list_resource
+    return await read(resource_id(item.entry_uuid))
+
+
+async def unless_unable(asked: Awaitable[Answer]) -> Answer | None:
+    """What was asked, or None where the registry can not answer: what is registered is answered all the same."""
+    try:
+        return await asked
+    except (Refused, XdsError) as problem:
+        logger.warning("a submission is answered in part", extra={"problem": str(problem)})
+        return None
+
+
+def _as_json(resource: Any) -> Json:
+    found: Json = parsed(resource) if isinstance(resource, bytes) else resource
+    return found

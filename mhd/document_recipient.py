@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
+from mhd.bundle_answer import StoredResources
 from mhd.document_contents import FhirXml
 from mhd.domain import MhdDomain
 from mhd.iti65_provide_document_bundle import Submitting, provide_document_bundle
@@ -35,6 +36,7 @@ class DocumentRecipient:
     """A Recipient of mhd/messages.py, in front of a repository and a registry here or elsewhere.
 
     codec            reads what the registry answers
+    stored           reads the resources of what is registered
     keys             ids of Patient resources
     fhir_xml         writes FHIR's XML
     read_cda         reads the header of a CDA document
@@ -44,6 +46,7 @@ class DocumentRecipient:
     repository: DocumentRepository
     registry: DocumentRegistry
     codec: ObjectCodec
+    stored: StoredResources
     keys: PatientKeys
     domain: MhdDomain
     fhir_xml: FhirXml
@@ -69,6 +72,7 @@ class DocumentRecipient:
         return Submitting(
             repository=self.repository,
             registered=RegisteredObjects(self.registry, self.codec),
+            stored=self.stored,
             patients=PatientResolver(self.domain, self.keys, self.foreign_patient),
             domain=self.domain,
             options=self.options,

@@ -6,8 +6,11 @@ says the same. relatesTo is done, as it is there.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Final
 
+from mhd.bundle_answer import stored_resource, unless_unable
+from mhd.exact_text import Json
 from mhd.fhir_profiles import profile_problems
 from mhd.fhir_structure import structure_problems
 from mhd.identifiers import resource_id
@@ -33,21 +36,23 @@ async def simplified_publish(resource: Any, request: FhirRequest, *, submitting:
     if problems:
         raise Refused(*problems)
     data = resource["content"][0]["attachment"]["data"]
-    submitted, stored = await submit_document(resource, data, submitting=submitting)
-    return FhirAnswer(
-        _body(stored, request),
+    submitted = await submit_document(resource, data, submitting=submitting)
+    [entry] = submitted.document_entries
+    stored = await unless_unable(stored_resource(entry, submitting.stored)) or FhirAnswer(None)
+    return replace(
+        stored,
+        resource=_body(stored, request),
         status=201,
-        location=f"{submitting.domain.base}/DocumentReference/{resource_id(submitted.document_entries[0].entry_uuid)}",
-        etag="1",
+        location=f"{submitting.domain.base}/DocumentReference/{resource_id(entry.entry_uuid)}",
         errors=submitted.response.errors,
         documents_kept=1,
     )
 
 
-def _body(stored: dict[str, Any], request: FhirRequest) -> dict[str, Any] | None:
+def _body(stored: FhirAnswer, request: FhirRequest) -> Json | bytes | None:
     """The DocumentReference, with a URL in place of the document, unless something else is preferred."""
     if request.prefer_return is PreferReturn.MINIMAL:
         return None
     if request.prefer_return is PreferReturn.OPERATION_OUTCOME:
         return Outcome((_STORED,)).resource()
-    return stored
+    return stored.resource

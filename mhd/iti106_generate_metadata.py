@@ -54,7 +54,7 @@ async def generate_metadata(
         return FhirAnswer(_answer(known))
     document = resource_of(entry, domain=submitting.domain)
     try:
-        submitted, _ = await submit_document(document, binary["data"], submitting=submitting)
+        submitted = await submit_document(document, binary["data"], submitting=submitting)
     except Refused as refusal:
         raise Refused(*(_of_the_header(each) for each in refusal.outcome.issues)) from None
     made = submitted.document_entries[0]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from mhd.bundle_answer import Answering, Submitted, answer_of
+from mhd.bundle_answer import Answering, StoredResources, Submitted, answer_of
 from mhd.bundle_patches import judge_patches
 from mhd.bundle_patient import patient_of_bundle
 from mhd.bundle_profiles import Level, judge_profiles
@@ -41,6 +41,7 @@ class Submitting:
 
     repository: DocumentRepository
     registered: RegisteredObjects
+    stored: StoredResources
     patients: PatientResolver
     domain: MhdDomain
     options: SubmissionOptions
@@ -56,7 +57,7 @@ async def provide_document_bundle(resource: Any, request: FhirRequest, *, submit
     Raises Refused with all that is wrong.
     """
     submitted = await submit_bundle(resource, submitting=submitting)
-    answering = Answering(submitting.domain, submitting.patients.keys, submitting.registered, submitting.clock())
+    answering = Answering(submitting.domain, submitting.patients.keys, submitting.stored, submitting.clock())
     return await answer_of(submitted, request, answering)
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import UTC
 from typing import Final
 
-from mhd.bundle_answer import Answering, Submitted, representations
+from mhd.bundle_answer import Submitted
 from mhd.canonicals import DESIGNATION_TYPE, LIST_TYPES, SOURCE_ID
 from mhd.codes import concept_of
 from mhd.document_list import SUBMISSION_SET
@@ -26,21 +26,18 @@ _IN_THE_DOCUMENT: Final = {"subject": "subject", "source": "author[0]", "extensi
 """What of the DocumentReference becomes an element of the SubmissionSet."""
 
 
-async def submit_document(document: Json, data: str | None, *, submitting: Submitting) -> tuple[Submitted, Json]:
-    """Have a DocumentReference and its document kept and registered; and the DocumentReference as it is stored.
+async def submit_document(document: Json, data: str | None, *, submitting: Submitting) -> Submitted:
+    """Have a DocumentReference and its document kept and registered.
 
     data   base64
     Raises Refused; the places that it names are those of the DocumentReference, the document is its attachment.data.
     """
     bundle = _bundle(document, data, submitting)
     try:
-        submitted = await submit_bundle(bundle, submitting=submitting)
+        return await submit_bundle(bundle, submitting=submitting)
     except Refused as refusal:
         issues = {(each.expression, each.code): each for each in map(_in_the_document, refusal.outcome.issues)}
         raise Refused(*issues.values()) from None
-    answering = Answering(submitting.domain, submitting.patients.keys, submitting.registered, submitting.clock())
-    stored = await representations(submitted, answering)
-    return submitted, stored[submitted.document_entries[0].entry_uuid]
 
 
 def _bundle(document: Json, data: str | None, submitting: Submitting) -> Json:

@@ -14,18 +14,24 @@ from mhd.actor import Mhd, MhdAt
 from mhd.capability_statement import Capabilities
 from mhd.code_systems import CodeSystems, CodeSystemsDiffer, pairs_of_naming_system
 from mhd.cursors import Cursors
+from mhd.document_recipient import DocumentRecipient
 from mhd.document_responder import DocumentResponder
 from mhd.domain import MhdDomain
-from mhd.no_recipient import NoRecipient
 from mhd.patients import PatientResolver
 from mhd.renderer import Completion, Renderer
 from mhd.search import Search
 from mhd.search_conditions import SearchConditions
 from mhd.search_request import PageSizes
-from server.settings import Settings, SettingsProblem
+from mhd.submission_options import Minimal, SubmissionOptions
+from server.cda_header import read_cda_header
+from server.fhir_xml import to_xml
+from server.settings import CodeOfCode, DefaultCode, Settings, SettingsProblem, repository_unique_id
 from xds.actors import DocumentRegistry, DocumentRepository
+from xds.cda_header import CdaHeader
 from xds.ebxml_writer import codec
+from xds.metadata import Code, LocalizedString
 from xds.paged_search import PagedRegistry
+from xds.xml import XmlProblem
 
 _BASES: Final = 16
 """How many base URLs are remembered: a server has one, or one for each address that it listens on."""
@@ -47,6 +53,7 @@ def mhd_at(
     configured = settings.mhd
     renderer = fhir_renderer(settings)
     cursors = Cursors(pages.secret_for(_PURPOSE), configured.cursor_seconds)
+    options = submission_options(settings)
     sizes = PageSizes(configured.page_size, configured.largest_page)
 
     @lru_cache(maxsize=_BASES)
@@ -74,7 +81,18 @@ def mhd_at(
             codec=codec,
             superseded_gone=configured.superseded_gone,
         )
-        return Mhd(base=base, recipient=NoRecipient(), responder=responder, can=_capabilities(settings))
+        recipient = DocumentRecipient(
+            repository=repository,
+            registry=registry,
+            codec=codec,
+            stored=responder,
+            keys=pages,
+            domain=domain,
+            fhir_xml=to_xml,
+            read_cda=read_cda,
+            options=options,
+        )
+        return Mhd(base=base, recipient=recipient, responder=responder, can=_capabilities(settings))
 
     return at
 
@@ -92,7 +110,39 @@ def mhd_domain(settings: Settings, base: str, systems: CodeSystems) -> MhdDomain
 
 
 def _capabilities(settings: Settings) -> Capabilities:
-    return Capabilities(version("toimik"), target_communities=settings.home_community_id is not None)
+    return Capabilities(
+        version("toimik"),
+        submissions=True,
+        simplified_publish=settings.mhd.simplified_publish,
+        generate_metadata=settings.mhd.generate_metadata,
+        fhir_documents=settings.mhd.fhir_documents,
+        target_communities=settings.home_community_id is not None,
+    )
+
+
+def submission_options(settings: Settings) -> SubmissionOptions:
+    """What this deployment takes of submissions by FHIR."""
+    configured = settings.mhd
+    defaults: dict[str, tuple[Code, ...]] = {}
+    for each in configured.defaults:
+        defaults[each.attribute] = (*defaults.get(each.attribute, ()), _code(each))
+    return SubmissionOptions(
+        minimal=Minimal(configured.minimal.value),
+        defaults=defaults,
+        default_language=configured.default_language,
+        fhir_documents=configured.fhir_documents,
+        simplified_publish=configured.simplified_publish,
+        generate_metadata=configured.generate_metadata,
+        source_id=configured.source_id or repository_unique_id(settings),
+        content_types={each.of: _code(each) for each in configured.content_types},
+        classes={each.of: _code(each) for each in configured.classes},
+        entries_limit=settings.limits.fhir_entries,
+        document_bytes=settings.limits.document_bytes,
+    )
+
+
+def _code(value: DefaultCode | CodeOfCode) -> Code:
+    return Code(value.code, value.scheme, (LocalizedString(value.display or value.code),))
 
 
 def code_systems(settings: Settings) -> CodeSystems:
@@ -112,3 +162,11 @@ def _pairs(path: Path) -> list[tuple[str, str]]:
         return pairs_of_naming_system(orjson.loads(content))
     rows = tomllib.loads(content.decode())["code_system"]
     return [(row["oid"], uri) for row in rows for uri in ([row["uri"]] if isinstance(row["uri"], str) else row["uri"])]
+
+
+def read_cda(document: bytes) -> CdaHeader | None:
+    """The header of a CDA document, for a service that knows no XML. Raises ValueError for what can not be read."""
+    try:
+        return read_cda_header(document)
+    except XmlProblem as problem:
+        raise ValueError(str(problem)) from problem

@@ -174,6 +174,7 @@ class Limits(_Table):
         ge=64 * 1024,
         description="largest FHIR resource that is sent here; the documents in a Bundle count, as base64",
     )
+    fhir_entries: int = Field(3000, ge=3, description="most entries of a Bundle that is sent here")
     documents_per_submission: int = Field(1000, ge=1, description="most documents in one ITI-41")
     documents_per_retrieve: int = Field(1000, ge=1, description="most documents asked for in one ITI-43")
     inline_answer_bytes: int = Field(
@@ -358,8 +359,59 @@ class MetricsSettings(_Table):
     )
 
 
+class Minimal(StrEnum):
+    """What becomes of documents with minimal metadata."""
+
+    REJECT = "reject"
+    FILL = "fill"
+    ACCEPT = "accept"
+
+
+class DefaultCode(_Table):
+    """The code of an attribute where none was sent."""
+
+    attribute: str = Field(description="such as type_code")
+    code: str
+    scheme: str = Field(description="codingScheme: an OID, or whatever the affinity domain agreed on")
+    display: str = ""
+
+
+class CodeOfCode(_Table):
+    """A code that follows from another one."""
+
+    of: str = Field(description="code^^scheme of the other one")
+    code: str
+    scheme: str = Field(description="codingScheme: an OID, or whatever the affinity domain agreed on")
+    display: str = ""
+
+
 class MhdSettings(_Table):
     """[mhd]: FHIR at /fhir."""
+
+    minimal: Minimal = Field(
+        Minimal.REJECT,
+        description="documents with minimal metadata are refused (reject: XDS needs more), filled in from defaults and "
+        "default_language (fill), or registered as limited metadata, also by ITI-41 and ITI-42 (accept)",
+    )
+    defaults: tuple[DefaultCode, ...] = Field((), description="codes of documents that have none, by attribute")
+    default_language: str | None = Field(None, description="language of documents that have none, such as et-EE")
+    uncontained: bool = Field(
+        False, description="references to authors and patients on other servers; XDS can not hold them, so only false"
+    )
+    fhir_documents: bool = Field(False, description="whether a Bundle may hold a document Bundle in place of a Binary")
+    simplified_publish: bool = Field(False, description="whether ITI-105 is answered: one DocumentReference with data")
+    generate_metadata: bool = Field(False, description="whether ITI-106 is answered: a CDA document without metadata")
+    source_id: Oid | None = Field(
+        None,
+        description="sourceId of the SubmissionSets that are made here for ITI-105 and ITI-106; by default the "
+        "repositoryUniqueId",
+    )
+    content_types: tuple[CodeOfCode, ...] = Field(
+        (), description="contentTypeCode of those SubmissionSets, by the document's classCode; by default the same code"
+    )
+    classes: tuple[CodeOfCode, ...] = Field(
+        (), description="classCode of a document that comes by ITI-106, by its typeCode; else that of defaults"
+    )
 
     page_size: int = Field(50, ge=1, description="entries of a search answer where the app does not say _count")
     largest_page: int = Field(500, ge=1, le=5000, description="most entries of a search answer, whatever _count says")
@@ -377,6 +429,14 @@ class MhdSettings(_Table):
         description="OIDs and URIs of code systems beside the usual ones: a TOML file with [[code_system]] tables of "
         "oid and uri, or the JSON of a NamingSystem or of a Bundle of them",
     )
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.uncontained:
+            raise ValueError("uncontained is true, but this is XDS on FHIR: authors and patients have to be contained")
+        if unknown := {each.attribute for each in self.defaults} - CODED_ATTRIBUTES:
+            raise ValueError(f"defaults: {', '.join(sorted(unknown))} is no coded attribute")
+        return self
 
 
 class Actor(StrEnum):

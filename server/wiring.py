@@ -19,10 +19,9 @@ from registry.patient_identities import OpenPatients, PatientIdentities
 from repository.actor import Repository
 from repository.document_store import DocumentStore
 from repository.settling import IsRegistered
-from server.cda_header import read_cda_header
 from server.fhir_wiring import mhd_at
 from server.remote_actors import RemoteRegistry
-from server.settings import Actor, Settings, SettingsProblem, repository_unique_id
+from server.settings import Actor, Minimal, Settings, SettingsProblem, repository_unique_id
 from server.store_opening import document_store, metadata_store
 from server.tls import client_context
 from xds.actors import (
@@ -33,11 +32,9 @@ from xds.actors import (
     QueryRequest,
     ReturnType,
 )
-from xds.cda_header import CdaHeader
 from xds.ebxml_writer import codec
 from xds.errors import ResponseStatus
 from xds.metadata import DocumentEntry
-from xds.xml import XmlProblem
 
 _KEPT_ALIVE_SECONDS = 2.0
 
@@ -80,6 +77,7 @@ async def wired(settings: Settings) -> AsyncIterator[Wired]:
                 size_limit=settings.limits.document_bytes,
                 submission_limit=settings.limits.documents_per_submission,
                 retrieval_limit=settings.limits.documents_per_retrieve,
+                limited_metadata=_takes_limited_metadata(settings),
             )
         answering = registry if isinstance(registry, Registry) else None
         yield Wired(answering, repository, documents, is_registered, checks, _mhd_at(settings, registry, repository))
@@ -126,7 +124,13 @@ def local_registry(settings: Settings, store: MetadataStore) -> Registry:
         code_sets=_code_sets(settings),
         max_results=settings.limits.results,
         home_community_id=settings.home_community_id,
+        limited_metadata=_takes_limited_metadata(settings),
     )
+
+
+def _takes_limited_metadata(settings: Settings) -> bool:
+    """MHD's minimal metadata is XDS's limited metadata, whoever sends it."""
+    return settings.mhd.minimal is Minimal.ACCEPT
 
 
 def registration_check(registry: DocumentRegistry) -> IsRegistered:
@@ -144,14 +148,6 @@ def registration_check(registry: DocumentRegistry) -> IsRegistered:
         return any(isinstance(entry, DocumentEntry) and (entry.hash or "").lower() == sha1 for entry in entries)
 
     return is_registered
-
-
-def read_cda(document: bytes) -> CdaHeader | None:
-    """The header of a CDA document, for a service that knows no XML. Raises ValueError for what can not be read."""
-    try:
-        return read_cda_header(document)
-    except XmlProblem as problem:
-        raise ValueError(str(problem)) from problem
 
 
 def _registry_url(settings: Settings) -> str:

@@ -18,6 +18,8 @@ from mhd.exact_text import Json
 from mhd.messages import FhirAnswer, FhirRequest
 from mhd.patients import NoPatientKeys
 from mhd.registered_objects import RegisteredObjects
+from mhd.renderer import Completion, Renderer
+from mhd.resource_reads import read_object
 from mhd.submission_options import SubmissionOptions
 from registry.actor import Registry
 from registry.metadata_store import Criteria, MetadataStore
@@ -26,8 +28,9 @@ from registry.patient_identities import OpenPatients
 from repository.actor import Repository
 from repository.document_store import DocumentStore
 from repository.document_store_filesystem import FilesystemDocumentStore
+from server.fhir_wiring import read_cda
 from server.fhir_xml import to_xml
-from server.wiring import read_cda, registration_check
+from server.wiring import registration_check
 from tests.builders import CONTENT, PATIENT_AUTHORITY, REPOSITORY, document_entry, submission_set
 from xds.actors import DocumentRequest
 from xds.ebxml_writer import codec
@@ -104,6 +107,7 @@ async def affinity(
         repository=repository,
         registry=registry,
         codec=codec,
+        stored=_Reading(registry, Completion(domain.base, Renderer(domain.code_systems), codec)),
         keys=NoPatientKeys(),
         domain=domain,
         fhir_xml=to_xml,
@@ -115,6 +119,23 @@ async def affinity(
     finally:
         await documents.close()
         await store.close()
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """StoredResources of mhd/bundle_answer.py."""
+
+    registry: Registry
+    completion: Completion
+
+    async def document_reference(self, resource_id: str) -> FhirAnswer:
+        return await self._read("DocumentReference", resource_id, ObjectKind.DOCUMENT_ENTRY)
+
+    async def list_resource(self, resource_id: str) -> FhirAnswer:
+        return await self._read("List", resource_id, ObjectKind.SUBMISSION_SET, ObjectKind.FOLDER)
+
+    async def _read(self, kind: str, resource_id: str, *kinds: ObjectKind) -> FhirAnswer:
+        return await read_object(kind, resource_id, kinds, registry=self.registry, completion=self.completion)
 
 
 # Bundles -------------------------------------------------------------------------------------------------------------

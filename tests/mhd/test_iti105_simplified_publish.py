@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from mhd.exact_text import Json
+from mhd.fhir_json import parsed
 from mhd.messages import FhirAnswer, FhirRequest, PreferReturn
 from mhd.operation_outcome import Refused
 from tests.builders import CONTENT, SNOMED_CT, code, document_entry
@@ -43,9 +44,10 @@ async def test_a_document_is_published_with_a_submissionset_of_this_server(tmp_p
         assert await place.content(entry.unique_id or "") == CONTENT
     assert (owner.content_type_code, owner.source_id, owner.author) == (kind, SOURCE_OF_OURS, entry.author)
     assert (answer.status, answer.location) == (201, f"{BASE}/DocumentReference/{entry.entry_uuid[9:]}")
-    assert isinstance(answer.resource, dict)
-    assert_is_fhir(answer.resource)
-    attachment = answer.resource["content"][0]["attachment"]
+    assert isinstance(answer.resource, bytes)
+    resource = parsed(answer.resource)
+    assert_is_fhir(resource)
+    attachment = resource["content"][0]["attachment"]
     assert "data" not in attachment
     assert attachment["url"] == f"{BASE}/Binary/{entry.entry_uuid[9:]}"
 

@@ -135,3 +135,15 @@ def test_the_settings_of_several_servers_in_the_documentation_can_be_loaded(tmp_
     file.write_text(block, encoding="utf-8")
     settings = load_settings(file)
     assert (settings.metadata.store, settings.documents.store) == ("mongodb", "s3")
+
+
+@pytest.mark.parametrize(
+    ("changes", "names"),
+    [
+        ({"uncontained": True}, "XDS on FHIR"),
+        ({"defaults": [{"attribute": "colour", "code": "x", "scheme": "2.25.1"}]}, "colour"),
+    ],
+)
+def test_what_can_not_be_done_with_fhir_is_refused_by_the_setting(changes: dict[str, Any], names: str) -> None:
+    with pytest.raises(SettingsProblem, match=names):
+        load_settings(mhd=changes)
