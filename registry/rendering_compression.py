@@ -1,4 +1,4 @@
-"""Renderings and log bodies, compressed: zstd with a dictionary of what ebRIM repeats.
+"""Renderings and log bodies, compressed: zstd with a dictionary of what ebRIM and FHIR resources repeat.
 
 A compressed rendering names its dictionary, so several live side by side: new bytes use the newest, old ones stay as
 they are. A dictionary that was ever shipped must be shipped for ever (schemas/dictionaries).

@@ -1,8 +1,8 @@
 """Trains the dictionary that renderings and log bodies are compressed with (schemas/dictionaries).
 
-    .venv/bin/python -m tests.performance.train_rendering_dictionary 1
+    .venv/bin/python -m tests.performance.train_rendering_dictionary 2
 
-writes `ebrim-1.zdict` and prints how small renderings get that it was not trained on. A dictionary that was ever
+writes `renderings-2.zdict` and prints how small renderings get that it was not trained on. A dictionary that was ever
 shipped is never written again: train the next number. The metadata is made up, and varied on purpose: a dictionary that
 knew the codes and names of the samples would do well here and nowhere else.
 """
@@ -21,6 +21,8 @@ from uuid import UUID
 import zstandard
 
 import schemas
+from mhd.code_systems import CodeSystems
+from mhd.renderer import Renderer
 from registry.change_body import encoded
 from tests.builders import (
     association,
@@ -32,6 +34,7 @@ from tests.builders import (
     submission_set,
     text,
 )
+from xds.actors import Registration
 from xds.ebxml_writer import codec
 from xds.hl7v2 import CX, DTM, XCN, XON, XTN, CXi
 from xds.metadata import (
@@ -47,7 +50,7 @@ from xds.metadata import (
 
 _T = TypeVar("_T")
 
-_SIZE = 64 * 1024
+_SIZE = 112 * 1024
 _PRIVATE_NUMBERS = 1 << 15  # zstd reserves dictionary numbers below this for a registrar
 _TRAINED_ON = 1500
 _TRIED_ON = 200
@@ -84,14 +87,14 @@ class Variety:
         patient = entries[0].patient_id
         owner = submission_set(
             **self._ids(), patient_id=patient, author=self._authors(), content_type_code=self._code(),
-            source_id=self._oid(), submission_time=self._time(),
+            source_id=self._oid(), submission_time=self.time(),
             title=self._words(), comments=self._perhaps(self._words()),
             intended_recipient=self._perhaps((f"{self._organization()}|{self._person()}",)),
         )  # fmt: skip
         objects: list[AnyObject] = [*entries, owner]
         if self._random.random() < 0.2:
             objects.append(folder(**self._ids(), patient_id=patient, code_list=(self._code(),), title=self._words(),
-                                  last_update_time=DTM(self._time().text[:14])))  # fmt: skip
+                                  last_update_time=DTM(self.time().text[:14])))  # fmt: skip
         objects += [replace(has_member(owner, item), entry_uuid=self._urn()) for item in objects if item is not owner]
         kind = self._random.choice((AssociationType.RPLC, AssociationType.APND, AssociationType.XFRM, None, None, None))
         if kind:
@@ -108,7 +111,7 @@ class Variety:
             healthcare_facility_type_code=self._code(), confidentiality_code=(self._code(),),
             format_code=code(self._random.choice(_FORMATS), self._random.choice(_SCHEMES), self._word()),
             event_code_list=tuple(self._code() for _ in range(self._random.choice((0, 0, 1, 2)))),
-            creation_time=self._time(), service_start_time=self._time(), service_stop_time=self._time(),
+            creation_time=self.time(), service_start_time=self.time(), service_stop_time=self.time(),
             hash=self._random.randbytes(20).hex(), size=str(self._random.randrange(500, 5_000_000)),
             language_code=self._random.choice(_LANGUAGES), mime_type=self._random.choice(_MIME_TYPES),
             legal_authenticator=self._perhaps_none(XCN(self._person())), repository_unique_id=self._oid(),
@@ -116,7 +119,7 @@ class Variety:
             reference_id_list=self._perhaps((CXi(f"{self._digits(8)}^^^&{self._oid()}&ISO^{self._random.choice(_REFERENCE_TYPES)}"),)),
             source_patient_info=(
                 f"PID-3|{self._patient()}", f"PID-5|{self._name()}^{self._name()}^^^",
-                f"PID-7|{self._time().text[:8]}", f"PID-8|{self._random.choice('MFOU')}",
+                f"PID-7|{self.time().text[:8]}", f"PID-8|{self._random.choice('MFOU')}",
                 f"PID-11|{self._name()} {self._digits(2)}^^{self._name()}^^{self._digits(5)}^{self._name()}",
             ),
             home_community_id=self._perhaps_none(f"urn:oid:{self._oid()}"),
@@ -150,11 +153,20 @@ class Variety:
         words = " ".join(self._word() for _ in range(self._random.randrange(1, 5))).capitalize()
         return text(words, self._perhaps_none(self._random.choice(_LANGUAGES)), self._perhaps_none("UTF-8"))
 
-    def _time(self) -> DTM:
+    def time(self) -> DTM:
         month, day = self._random.randrange(1, 13), self._random.randrange(1, 29)
         return DTM(
             f"20{self._random.randrange(10, 30)}{month:02}{day:02}{self._random.randrange(10, 24)}{self._digits(2)}00"
         )
+
+    def key(self) -> str:
+        """What stands for a patient in FHIR resources."""
+        return f"{self._random.getrandbits(128):032x}"
+
+    def moment(self) -> str:
+        """When something was registered."""
+        text = self.time().text
+        return f"{text[:4]}-{text[4:6]}-{text[6:8]}T{text[8:10]}:{text[10:12]}:{self._digits(2)}.{self._digits(6)}Z"
 
     def _code(self) -> Code:
         scheme = self._random.choice((*_SCHEMES, self._oid()))
@@ -188,16 +200,20 @@ class Variety:
 
 
 def samples(seed: int, count: int) -> Iterator[bytes]:
-    """Renderings, and the log bodies that hold them (where every quotation mark is escaped)."""
+    """Renderings, the log bodies that hold them (where every quotation mark is escaped), and FHIR resources."""
     variety = Variety(seed)
+    renderer = Renderer(CodeSystems.default())
     for _ in range(count):
-        renderings = [codec.written(item) for item in variety.dossier()]
+        objects = variety.dossier()
+        renderings = [codec.written(item) for item in objects]
         yield from renderings
         yield encoded(renderings, ())
+        registration = Registration(variety.key(), variety.moment(), variety.time().text)
+        yield from filter(None, [renderer.rendered(item, registration) for item in objects])
 
 
 def main(number: int) -> None:
-    path = Path(schemas.__file__).parent / "dictionaries" / f"ebrim-{number}.zdict"
+    path = Path(schemas.__file__).parent / "dictionaries" / f"renderings-{number}.zdict"
     if path.exists():
         raise SystemExit(f"{path} has been shipped; train the next number")
     dictionary = zstandard.train_dictionary(

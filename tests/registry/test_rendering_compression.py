@@ -59,10 +59,17 @@ def test_what_an_older_dictionary_compressed_is_restored_with_it() -> None:
         older.restore(newer.compress(content))
 
 
-def test_a_dictionary_that_was_shipped_never_changes() -> None:
-    shipped = (resources.files("schemas") / "dictionaries" / "ebrim-1.zdict").read_bytes()
+@pytest.mark.parametrize(
+    ("name", "digest"),
+    [
+        ("ebrim-1", "0412b838a72c402cbb0ee8899d2adcdd175871acc09fc8fd94d9ab206caa7504"),
+        ("renderings-2", "008e15266788f7b41161290cf1154f30e4868e0a508a67a0130556c8c5ede5e3"),
+    ],
+)
+def test_a_dictionary_that_was_shipped_never_changes(name: str, digest: str) -> None:
+    shipped = (resources.files("schemas") / "dictionaries" / f"{name}.zdict").read_bytes()
 
-    assert sha256(shipped).hexdigest() == "0412b838a72c402cbb0ee8899d2adcdd175871acc09fc8fd94d9ab206caa7504"
+    assert sha256(shipped).hexdigest() == digest
 
 
 @pytest.mark.parametrize("place", [0, 5, 10, -1])
