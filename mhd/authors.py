@@ -81,8 +81,8 @@ class _Source:
         self.domain = domain
         self.reading = reading
 
-    def target(self, reference: Json, path: str) -> Json | None:
-        """The contained resource that a Reference names. XDS on FHIR follows no other ones."""
+    def target(self, reference: Json, path: str, *kinds: str) -> Json | None:
+        """The contained resource of one of these kinds that a Reference names. XDS on FHIR follows no other ones."""
         found = self.contained.get(reference.get("reference", ""))
         if found is None:
             self.reading.refuse(
@@ -91,6 +91,10 @@ class _Source:
                 "it as #id.",
                 IssueType.STRUCTURE,
             )
+        elif found["resourceType"] not in kinds:
+            sentence = f"{path} refers to a {found['resourceType']}; send one of {', '.join(kinds)}."
+            self.reading.refuse(path, sentence, IssueType.STRUCTURE)
+            return None
         return found
 
 
@@ -99,15 +103,10 @@ def author_of(
 ) -> Author | None:
     """The author that a Reference names; None, with an issue, where it names nobody that XDS can express."""
     source = _Source(contained, domain, reading)
-    resource = source.target(reference, path)
+    resource = source.target(reference, path, *_AUTHOR_READERS)
     if resource is None:
         return None
     kind = resource["resourceType"]
-    if kind not in _AUTHOR_READERS:
-        reading.refuse(
-            path, f"{path} refers to a {kind}; send one of {', '.join(_AUTHOR_READERS)}.", IssueType.STRUCTURE
-        )
-        return None
     author = _AUTHOR_READERS[kind](resource, source, path)
     if not (author.author_person or author.author_institution or author.author_telecommunication):
         reading.refuse(path, f"The {kind} of {path} names nobody; send an identifier or a name.", IssueType.REQUIRED)
@@ -118,7 +117,7 @@ def author_of(
 def _role(resource: Json, source: _Source, path: str) -> Author:
     person = institution = practitioner = None
     if "practitioner" in resource:
-        practitioner = source.target(resource["practitioner"], path)
+        practitioner = source.target(resource["practitioner"], path, "Practitioner")
         person = person_of(practitioner) if practitioner else None
     if "organization" in resource:
         institution = _institution(resource["organization"], source, path)
@@ -142,7 +141,7 @@ def _further_institutions(resource: Json) -> Iterator[Json]:
 
 
 def _institution(reference: Json, source: _Source, path: str) -> XON | None:
-    resource = source.target(reference, path)
+    resource = source.target(reference, path, "Organization")
     return organization_of(resource, reference.get("display")) if resource else None
 
 
@@ -199,11 +198,11 @@ _AUTHOR_READERS: Final[Mapping[str, _Reader]] = {
 def authenticator_of(reference: Json, contained: Mapping[str, Json], path: str, reading: Reading) -> XCN | None:
     """The legal authenticator that a Reference names; an Organization is none."""
     source = _Source(contained, MhdDomain(base=""), reading)
-    resource = source.target(reference, path)
+    resource = source.target(reference, path, "Practitioner", "PractitionerRole")
     if resource is None:
         return None
     if resource["resourceType"] == "PractitionerRole" and "practitioner" in resource:
-        resource = source.target(resource["practitioner"], path) or {}
+        resource = source.target(resource["practitioner"], path, "Practitioner") or {}
     person = person_of(resource) if resource.get("resourceType") == "Practitioner" else None
     if person is None:
         reading.refuse(
@@ -228,8 +227,20 @@ def recipient_resource(recipient: str) -> Json:
     return {"resourceType": "Practitioner"} | (person_element(XCN(person)) if person else {}) | telecom
 
 
+RECIPIENTS: Final = (
+    "Practitioner",
+    "Organization",
+    "Patient",
+    "RelatedPerson",
+    "Device",
+    "Group",
+    "Location",
+)
+"""What an intendedRecipient may be."""
+
+
 def recipient_of(resource: Json, path: str, reading: Reading) -> str | None:
-    """`XON|XCN|XTN` of a Practitioner, Organization, Patient, RelatedPerson, Device, Group or Location."""
+    """`XON|XCN|XTN` of one of RECIPIENTS."""
     kind = resource["resourceType"]
     telecoms = telecommunications_of(resource, path, reading)
     telecom = telecoms[0].text if telecoms else ""

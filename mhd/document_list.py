@@ -10,7 +10,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
-from mhd.authors import author_of, author_reference, organization_references, recipient_of, recipient_resource
+from mhd.authors import (
+    RECIPIENTS,
+    author_of,
+    author_reference,
+    organization_references,
+    recipient_of,
+    recipient_resource,
+)
 from mhd.canonicals import (
     AUTHOR_ORG,
     DESIGNATION_TYPE,
@@ -282,10 +289,11 @@ class _Reader:
         for path, extension in self._extensions(INTENDED_RECIPIENT):
             reference = extension.get("valueReference", {})
             resource = self._contained.get(reference.get("reference", ""))
-            if resource is None:
+            if resource is None or resource["resourceType"] not in RECIPIENTS:
                 self._reading.refuse(
                     f"{path}.value",
-                    "The intendedRecipient refers to no contained resource; contain who it is, and refer to that.",
+                    "The intendedRecipient refers to no contained resource that can be a recipient; contain who it is, "
+                    "and refer to that.",
                     IssueType.STRUCTURE,
                 )
                 continue
@@ -314,7 +322,8 @@ class _Reader:
         for extension in organizations:
             reference = extension.get("valueReference", {})
             resource = self._contained.get(reference.get("reference", ""))
-            institution = organization_of(resource, reference.get("display")) if resource else None
+            is_organization = resource is not None and resource["resourceType"] == "Organization"
+            institution = organization_of(resource, reference.get("display")) if resource and is_organization else None
             if institution is None:
                 self._reading.refuse(path, "The authorOrg names no contained Organization; send one, and refer to it.")
             elif author is None:

@@ -120,7 +120,11 @@ def source_patient_id_of(patient: Json, domain: MhdDomain) -> CX | None:
 
 def source_patient_info_of(patient: Json, domain: MhdDomain) -> tuple[str, ...]:
     """The lines of sourcePatientInfo: those beside the Patient, where they still say what the Patient says."""
-    said = [each["valueString"] for each in patient.get("extension", ()) if each["url"] == XDS_TEXT]
+    said = [
+        each["valueString"]
+        for each in patient.get("extension", ())
+        if each["url"] == XDS_TEXT and "valueString" in each
+    ]
     if said:
         lines = [] if said == ["-"] else said
         plain = {name: value for name, value in patient.items() if name not in ("id", "extension")}
