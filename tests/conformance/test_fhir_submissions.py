@@ -1,0 +1,241 @@
+"""Submissions by FHIR over HTTP: what is seen of them by SOAP, and what becomes of hostile ones."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import pytest_asyncio
+from aiohttp import web
+
+from mhd.document_reference import entry_of
+from mhd.exact_text import Json
+from mhd.fhir_json import written
+from mhd.identifiers import resource_id
+from server.fhir_xml import to_xml
+from tests.builders import (
+    CONTENT,
+    document_entry,
+    full_document_entry,
+    oid,
+    submission,
+    submission_set,
+    unmeasured,
+)
+from tests.conformance.fhir_wire import FhirReply, FhirWire
+from tests.conformance.wire import Wire, running_server
+from tests.mhd.expressible import expressible
+from tests.mhd.recipients import DOMAIN, bundle_of, bundle_with, sent_document, sent_list
+from xds.actors import DocumentRequest
+from xds.ebxml_messages import retrieve_request
+from xds.ebxml_writer import codec
+from xds.metadata import DocumentEntry, SubmissionSet
+from xds.transactions import ITI_43
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+JSON, XML = "application/fhir+json", "application/fhir+xml"
+
+
+async def provided(fhir: FhirWire, bundle: Json, kind: str = JSON) -> FhirReply:
+    body = written(bundle) if kind == JSON else to_xml(bundle)
+    return await fhir.send("POST", "", data=io.BytesIO(body), headers={"Content-Type": kind, "Accept": kind})
+
+
+async def by_soap(wire: Wire, unique_id: str) -> list[Any]:
+    """What ITI-18 finds of a SubmissionSet."""
+    reply = await wire.query("GetSubmissionSetAndContents", XDSSubmissionSetUniqueId=f"'{unique_id}'")
+    return [codec.read(each.ebrim) for each in reply.query_response.found if each.ebrim]
+
+
+# One world -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [JSON, XML])
+async def test_what_is_submitted_by_fhir_is_found_and_retrieved_by_soap(wire: Wire, fhir: FhirWire, kind: str) -> None:
+    entry = full_document_entry(hash=None, size=None, home_community_id=None)
+    item = submission_set()
+    bundle = bundle_of(sent_list(item, entry), *sent_document(entry))
+
+    assert (await provided(fhir, bundle, kind)).status == 200
+    found = await by_soap(wire, item.unique_id or "")
+
+    [stored] = [each for each in found if isinstance(each, DocumentEntry)]
+    [owner] = [each for each in found if isinstance(each, SubmissionSet)]
+    assert replace(expressible(stored), hash=None, size=None) == expressible(entry)
+    assert expressible(owner) == expressible(item)
+    body = retrieve_request([DocumentRequest(stored.repository_unique_id or "", entry.unique_id or "")])
+    retrieved = await wire.mtom(ITI_43, body)
+    assert list(retrieved.parts.values()) == [CONTENT]
+
+
+async def test_what_is_submitted_by_soap_is_found_by_fhir(wire: Wire, fhir: FhirWire) -> None:
+    entry = full_document_entry(hash=None, size=None, repository_unique_id=None, home_community_id=None)
+    sent = submission(entry)
+
+    assert (await wire.provide(sent, {entry.entry_uuid: CONTENT})).registry_response.succeeded
+    [stored] = [each for each in await by_soap(wire, sent.submission_set.unique_id or "") if each.kind == entry.kind]
+    reply = await fhir.get("DocumentReference", {"identifier": f"urn:ietf:rfc:3986|urn:oid:{entry.unique_id}"})
+
+    [resource] = [each["resource"] for each in reply.bundle["entry"]]
+    assert entry_of(resource, domain=DOMAIN) == expressible(stored)
+    document = await fhir.get(resource["content"][0]["attachment"]["url"])
+    assert (document.status, document.content) == (200, CONTENT)
+
+
+async def test_the_locations_that_are_answered_can_be_read(fhir: FhirWire) -> None:
+    reply = await provided(fhir, bundle_with())
+
+    for each in reply.bundle["entry"]:
+        assert (await fhir.get(each["response"]["location"])).status == 200
+
+
+async def test_a_replacement_by_fhir_is_seen_by_soap(wire: Wire, fhir: FhirWire) -> None:
+    old, new = document_entry(), document_entry()
+    sent = submission(unmeasured(old))
+    await wire.provide(sent, {old.entry_uuid: CONTENT})
+    target = {"reference": f"DocumentReference/{resource_id(old.entry_uuid)}"}
+
+    reply = await provided(fhir, bundle_with(new, relates_to=[{"code": "replaces", "target": target}]))
+
+    assert reply.status == 200
+    found = await by_soap(wire, sent.submission_set.unique_id or "")
+    [replaced] = [each for each in found if isinstance(each, DocumentEntry)]
+    assert str(replaced.availability_status).endswith("Deprecated")
+
+
+# Hostile messages ----------------------------------------------------------------------------------------------------
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def elsewhere() -> AsyncIterator[tuple[str, list[str]]]:
+    """The URL of another server, and what it is asked for."""
+    asked: list[str] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append(request.path)
+        return web.json_response({"resourceType": "Patient"})
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    port = runner.addresses[0][1]
+    yield f"http://127.0.0.1:{port}/fhir", asked
+    await runner.cleanup()
+
+
+def _at(bundle: Json, number: int) -> Json:
+    resource: Json = bundle["entry"][number]["resource"]
+    return resource
+
+
+FOREIGN: dict[str, Callable[[Json, str], None]] = {
+    "subject": lambda bundle, url: _at(bundle, 0).update(subject={"reference": f"{url}/Patient/1"}),
+    "document": lambda bundle, url: _at(bundle, 1)["content"][0]["attachment"].update(url=f"{url}/Binary/1"),
+    "author": lambda bundle, url: _at(bundle, 1).update(author=[{"reference": f"{url}/Practitioner/1"}]),
+    "relation": lambda bundle, url: _at(bundle, 1).update(
+        relatesTo=[{"code": "replaces", "target": {"reference": f"{url}/DocumentReference/1"}}]
+    ),
+    "member": lambda bundle, url: _at(bundle, 0)["entry"].append({"item": {"reference": f"{url}/List/1"}}),
+    "profile": lambda bundle, url: _at(bundle, 1).update(
+        meta={"profile": [f"{url}/StructureDefinition/x"]}, implicitRules=f"{url}/rules", docStatus="final"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("where", FOREIGN)
+async def test_what_lies_on_another_server_is_never_fetched(
+    wire: Wire, fhir: FhirWire, elsewhere: tuple[str, list[str]], where: str
+) -> None:
+    url, asked = elsewhere
+    unique_id = oid()
+    bundle = bundle_with(unique_id=unique_id)
+    FOREIGN[where](bundle, url)
+
+    reply = await provided(fhir, bundle)
+
+    assert reply.status == 422
+    assert asked == []
+    assert await by_soap(wire, unique_id) == []
+
+
+def _deep(levels: int) -> bytes:
+    return b'{"resourceType":"Bundle","type":"transaction","extension":' + b"[" * levels + b"]" * levels + b"}"
+
+
+_XML = b'<Bundle xmlns="http://hl7.org/fhir"><type value="transaction"/></Bundle>'
+_ENTITY = b'<!DOCTYPE b [<!ENTITY e SYSTEM "file:///etc/passwd">]>' + _XML.replace(b"transaction", b"&e;")
+_INCLUDE = b'<i:include xmlns:i="http://www.w3.org/2001/XInclude" href="/etc/passwd"/>'
+_LAUGHS = b"".join(
+    b'<!ENTITY l%d "%s">' % (level, b"&l%d;" % (level - 1) * 10 if level else b"lol") for level in range(10)
+)
+HOSTILE: dict[str, tuple[str, bytes]] = {
+    "nothing": (JSON, b""),
+    "cut off": (JSON, written(bundle_with())[:-20]),
+    "not UTF-8": (JSON, b'{"resourceType":"Bundle","type":"\xff"}'),
+    "a name twice": (JSON, b'{"resourceType":"Bundle","resourceType":"Bundle"}'),
+    "no number": (JSON, b'{"resourceType":"Bundle","total":NaN}'),
+    "many digits": (JSON, b'{"resourceType":"Bundle","total":' + b"9" * 5000 + b"}"),
+    "deep": (JSON, _deep(5000)),
+    "very deep": (JSON, _deep(500_000)),
+    "deep elements": (JSON, b'{"resourceType":"Bundle","type":"transaction","implicitRules":"a:b","meta":{"extension":'
+                      + b'[{"url":"x","extension":' * 200 + b'[{"url":"x","valueString":"y"}]' + b"}]" * 200 + b"}}"),
+    "an array": (JSON, b"[]"),
+    "HTML": (JSON, b"<html/>"),
+    "an entity": (XML, _ENTITY),
+    "many laughs": (XML, b"<!DOCTYPE b [" + _LAUGHS + b"]>" + _XML.replace(b"transaction", b"&l9;")),
+    "a DTD": (XML, b'<!DOCTYPE b SYSTEM "http://127.0.0.1:1/b.dtd">' + _XML),
+    "an include": (XML, _XML.replace(b"<type", _INCLUDE + b"<type")),
+    "another namespace": (XML, b"<Bundle><type/></Bundle>"),
+    "deep XML": (XML, b'<Bundle xmlns="http://hl7.org/fhir">' + b"<link>" * 5000 + b"</link>" * 5000 + b"</Bundle>"),
+    "cut off XML": (XML, to_xml(bundle_with())[:-20]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+async def test_a_body_that_is_meant_to_hurt_is_refused_in_words(fhir: FhirWire, what: str) -> None:
+    kind, body = HOSTILE[what]
+
+    reply = await fhir.send("POST", "", data=io.BytesIO(body), headers={"Content-Type": kind})
+
+    assert reply.status == 400, reply.content[:300]
+    assert reply.resource["resourceType"] == "OperationOutcome"
+    assert b"root:" not in reply.content
+
+
+@pytest.mark.parametrize("kind", [JSON, XML])
+async def test_a_narrative_is_not_told_again(fhir: FhirWire, kind: str) -> None:
+    entry = document_entry()
+    script = '<div xmlns="http://www.w3.org/1999/xhtml"><script>alert(1)</script></div>'
+    bundle = bundle_with(entry)
+    _at(bundle, 1)["text"] = {"status": "generated", "div": script}
+
+    reply = await provided(fhir, bundle, kind)
+    stored = await fhir.get(f"DocumentReference/{resource_id(entry.entry_uuid)}")
+
+    assert reply.status == 200
+    assert b"script" not in stored.content
+
+
+async def test_a_large_document_comes_through_and_a_larger_one_is_refused(tmp_path: Path) -> None:
+    content = bytes(range(256)) * 12_000
+    entry = document_entry(hash=None, size=None)
+    bundle = bundle_with(entry, content=content)
+    limits = {"fhir_bytes": 8 * 1024 * 1024, "document_bytes": len(content)}
+
+    async with running_server(tmp_path, limits=limits) as base, aiohttp.ClientSession() as session:
+        client = FhirWire(base, session)
+        assert (await provided(client, bundle)).status == 200
+        assert (await client.get(f"Binary/{resource_id(entry.entry_uuid)}")).content == content
+        refused = await provided(client, bundle_with(document_entry(hash=None, size=None), content=content + b"x"))
+        assert (refused.status, refused.issue["code"]) == (413, "too-costly")
+        huge = await provided(client, bundle_with(document_entry(hash=None, size=None), content=content * 3))
+        assert (huge.status, huge.issue["code"]) == (413, "too-costly")
