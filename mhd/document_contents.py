@@ -8,13 +8,14 @@ from __future__ import annotations
 import binascii
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 from mhd.domain import MhdDomain
+from mhd.elsewhere import Elsewhere, Unreachable
 from mhd.exact_text import Json
 from mhd.fhir_json import written
 from mhd.messages import FHIR_JSON, FHIR_XML
-from mhd.operation_outcome import Issue, IssueType, MhdCode
+from mhd.operation_outcome import Issue, IssueType, MhdCode, Refused, xds_issue
 from mhd.reading import Reading
 from mhd.submission_options import SubmissionOptions
 from mhd.transaction_bundle import BundleEntry, Part, TransactionBundle
@@ -52,6 +53,43 @@ class Content:
 
 
 @dataclass(frozen=True, slots=True)
+class ContentElsewhere:
+    """The octets of a document of another server, which is asked when the repository wants them.
+
+    path        FHIRPath of the attachment
+    described   the MIME type that the DocumentReference says
+    """
+
+    url: str
+    path: str
+    described: str
+    elsewhere: Elsewhere
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The octets, from their start. Raises Refused."""
+        try:
+            async with self.elsewhere.document(self.url) as found:
+                self._judge(found.mime_type)
+                async for piece in found.content:
+                    yield piece
+        except Unreachable as problem:
+            sentence = f"The document {problem}; send it in the Bundle, as a Binary."
+            raise Refused(xds_issue(ErrorCode.MISSING_DOCUMENT, sentence, f"{self.path}.url")) from problem
+
+    def _judge(self, mime_type: str | None) -> None:
+        if mime_type is not None and _bare(mime_type) != _bare(self.described):
+            raise Unreachable(f"is {mime_type[:99]!r} where it lies, not {self.described[:99]!r}")
+
+
+def _bare(mime_type: str) -> str:
+    """A MIME type without parameters: those of another server's answer are its own business."""
+    return _plain(mime_type).partition(";")[0]
+
+
+AnyContent: TypeAlias = Content | ContentElsewhere
+
+
+@dataclass(frozen=True, slots=True)
 class ProvidedDocuments:
     """A submission with its documents: a ProvideAndRegisterRequest (xds/actors.py).
 
@@ -59,7 +97,7 @@ class ProvidedDocuments:
     """
 
     submission: Submission
-    contents: Mapping[str, Content]
+    contents: Mapping[str, AnyContent]
 
     async def attachments(self) -> AsyncIterator[Attachment]:
         """The documents, one after the other."""
@@ -77,19 +115,36 @@ class Contents:
 
     by_document   by number of the DocumentReference's entry
     documents     by number of the entry that holds a content, that of the DocumentReference
+    delayed       numbers of the DocumentReferences whose hash and size are not those of their document
     """
 
-    by_document: Mapping[int, Content]
+    by_document: Mapping[int, AnyContent]
     documents: Mapping[int, int]
+    delayed: frozenset[int] = frozenset()
 
 
 def contents_of(
-    bundle: TransactionBundle, *, domain: MhdDomain, options: SubmissionOptions, fhir_xml: FhirXml, reading: Reading
+    bundle: TransactionBundle,
+    *,
+    domain: MhdDomain,
+    options: SubmissionOptions,
+    elsewhere: Elsewhere,
+    fhir_xml: FhirXml,
+    reading: Reading,
 ) -> Contents:
     """The document of each DocumentReference. Each Binary is used once."""
-    found: dict[int, Content] = {}
+    found: dict[int, AnyContent] = {}
     users: dict[int, int] = {}
+    delayed: set[int] = set()
     for entry in bundle.of(Part.DOCUMENT):
+        attachment = _attachment(entry)
+        url = attachment.get("url", "")
+        if bundle.target(url, entry) is None and elsewhere.has_document(url) and not _is_on_demand(attachment):
+            path = f"{entry.resource_path}.content[0].attachment"
+            found[entry.number] = ContentElsewhere(url, path, attachment.get("contentType", ""), elsewhere)
+            if attachment.get("hash") == _OF_NOTHING:
+                delayed.add(entry.number)
+            continue
         holder = _holder(entry, bundle, domain, reading)
         if holder is None:
             continue
@@ -102,7 +157,15 @@ def contents_of(
         if content is not None:
             found[entry.number] = content
     _judge_unused(bundle, users, reading)
-    return Contents(found, users)
+    return Contents(found, users, frozenset(delayed))
+
+
+_OF_NOTHING: Final = "2jmj7l5rSw0yVb/vlWAYkK/YBwk="
+"""The SHA-1 of no octets: with it a source says that a document is assembled when it is retrieved."""
+
+
+def _is_on_demand(attachment: Json) -> bool:
+    return "hash" not in attachment and "size" not in attachment
 
 
 def _url_path(entry: BundleEntry) -> str:
@@ -125,7 +188,7 @@ def _holder(entry: BundleEntry, bundle: TransactionBundle, domain: MhdDomain, re
     if holder is not None:
         sentence = f"The attachment is {holder.path}, which is no Binary; send the fullUrl of a Binary."
     elif "://" in url and not url.startswith(f"{domain.base}/"):
-        sentence = "Documents on other servers are not taken: the document has to be in the Bundle, as a Binary."
+        sentence = "Documents on this other server are not taken: send the document in the Bundle, as a Binary."
     else:
         sentence = "The attachment is no entry of the Bundle; send the fullUrl of a Binary of the Bundle."
     reading.refuse(_url_path(entry), sentence, IssueType.NOT_FOUND, ErrorCode.MISSING_DOCUMENT)

@@ -16,11 +16,12 @@ from uuid import uuid4
 from mhd.bundle_answer import StoredResources
 from mhd.document_contents import FhirXml
 from mhd.domain import MhdDomain
+from mhd.elsewhere import Elsewhere, Nowhere
 from mhd.iti65_provide_document_bundle import Submitting, provide_document_bundle
 from mhd.iti105_simplified_publish import simplified_publish
 from mhd.iti106_generate_metadata import CdaReader, generate_metadata
 from mhd.messages import FhirAnswer, FhirRequest
-from mhd.patients import ForeignPatient, PatientKeys, PatientResolver, no_foreign_patient
+from mhd.patients import PatientKeys, PatientResolver
 from mhd.registered_objects import RegisteredObjects
 from mhd.submission_draft import NewUuid
 from mhd.submission_options import SubmissionOptions
@@ -40,7 +41,7 @@ class DocumentRecipient:
     keys             ids of Patient resources
     fhir_xml         writes FHIR's XML
     read_cda         reads the header of a CDA document
-    foreign_patient  reads a Patient of another server that the deployment trusts
+    elsewhere        other servers that the deployment trusts
     """
 
     repository: DocumentRepository
@@ -52,7 +53,7 @@ class DocumentRecipient:
     fhir_xml: FhirXml
     read_cda: CdaReader
     options: SubmissionOptions = field(default_factory=SubmissionOptions)
-    foreign_patient: ForeignPatient = no_foreign_patient
+    elsewhere: Elsewhere = field(default_factory=Nowhere)
     clock: Callable[[], datetime] = utc_now
     new_uuid: NewUuid = uuid4
 
@@ -73,10 +74,11 @@ class DocumentRecipient:
             repository=self.repository,
             registered=RegisteredObjects(self.registry, self.codec),
             stored=self.stored,
-            patients=PatientResolver(self.domain, self.keys, self.foreign_patient),
+            patients=PatientResolver(self.domain, self.keys, self.elsewhere.patient),
             domain=self.domain,
             options=self.options,
             fhir_xml=self.fhir_xml,
+            elsewhere=self.elsewhere,
             clock=self.clock,
             new_uuid=self.new_uuid,
         )

@@ -7,8 +7,8 @@ complains of is told at its place in the Bundle.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Container
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -18,6 +18,7 @@ from mhd.bundle_patient import patient_of_bundle
 from mhd.bundle_profiles import Level, judge_profiles
 from mhd.document_contents import FhirXml, ProvidedDocuments, contents_of
 from mhd.domain import MhdDomain
+from mhd.elsewhere import Elsewhere
 from mhd.messages import FhirAnswer, FhirRequest
 from mhd.operation_outcome import Refused
 from mhd.patients import PatientResolver
@@ -30,6 +31,7 @@ from mhd.submission_options import SubmissionOptions
 from mhd.submission_references import judge_references
 from mhd.transaction_bundle import judge_parts, sound_bundle
 from xds.actors import DocumentRepository, RegistryResponse
+from xds.metadata import Submission
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +48,7 @@ class Submitting:
     domain: MhdDomain
     options: SubmissionOptions
     fhir_xml: FhirXml
+    elsewhere: Elsewhere
     clock: Callable[[], datetime]
     new_uuid: NewUuid
 
@@ -70,7 +73,14 @@ async def submit_bundle(resource: Any, *, submitting: Submitting) -> Submitted:
     level = judge_profiles(bundle, options.minimal, reading)
     patient_id = await patient_of_bundle(bundle, submitting.patients, reading)
     judge_references(bundle, domain, reading)
-    contents = contents_of(bundle, domain=domain, options=options, fhir_xml=submitting.fhir_xml, reading=reading)
+    contents = contents_of(
+        bundle,
+        domain=domain,
+        options=options,
+        elsewhere=submitting.elsewhere,
+        fhir_xml=submitting.fhir_xml,
+        reading=reading,
+    )
     draft = draft_of(
         bundle,
         patient_id=patient_id,
@@ -85,10 +95,20 @@ async def submit_bundle(resource: Any, *, submitting: Submitting) -> Submitted:
     if reading.failed:
         raise Refused(*reading.distinct())
     by_entry_uuid = {draft.entry_uuids[number]: content for number, content in contents.by_document.items()}
-    response = await submitting.repository.provide_and_register(ProvidedDocuments(draft.submission, by_entry_uuid))
+    submission = _assembled(draft.submission, {draft.entry_uuids[number] for number in contents.delayed})
+    response = await submitting.repository.provide_and_register(ProvidedDocuments(submission, by_entry_uuid))
     if not response.succeeded:
         raise await _refusal(draft, response, submitting.registered)
     return Submitted(bundle, draft, contents.documents, reading, response)
+
+
+def _assembled(submission: Submission, delayed: Container[str]) -> Submission:
+    """The submission without the hash and size of the documents that are assembled only now."""
+    entries = (
+        replace(each, hash=None, size=None) if each.entry_uuid in delayed else each
+        for each in submission.document_entries
+    )
+    return replace(submission, document_entries=tuple(entries))
 
 
 async def _refusal(draft: Draft, response: RegistryResponse, registered: RegisteredObjects) -> Refused:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
+import aiohttp
 import orjson
 
 from mhd.actor import Mhd, MhdAt
@@ -17,6 +20,7 @@ from mhd.cursors import Cursors
 from mhd.document_recipient import DocumentRecipient
 from mhd.document_responder import DocumentResponder
 from mhd.domain import MhdDomain
+from mhd.elsewhere import Elsewhere, Nowhere
 from mhd.patients import PatientResolver
 from mhd.renderer import Completion, Renderer
 from mhd.search import Search
@@ -25,7 +29,9 @@ from mhd.search_request import PageSizes
 from mhd.submission_options import Minimal, SubmissionOptions
 from server.cda_header import read_cda_header
 from server.fhir_xml import to_xml
-from server.settings import CodeOfCode, DefaultCode, Settings, SettingsProblem, repository_unique_id
+from server.settings import CodeOfCode, DefaultCode, ExternalUrl, Settings, SettingsProblem, repository_unique_id
+from server.tls import client_context
+from server.trusted_servers import TrustedServers
 from xds.actors import DocumentRegistry, DocumentRepository
 from xds.cda_header import CdaHeader
 from xds.ebxml_writer import codec
@@ -44,7 +50,12 @@ def fhir_renderer(settings: Settings) -> Renderer:
 
 
 def mhd_at(
-    settings: Settings, *, registry: DocumentRegistry, pages: PagedRegistry, repository: DocumentRepository
+    settings: Settings,
+    *,
+    registry: DocumentRegistry,
+    pages: PagedRegistry,
+    repository: DocumentRepository,
+    elsewhere: Elsewhere,
 ) -> MhdAt:
     """The MHD actors, for whatever base URL they are reached at. pages: the same registry, as MHD searches it.
 
@@ -59,7 +70,7 @@ def mhd_at(
     @lru_cache(maxsize=_BASES)
     def at(base: str) -> Mhd:
         domain = mhd_domain(settings, base, renderer.code_systems)
-        patients = PatientResolver(domain, pages)
+        patients = PatientResolver(domain, pages, elsewhere.patient)
         conditions = SearchConditions(
             registry=pages,
             patients=patients,
@@ -91,10 +102,29 @@ def mhd_at(
             fhir_xml=to_xml,
             read_cda=read_cda,
             options=options,
+            elsewhere=elsewhere,
         )
         return Mhd(base=base, recipient=recipient, responder=responder, can=_capabilities(settings))
 
     return at
+
+
+@asynccontextmanager
+async def trusted_servers(settings: Settings) -> AsyncIterator[Elsewhere]:
+    """The other servers that the settings name."""
+    configured = settings.mhd
+    documents = configured.document_servers if configured.external_url is ExternalUrl.FETCH else ()
+    if not documents and not configured.patient_servers:
+        yield Nowhere()
+        return
+    connector = aiohttp.TCPConnector(ssl=client_context(settings.tls))
+    async with aiohttp.ClientSession(connector=connector) as session:
+        yield TrustedServers(
+            session,
+            documents=documents,
+            patients=configured.patient_servers,
+            seconds=configured.elsewhere_seconds,
+        )
 
 
 def mhd_domain(settings: Settings, base: str, systems: CodeSystems) -> MhdDomain:

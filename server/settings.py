@@ -74,6 +74,13 @@ def _endpoint(value: str) -> str:
     return value.rstrip("/")
 
 
+def _base_url(value: str) -> str:
+    url = urlsplit(value)
+    if url.scheme not in ("http", "https") or not url.hostname or url.query or url.fragment or url.username is not None:
+        raise ValueError("it is not a base URL such as https://documents.hospital.example/files")
+    return value.rstrip("/")
+
+
 def _mongodb_url(value: SecretStr) -> SecretStr:
     if not value.get_secret_value().startswith(("mongodb://", "mongodb+srv://")):
         raise ValueError("it is not a URL such as mongodb://host:27017/?replicaSet=rs0")
@@ -96,6 +103,7 @@ HomeCommunityId = Annotated[str, AfterValidator(_home)]
 Secret = Annotated[SecretStr, Field(min_length=1), PlainSerializer(_serialized, return_type=str, when_used="json")]
 MongodbUrl = Annotated[Secret, AfterValidator(_mongodb_url)]
 Endpoint = Annotated[str, AfterValidator(_endpoint)]
+BaseUrl = Annotated[str, AfterValidator(_base_url)]
 Network = Annotated[str, AfterValidator(_network)]
 
 
@@ -367,6 +375,13 @@ class Minimal(StrEnum):
     ACCEPT = "accept"
 
 
+class ExternalUrl(StrEnum):
+    """What becomes of documents on other servers."""
+
+    REFUSE = "refuse"
+    FETCH = "fetch"
+
+
 class DefaultCode(_Table):
     """The code of an attribute where none was sent."""
 
@@ -399,6 +414,18 @@ class MhdSettings(_Table):
         False, description="references to authors and patients on other servers; XDS can not hold them, so only false"
     )
     fhir_documents: bool = Field(False, description="whether a Bundle may hold a document Bundle in place of a Binary")
+    external_url: ExternalUrl = Field(
+        ExternalUrl.REFUSE,
+        description="what becomes of a document that is not in the Bundle: refuse, or fetch it from one of "
+        "document_servers when it is submitted",
+    )
+    document_servers: tuple[BaseUrl, ...] = Field(
+        (), description="base URLs, such as https://documents.hospital.example/files, below which documents are fetched"
+    )
+    patient_servers: tuple[BaseUrl, ...] = Field(
+        (), description="base URLs of FHIR servers whose Patients are read where a subject refers to them"
+    )
+    elsewhere_seconds: float = Field(5.0, gt=0, description="how long such a server may say nothing")
     simplified_publish: bool = Field(False, description="whether ITI-105 is answered: one DocumentReference with data")
     generate_metadata: bool = Field(False, description="whether ITI-106 is answered: a CDA document without metadata")
     source_id: Oid | None = Field(
@@ -434,6 +461,8 @@ class MhdSettings(_Table):
     def _possible(self) -> Self:
         if self.uncontained:
             raise ValueError("uncontained is true, but this is XDS on FHIR: authors and patients have to be contained")
+        if self.external_url is ExternalUrl.FETCH and not self.document_servers:
+            raise ValueError("external_url is fetch, and document_servers does not say from where")
         if unknown := {each.attribute for each in self.defaults} - CODED_ATTRIBUTES:
             raise ValueError(f"defaults: {', '.join(sorted(unknown))} is no coded attribute")
         return self

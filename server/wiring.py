@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import aiohttp
 
 from mhd.actor import MhdAt
+from mhd.elsewhere import Elsewhere
 from registry.actor import Registry
 from registry.code_sets import CodeSet, CodeSets, Policy
 from registry.metadata_store import MetadataStore
@@ -19,7 +20,7 @@ from registry.patient_identities import OpenPatients, PatientIdentities
 from repository.actor import Repository
 from repository.document_store import DocumentStore
 from repository.settling import IsRegistered
-from server.fhir_wiring import mhd_at
+from server.fhir_wiring import mhd_at, trusted_servers
 from server.remote_actors import RemoteRegistry
 from server.settings import Actor, Minimal, Settings, SettingsProblem, repository_unique_id
 from server.store_opening import document_store, metadata_store
@@ -80,16 +81,20 @@ async def wired(settings: Settings) -> AsyncIterator[Wired]:
                 limited_metadata=_takes_limited_metadata(settings),
             )
         answering = registry if isinstance(registry, Registry) else None
-        yield Wired(answering, repository, documents, is_registered, checks, _mhd_at(settings, registry, repository))
+        elsewhere = await opened.enter_async_context(trusted_servers(settings))
+        mhd = _mhd_at(settings, registry, repository, elsewhere)
+        yield Wired(answering, repository, documents, is_registered, checks, mhd)
 
 
-def _mhd_at(settings: Settings, registry: DocumentRegistry, repository: DocumentRepository | None) -> MhdAt | None:
+def _mhd_at(
+    settings: Settings, registry: DocumentRegistry, repository: DocumentRepository | None, elsewhere: Elsewhere
+) -> MhdAt | None:
     """The MHD actors; None: not among this server's actors."""
     if Actor.MHD not in settings.actors:
         return None
     if repository is None or not isinstance(registry, Registry):
         raise SettingsProblem("actors: mhd in front of a registry or repository on another host is not there yet")
-    return mhd_at(settings, registry=registry, pages=registry, repository=repository)
+    return mhd_at(settings, registry=registry, pages=registry, repository=repository, elsewhere=elsewhere)
 
 
 @asynccontextmanager

@@ -1,0 +1,186 @@
+"""What is asked of other servers: of those that the settings name what they have, of all others nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from mhd.exact_text import Json
+from mhd.fhir_json import written
+from server.trusted_servers import is_below
+from tests.builders import CONTENT, PATIENT, document_entry
+from tests.conformance.fhir_wire import FhirReply, FhirWire
+from tests.conformance.wire import running_server
+from tests.mhd.recipients import bundle_with
+from xds.metadata import DocumentEntry
+
+EMPTY_SHA1 = "2jmj7l5rSw0yVb/vlWAYkK/YBwk="
+IDENTIFIER = {"system": f"urn:oid:{PATIENT.assigning_authority.universal_id}", "value": PATIENT.id_number}
+
+
+@dataclass
+class OtherServer:
+    """A server of somebody else, and what it was asked for."""
+
+    url: str = ""
+    asked: list[str] = field(default_factory=list)
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        self.asked.append(request.path)
+        match request.path:
+            case "/files/1.txt":
+                return web.Response(body=CONTENT, content_type="text/plain")
+            case "/files/1.html":
+                return web.Response(body=CONTENT, content_type="text/html")
+            case "/files/moved.txt":
+                raise web.HTTPFound("/files/1.txt")
+            case "/files/silent.txt":
+                await asyncio.sleep(30)
+            case "/fhir/Patient/1":
+                return web.json_response({"resourceType": "Patient", "identifier": [IDENTIFIER]})
+            case "/fhir/Patient/odd":
+                return web.Response(body=b"<html>", content_type="text/html")
+        raise web.HTTPNotFound
+
+
+@asynccontextmanager
+async def other_server() -> AsyncIterator[OtherServer]:
+    found = OtherServer()
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", found.answer)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    found.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    yield found
+    await runner.cleanup()
+
+
+@asynccontextmanager
+async def client_of(data: Path, **mhd: Any) -> AsyncIterator[FhirWire]:
+    authorities = [{"oid": PATIENT.assigning_authority.universal_id}]
+    async with (
+        running_server(data, mhd={"elsewhere_seconds": 0.5, **mhd}, patients={"assigning_authorities": authorities})
+        as base,
+        aiohttp.ClientSession() as session,
+    ):  # fmt: skip
+        yield FhirWire(base, session)
+
+
+async def provided(client: FhirWire, bundle: Json) -> FhirReply:
+    return await client.send("POST", "", data=written(bundle), headers={"Content-Type": "application/fhir+json"})
+
+
+def bundle_at(url: str, entry: DocumentEntry, **attachment: Any) -> Json:
+    """A Bundle whose document lies elsewhere."""
+    bundle = bundle_with(entry)
+    bundle["entry"].pop()
+    found = bundle["entry"][1]["resource"]["content"][0]["attachment"]
+    found |= {"url": url} | attachment
+    return bundle
+
+
+@pytest.mark.parametrize("changes", [{}, {"size": 0, "hash": EMPTY_SHA1}], ids=["measured", "delayed assembly"])
+async def test_a_document_of_a_trusted_server_is_fetched_when_it_is_submitted(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    entry = document_entry()
+    async with other_server() as other:
+        trusted = {"external_url": "fetch", "document_servers": [f"{other.url}/files"]}
+        async with client_of(tmp_path, **trusted) as client:
+            reply = await provided(client, bundle_at(f"{other.url}/files/1.txt", entry, **changes))
+            assert reply.status == 200, reply.content
+            document = await client.get(f"Binary/{entry.entry_uuid[9:]}")
+
+    assert document.content == CONTENT
+    assert other.asked == ["/files/1.txt"]
+
+
+REFUSED: Sequence[tuple[str, Callable[[str], str], dict[str, Any], bool]] = (
+    ("of another path", lambda base: f"{base}/other/1.txt", {}, False),
+    ("out of the path", lambda base: f"{base}/files/../other/1.txt", {}, False),
+    ("out of the path, encoded", lambda base: f"{base}/files/%252e%252e/other/1.txt", {}, False),
+    ("of a user", lambda base: base.replace("http://", "http://user@") + "/files/1.txt", {}, False),
+    ("of another server", lambda _: "http://127.0.0.1:9/files/1.txt", {}, False),
+    ("that is not there", lambda base: f"{base}/files/2.txt", {}, True),
+    ("of another type", lambda base: f"{base}/files/1.html", {}, True),
+    ("that is elsewhere by now", lambda base: f"{base}/files/moved.txt", {}, True),
+    ("of a silent server", lambda base: f"{base}/files/silent.txt", {}, True),
+    ("with another hash", lambda base: f"{base}/files/1.txt", {"hash": "AAAAAAAAAAAAAAAAAAAAAAAAAAA="}, True),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("url", "changes", "is_asked"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED])
+async def test_a_document_that_can_not_be_had_is_refused_and_nothing_is_stored(
+    tmp_path: Path, url: Callable[[str], str], changes: dict[str, Any], is_asked: bool
+) -> None:
+    entry = document_entry()
+    async with other_server() as other:
+        trusted = {"external_url": "fetch", "document_servers": [f"{other.url}/files"]}
+        async with client_of(tmp_path, **trusted) as client:
+            reply = await provided(client, bundle_at(url(other.url), entry, **changes))
+
+            assert reply.status == 422
+            place = "Bundle.entry[1].resource.content[0].attachment"
+            assert reply.issue["expression"][0].startswith(place)
+            assert (await client.get(f"DocumentReference/{entry.entry_uuid[9:]}")).status == 404
+    assert bool(other.asked) == is_asked
+    assert len(other.asked) <= 1
+
+
+async def test_an_on_demand_document_is_not_taken_for_one_that_is_there(tmp_path: Path) -> None:
+    async with other_server() as other:
+        trusted = {"external_url": "fetch", "document_servers": [f"{other.url}/files"]}
+        async with client_of(tmp_path, **trusted) as client:
+            reply = await provided(client, bundle_at(f"{other.url}/files/1.txt", document_entry(hash=None, size=None)))
+
+    assert (reply.status, other.asked) == (422, [])
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "asked"),
+    [
+        ("/fhir/Patient/1", 200, ["/fhir/Patient/1"]),
+        ("/fhir/Patient/2", 422, ["/fhir/Patient/2"]),
+        ("/fhir/Patient/odd", 422, ["/fhir/Patient/odd"]),
+        ("/other/Patient/1", 422, []),
+    ],
+)
+async def test_a_patient_of_a_trusted_server_is_read_once(
+    tmp_path: Path, path: str, status: int, asked: list[str]
+) -> None:
+    bundle = bundle_with(document_entry(patient_id=PATIENT))
+    async with other_server() as other:
+        for number in (0, 1):
+            bundle["entry"][number]["resource"]["subject"] = {"reference": f"{other.url}{path}"}
+        async with client_of(tmp_path, patient_servers=[f"{other.url}/fhir"]) as client:
+            reply = await provided(client, bundle)
+
+    assert (reply.status, other.asked) == (status, asked)
+
+
+@pytest.mark.parametrize(
+    ("url", "base", "below"),
+    [
+        ("https://a.example/files/1", "https://a.example/files", True),
+        ("https://a.example/files/1?x=../y", "https://a.example/files", True),
+        ("https://a.example/files-of-others/1", "https://a.example/files", False),
+        ("https://a.example.org/files/1", "https://a.example/files", False),
+        ("https://a.example:8443/files/1", "https://a.example/files", False),
+        ("http://a.example/files/1", "https://a.example/files", False),
+        ("https://a.example/files\\..\\1", "https://a.example/files", False),
+        ("https://a.example@b.example/files/1", "https://a.example/files", False),
+        ("https://a.example:port/files/1", "https://a.example/files", False),
+        ("files/1", "https://a.example/files", False),
+    ],
+)
+def test_a_url_is_below_a_base_or_not(url: str, base: str, below: bool) -> None:
+    assert is_below(url, base) == below
