@@ -138,7 +138,8 @@ def is_replica_set(url: str) -> bool:
 
 def step_down(url: str) -> None:
     with pymongo.MongoClient[dict[str, Any]](url) as client:
-        client.admin.command("replSetStepDown", 10, secondaryCatchUpPeriodSecs=5)
+        # By force, so that it can be seen on a set of one member as well, which elects itself again.
+        client.admin.command("replSetStepDown", 10, secondaryCatchUpPeriodSecs=5, force=True)
 
 
 # --- S3 --------------------------------------------------------------------------------------------------------------
