@@ -16,6 +16,7 @@ _DATE: Final = re.compile(
     re.ASCII,
 )
 _BASE_64: Final = re.compile(r"[0-9A-Za-z+/=\s]*", re.ASCII)
+_BLANKS: Final = " \t\n\r\f\v"
 _PIECE: Final = 1024 * 1024
 _URI_CHARACTERS: Final = re.compile(r"\S+")
 
@@ -122,17 +123,26 @@ def _base_64_binary(value: Any) -> str | None:
 
 def _is_base_64(text: str) -> bool:
     """As decoded_base_64, without holding the octets of a document, or another copy of its text."""
-    rest = ""
+    rest, is_padded = "", False
     for start in range(0, len(text), _PIECE):
-        piece = rest + text[start : start + _PIECE]
-        if not piece.isalnum():
-            piece = "".join(piece.split())
-        last = start + _PIECE >= len(text)
-        whole = len(piece) if last else len(piece) - len(piece) % 4
-        rest = piece[whole:]
-        # Padding in the middle of the text is told by the piece after it, which would begin with characters left over.
-        if (not last and piece[:whole].endswith("=")) or decoded_base_64(piece[:whole]) is None:
+        piece = text[start : start + _PIECE]
+        if any(blank in piece for blank in _BLANKS):
+            piece = piece.translate(dict.fromkeys(map(ord, _BLANKS)))
+        piece = rest + piece
+        if piece and is_padded:
             return False
+        whole = len(piece) - len(piece) % 4
+        if not _is_strict_base_64(piece[:whole]):
+            return False
+        rest, is_padded = piece[whole:], is_padded or piece[:whole].endswith("=")
+    return not rest
+
+
+def _is_strict_base_64(text: str) -> bool:
+    try:
+        binascii.a2b_base64(text, strict_mode=True)
+    except ValueError:  # not ASCII, or binascii.Error
+        return False
     return True
 
 

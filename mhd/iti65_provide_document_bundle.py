@@ -7,6 +7,7 @@ complains of is told at its place in the Bundle.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Container
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -67,7 +68,8 @@ async def provide_document_bundle(resource: Any, request: FhirRequest, *, submit
 async def submit_bundle(resource: Any, *, submitting: Submitting) -> Submitted:
     """The same, without an answer: for transactions that make a Bundle of what they are sent. Raises Refused."""
     options, domain = submitting.options, submitting.domain
-    bundle = sound_bundle(resource, entries_limit=options.entries_limit)
+    # Documents of many megabytes take a while to look through, and others are served meanwhile.
+    bundle = await asyncio.to_thread(sound_bundle, resource, entries_limit=options.entries_limit)
     reading = Reading()
     judge_parts(bundle, reading)
     level = judge_profiles(bundle, options.minimal, reading)
