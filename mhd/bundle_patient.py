@@ -25,7 +25,8 @@ async def patient_of_bundle(bundle: TransactionBundle, patients: PatientResolver
         if subject is None:
             continue
         path = f"{entry.resource_path}.subject"
-        found = await patients.of_subject(subject, _patients_in_reach(entry, subject, bundle), path)
+        asked = _as_asked(entry, subject, bundle)
+        found = await patients.of_subject(asked, _patients_in_reach(entry, asked, bundle), path)
         if found.problem is not None:
             reading.issues.append(found.problem)
         if found.patient_id is not None:
@@ -52,6 +53,14 @@ async def patient_of_bundle(bundle: TransactionBundle, patients: PatientResolver
                 f"entry[{number}] has {patient_id.text}",
             )
     return named[first.number]
+
+
+def _as_asked(entry: BundleEntry, subject: Json, bundle: TransactionBundle) -> Json:
+    """A subject whose Patient the Bundle only asks for (GET) means what is asked for."""
+    target = bundle.target(subject.get("reference", ""), entry)
+    if target is None or target.part is not Part.PATIENT or target.resource:
+        return subject
+    return subject | {"reference": target.url}
 
 
 def _patients_in_reach(entry: BundleEntry, subject: Json, bundle: TransactionBundle) -> Mapping[str, Json]:

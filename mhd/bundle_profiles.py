@@ -48,19 +48,28 @@ _PROFILES: Final = {
 }
 
 
-def claimed_level(bundle: Json) -> Level:
-    """The level that meta.profile names; that of XDS where it names none that is known."""
+def claimed_level(bundle: Json) -> Level | None:
+    """The level that meta.profile names; None where it names none that is known."""
     for canonical in bundle.get("meta", {}).get("profile", ()):
         url = canonical.partition("|")[0]
         for base in _BASES:
             if url.startswith(base) and url.removeprefix(base) in _LEVELS:
                 return _LEVELS[url.removeprefix(base)]
-    return Level.COMPREHENSIVE
+    return None
 
 
-def judge_profiles(bundle: TransactionBundle, minimal: Minimal, reading: Reading) -> Level:
-    """Have each List and DocumentReference judged by its profile; the level that counted."""
-    claimed = claimed_level(bundle.resource)
+def judge_profiles(bundle: TransactionBundle, minimal: Minimal, reading: Reading, *, strict: bool = False) -> Level:
+    """Have each List and DocumentReference judged by its profile; the level that counted: that of XDS in doubt.
+
+    strict   a Bundle has to claim a profile that is known
+    """
+    said = claimed_level(bundle.resource)
+    if said is None and strict:
+        path = "Bundle.meta.profile"
+        reading.refuse(
+            path, f"{path} names no profile of MHD; send {_BASES[0]}{next(iter(_LEVELS))}.", IssueType.REQUIRED
+        )
+    claimed = said or Level.COMPREHENSIVE
     level = Level.COMPREHENSIVE if minimal is Minimal.REJECT else claimed
     before = len(reading.issues)
     for entry in bundle.entries:

@@ -60,19 +60,22 @@ async def provide_document_bundle(resource: Any, request: FhirRequest, *, submit
     resource   what was sent, not yet judged
     Raises Refused with all that is wrong.
     """
-    submitted = await submit_bundle(resource, submitting=submitting)
+    submitted = await submit_bundle(resource, submitting=submitting, strict=request.strict)
     answering = Answering(submitting.domain, submitting.patients.keys, submitting.stored, submitting.clock())
     return await answer_of(submitted, request, answering)
 
 
-async def submit_bundle(resource: Any, *, submitting: Submitting) -> Submitted:
-    """The same, without an answer: for transactions that make a Bundle of what they are sent. Raises Refused."""
+async def submit_bundle(resource: Any, *, submitting: Submitting, strict: bool = False) -> Submitted:
+    """The same, without an answer: for transactions that make a Bundle of what they are sent. Raises Refused.
+
+    strict   the Bundle has to say which profile it meets
+    """
     options, domain = submitting.options, submitting.domain
     # Documents of many megabytes take a while to look through, and others are served meanwhile.
     bundle = await asyncio.to_thread(sound_bundle, resource, entries_limit=options.entries_limit)
     reading = Reading()
     judge_parts(bundle, reading)
-    level = judge_profiles(bundle, options.minimal, reading)
+    level = judge_profiles(bundle, options.minimal, reading, strict=strict)
     patient_id = await patient_of_bundle(bundle, submitting.patients, reading)
     judge_references(bundle, domain, reading)
     contents = contents_of(

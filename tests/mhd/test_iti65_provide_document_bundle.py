@@ -183,6 +183,18 @@ async def test_the_profile_of_a_bundle_is_known_by_each_of_its_names(tmp_path: P
         assert places(await refusal(place, unknown)) == {("XDSRegistryMetadataError", "required", f"{DOCUMENT}.type")}
 
 
+async def test_a_strict_sender_has_to_say_which_profile_a_bundle_meets(tmp_path: Path) -> None:
+    bundle = bundle_with()
+    del bundle["meta"]
+
+    async with affinity(tmp_path) as place:
+        with pytest.raises(Refused) as refused:
+            await place.provided(bundle, FhirRequest(strict=True))
+        await place.provided(bundle)
+
+    assert places(refused.value) == {(REPOSITORY_ERROR, "required", "Bundle.meta.profile")}
+
+
 # What is refused -----------------------------------------------------------------------------------------------------
 
 Change = Callable[[Json], None]
@@ -640,6 +652,20 @@ async def test_a_subject_names_the_patient_in_any_of_these_forms(tmp_path: Path,
         assert (await stored(place, entry)).patient_id == PATIENT
     assert isinstance(answer.resource, dict)
     assert answer.resource["entry"][3]["response"]["status"] == "200 OK"
+
+
+async def test_a_bundle_may_ask_for_the_patient_that_it_is_about(tmp_path: Path) -> None:
+    entry = document_entry()
+    bundle = bundle_with(entry)
+    url = f"Patient?identifier={_IDENTIFIER['system']}|{_IDENTIFIER['value']}"
+    bundle["entry"].append({"fullUrl": _IN_THE_BUNDLE, "request": {"method": "GET", "url": url}})
+    for number in (0, 1):
+        bundle["entry"][number]["resource"]["subject"] = {"reference": _IN_THE_BUNDLE}
+
+    async with affinity(tmp_path) as place:
+        await place.provided(bundle)
+
+        assert (await stored(place, entry)).patient_id == PATIENT
 
 
 @pytest.mark.parametrize(
