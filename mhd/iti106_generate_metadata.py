@@ -6,6 +6,7 @@ the settings of the affinity domain, and what they do not say either is told to 
 
 from __future__ import annotations
 
+import asyncio
 import binascii
 import hashlib
 from collections.abc import Callable, Mapping
@@ -47,7 +48,7 @@ async def generate_metadata(
         raise Refused(Issue(IssueType.NOT_SUPPORTED, sentence, http=404))
     binary = _binary(resource)
     octets = binascii.a2b_base64(binary["data"])
-    header = _header(octets, read_cda)
+    header = await asyncio.to_thread(_header, octets, read_cda)
     entry = entry_of_header(header, binary["contentType"], submitting)
     known = await _known(entry, octets, submitting)
     if known is not None:

@@ -12,7 +12,7 @@ from xds.metadata import AnyObject, DocumentEntry, Folder, Submission, Submissio
 
 
 async def answer_to_resubmission(submission: Submission, registered: RegisteredObjects) -> Issue | None:
-    """What to say of a refused submission whose documents are all there, in a SubmissionSet with its uniqueId (409).
+    """What to say of a refused submission that is there already, with all its documents and Folders (409).
 
     None: it is another submission.
     """
@@ -21,9 +21,9 @@ async def answer_to_resubmission(submission: Submission, registered: RegisteredO
         found = await registered.submission(sent.unique_id or "")
     except Refused:
         return None
-    patients = {each.patient_id for each in found if isinstance(each, SubmissionSet)}
-    there = {each.unique_id for each in found if isinstance(each, DocumentEntry)}
-    if patients != {sent.patient_id} or not {each.unique_id for each in submission.document_entries} <= there:
+    there = {_of_its_sender(each) for each in found}
+    objects: tuple[AnyObject, ...] = (sent, *submission.document_entries, *submission.folders)
+    if not {_of_its_sender(each) for each in objects} <= there:
         return None
     return xds_issue(
         ErrorCode.DUPLICATE_UNIQUE_ID_IN_REGISTRY,
@@ -32,6 +32,18 @@ async def answer_to_resubmission(submission: Submission, registered: RegisteredO
         issue_type=IssueType.DUPLICATE,
         diagnostics=", ".join(_locations(found)),
     )
+
+
+def _of_its_sender(item: AnyObject) -> tuple[object, ...]:
+    """What an object has still that its sender gave it, and that no other one has."""
+    match item:
+        case SubmissionSet():
+            time = item.submission_time and item.submission_time.text
+            return item.kind, item.unique_id, item.patient_id, item.source_id, time
+        case DocumentEntry() | Folder():
+            return item.kind, item.unique_id, item.patient_id
+        case _:
+            return (item.entry_uuid,)
 
 
 def _locations(found: Iterable[AnyObject]) -> Iterable[str]:

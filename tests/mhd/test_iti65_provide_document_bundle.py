@@ -454,12 +454,16 @@ async def test_a_submission_that_is_sent_again_is_told_where_it_is(tmp_path: Pat
     assert f"DocumentReference/{resource_id(entry.entry_uuid)}" in issue.diagnostics
 
 
-async def test_another_submission_with_a_known_uniqueid_is_a_duplicate(tmp_path: Path) -> None:
-    unique_id = oid()
+@pytest.mark.parametrize("is_of_the_same_document", [False, True])
+async def test_another_submission_with_a_known_uniqueid_is_a_duplicate(
+    tmp_path: Path, is_of_the_same_document: bool
+) -> None:
+    unique_id, entry = oid(), document_entry()
+    other = entry if is_of_the_same_document else document_entry()
 
     async with affinity(tmp_path) as place:
-        await place.provided(bundle_with(unique_id=unique_id))
-        refused = await refusal(place, bundle_with(unique_id=unique_id))
+        await place.provided(bundle_with(entry, unique_id=unique_id))
+        refused = await refusal(place, bundle_with(other, unique_id=unique_id, source_id="2.25.7"))
 
     assert refused.outcome.http_status == 409
     assert places(refused) == {("XDSDuplicateUniqueIdInRegistry", "duplicate", f"{SET}.identifier")}
