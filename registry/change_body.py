@@ -2,7 +2,8 @@
 
     {"v":1,"objects":["<rim:ExtrinsicObject ...", ...],"revisions":[{"entry_uuid":"urn:uuid:...", ...}, ...]}
 
-UTF-8 JSON in this order of keys; an attribute that a revision leaves alone is not there. The same for every store, so
+UTF-8 JSON in this order of keys; an attribute that a revision leaves alone is not there. What a feed says of the
+patient is one more member, "identity":{} or "identity":{"merged_into":"..."}. The same for every store, so
 that a registry can be copied from one to another record by record and the chain still verifies.
 """
 
@@ -14,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from registry.metadata_store import Revision, StoreDamaged
+from registry.metadata_store import IdentityChange, Revision, StoreDamaged
 from xds.hl7v2 import DTM
 from xds.metadata import AnyObject, Folder
 
@@ -31,17 +32,21 @@ class ChangeBody:
 
     renderings: tuple[bytes, ...]
     revisions: tuple[Revision, ...]
+    identity: IdentityChange | None = None
 
 
-def encoded(renderings: Iterable[bytes], revisions: Sequence[Revision]) -> bytes:
+def encoded(
+    renderings: Iterable[bytes], revisions: Sequence[Revision], identity: IdentityChange | None = None
+) -> bytes:
     """The body of a change whose new objects were rendered as `renderings`."""
-    return orjson.dumps(
-        {
-            "v": _VERSION,
-            "objects": [rendering.decode() for rendering in renderings],
-            "revisions": [_revision_as_json(revision) for revision in revisions],
-        }
-    )
+    content: dict[str, Any] = {
+        "v": _VERSION,
+        "objects": [rendering.decode() for rendering in renderings],
+        "revisions": [_revision_as_json(revision) for revision in revisions],
+    }
+    if identity is not None:
+        content["identity"] = {} if identity.merged_into is None else {"merged_into": identity.merged_into}
+    return orjson.dumps(content)
 
 
 def decoded(body: bytes) -> ChangeBody:
@@ -57,6 +62,7 @@ def decoded(body: bytes) -> ChangeBody:
         return ChangeBody(
             tuple(rendering.encode() for rendering in content["objects"]),
             tuple(Revision(**revision) for revision in content["revisions"]),
+            IdentityChange(**content["identity"]) if "identity" in content else None,
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoreDamaged("the body of a record is not what was written") from error

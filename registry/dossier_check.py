@@ -6,12 +6,21 @@ the index must hold exactly what comes out: every column, every rendering, every
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from registry.change_body import decoded, revised
 from registry.dossier_log import LogRecord
-from registry.metadata_store import Criteria, Facts, Fingerprint, IndexRow, MetadataStore, Questions, StoreDamaged
+from registry.metadata_store import (
+    Criteria,
+    Facts,
+    Fingerprint,
+    IndexRow,
+    MetadataStore,
+    PatientIdentity,
+    Questions,
+    StoreDamaged,
+)
 from registry.search_columns import search_columns
 from xds.actors import ObjectCodec
 from xds.metadata import AnyObject, DocumentEntry, Folder, ObjectKind, SubmissionSet
@@ -78,6 +87,7 @@ async def _compared(store: MetadataStore, replay: _Replay) -> CheckedDossier:
     problems = list(replay.problems)
     problems += [problem async for problem in _index_problems(store, replay)]
     problems += replay.fact_problems(await store.known(replay.questions()))
+    problems += replay.identity_problems(await store.identities([replay.patient_id]))
     return CheckedDossier(replay.patient_id, replay.records, len(replay.objects), tuple(problems))
 
 
@@ -122,6 +132,7 @@ class _Replay:
         self.records = 0
         self.problems: list[str] = []
         self.objects: dict[str, AnyObject] = {}
+        self._identity: PatientIdentity | None = None
         self._renderings: dict[str, bytes] = {}  # of objects that were never revised: as logged
 
     def add(self, record: LogRecord) -> None:
@@ -140,6 +151,9 @@ class _Replay:
 
     def _replay(self, body: bytes) -> None:
         change = decoded(body)
+        if change.identity is not None:
+            merged = self._identity.merged_into if self._identity else None
+            self._identity = PatientIdentity(merged or change.identity.merged_into)
         for rendering in change.renderings:
             item = self._codec.read(rendering)
             self.objects[item.entry_uuid] = item
@@ -176,6 +190,14 @@ class _Replay:
             return self._codec.read(ebrim) == self.objects[entry_uuid]
         except Exception:  # noqa: BLE001 what can not be read is not the same
             return False
+
+    def identity_problems(self, identities: Mapping[str, PatientIdentity]) -> Iterator[str]:
+        """What the store says otherwise of the patient than the log, in sentences."""
+        stored = identities.get(self.patient_id)
+        if (stored is None) is not (self._identity is None):
+            yield "whether the patient is known is not what the log gives"
+        elif stored is not None and self._identity is not None and stored.merged_into != self._identity.merged_into:
+            yield "what the patient was merged into is not what the log gives"
 
     def questions(self) -> Questions:
         """What the store must know if its identifiers are right."""

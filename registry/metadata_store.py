@@ -4,13 +4,14 @@ A dossier is all that is registered for one patient. It is a log of changes; wha
 can be written again at any time (docs/adr/0002-a-dossier-is-a-log.md). The port has three sides:
 * `known` and `apply` serve a submission: read the facts, judge them (registry/lifecycle.py), commit all or nothing;
 * `find` and `count` serve queries; `page` serves searches in pages, with the FHIR resources that were made once;
+* `identities` tells which patient ids stand for one patient;
 * `records`, `index_rows`, `reindex` and `replay` serve whoever checks, rebuilds or copies a registry.
 Renderings enter and leave as bytes; the adapter is handed an ObjectCodec and knows no XML.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, TypeAlias
 
@@ -154,12 +155,35 @@ class Revision:
 
 
 @dataclass(frozen=True, slots=True)
+class IdentityChange:
+    """What a patient identity feed says of the patient whose dossier it changes.
+
+    merged_into   patient id (CX text) that answers for this one from now on, for good; None: the patient is known
+    """
+
+    merged_into: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PatientIdentity:
+    """What all feeds together said of a patient id.
+
+    merged_into   see IdentityChange
+    merged_from   the patient ids that were merged into this one directly, sorted
+    """
+
+    merged_into: str | None = None
+    merged_from: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class RegistryChange:
     """What one accepted submission does to one dossier: the unit that is committed, logged and replayed.
 
     change_id   a UUID, new for every change
     time        when it was judged: UTC, `YYYY-MM-DDThh:mm:ss.ffffffZ`
     objects     new objects, complete: entryUUIDs, logicalIDs, versions and statuses are as they will be found
+    identity    what a feed says of the patient
     """
 
     patient_id: str
@@ -167,6 +191,7 @@ class RegistryChange:
     time: str
     objects: tuple[AnyObject, ...]
     revisions: tuple[Revision, ...] = ()
+    identity: IdentityChange | None = None
 
 
 class FactsMoved(Exception):
@@ -253,6 +278,10 @@ class MetadataStore(Protocol):
 
     def secret_for(self, purpose: str) -> bytes:
         """32 octets: for one purpose always the same, and the same for everybody who uses this store."""
+        ...
+
+    async def identities(self, patient_ids: Collection[str]) -> Mapping[str, PatientIdentity]:
+        """By patient id: what feeds said of it. A patient id that no feed named is left out."""
         ...
 
     def records(self, patient_id: str | None = None) -> AsyncIterator[LogRecord]:

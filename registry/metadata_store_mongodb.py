@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Coroutine, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from contextvars import Context
 from typing import Any, Self, TypeVar
@@ -29,6 +29,7 @@ from registry.metadata_store import (
     FactsMoved,
     IndexRow,
     OutcomeOpen,
+    PatientIdentity,
     Progress,
     Questions,
     RegistryChange,
@@ -39,7 +40,7 @@ from registry.metadata_store import (
 )
 from registry.mongodb_commit import PreparedChange
 from registry.mongodb_database import MongoDatabase, NothingSent
-from registry.mongodb_documents import ORDER, SUPERSEDED, UNFINISHED, Record, index_row, patient_key
+from registry.mongodb_documents import IDENTITY, MERGED, NO_OBJECTS, ORDER, Record, index_row, patient_key
 from registry.mongodb_facts import FactFinder
 from registry.mongodb_index import Current
 from registry.mongodb_log import Head
@@ -243,6 +244,23 @@ class MongoMetadataStore:
     def secret_for(self, purpose: str) -> bytes:
         return self._fhir.secret_for(purpose)
 
+    async def identities(self, patient_ids: Collection[str]) -> Mapping[str, PatientIdentity]:
+        keys = {patient_key(patient_id): patient_id for patient_id in patient_ids}
+        wanted = {"patient_key": {"$in": sorted(keys)}, "kind": {"$in": [IDENTITY, MERGED]}}
+        with self._open():
+            found = await self._database.find(OBJECTS, wanted, sort=ORDER)
+        said: dict[str, list[Any]] = {}
+        for document in found:
+            said.setdefault(keys[document["patient_key"]], []).append(document)
+        return {
+            patient_id: PatientIdentity(
+                next((each["merged_into"] for each in documents if "merged_into" in each), None),
+                tuple(sorted({each["merged_from"] for each in documents if each["kind"] == MERGED})),
+            )
+            for patient_id, documents in said.items()
+            if any(each["kind"] == IDENTITY for each in documents)
+        }
+
     async def records(self, patient_id: str | None = None) -> AsyncIterator[LogRecord]:
         wanted = {} if patient_id is None else {"patient_key": patient_key(patient_id)}
         async with aclosing(self._resolver.log.streamed(wanted)) as records:
@@ -253,7 +271,7 @@ class MongoMetadataStore:
                     yield record.log
 
     async def index_rows(self, patient_id: str | None = None) -> AsyncIterator[IndexRow]:
-        wanted: dict[str, Any] = {"kind": {"$nin": [UNFINISHED, SUPERSEDED]}}
+        wanted: dict[str, Any] = {"kind": {"$nin": list(NO_OBJECTS)}}
         if patient_id is not None:
             wanted["patient_key"] = patient_key(patient_id)
         async with aclosing(self._database.streamed(OBJECTS, wanted, ORDER)) as documents:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, aclosing, nullcontext, suppress
 from itertools import islice
@@ -23,6 +23,7 @@ from registry.metadata_store import (
     Criteria,
     Facts,
     IndexRow,
+    PatientIdentity,
     Progress,
     Questions,
     RegistryChange,
@@ -33,7 +34,7 @@ from registry.rendering_compression import RenderingCompression
 from registry.sqlite_database import Database, snapshot, translated
 from registry.sqlite_facts import FactFinder
 from registry.sqlite_group_commit import PreparedChange
-from registry.sqlite_index import rows
+from registry.sqlite_index import identities, rows
 from registry.sqlite_log import all_records, records_of
 from registry.sqlite_pages import PageSearch
 from registry.sqlite_reindex import Reindexing
@@ -180,6 +181,13 @@ class SqliteMetadataStore:
 
     def secret_for(self, purpose: str) -> bytes:
         return self._fhir.secret_for(purpose)
+
+    async def identities(self, patient_ids: Collection[str]) -> Mapping[str, PatientIdentity]:
+        def read(connection: sqlite3.Connection) -> Mapping[str, PatientIdentity]:
+            with snapshot(connection):
+                return identities(connection, patient_ids)
+
+        return await self._read(read, small=len(patient_ids) <= _SMALL_REFERENCES)
 
     async def records(self, patient_id: str | None = None) -> AsyncIterator[LogRecord]:
         def read(connection: sqlite3.Connection) -> Iterator[LogRecord]:

@@ -48,11 +48,11 @@ class PreparedChange:
         )
         record_id = ObjectId()
         claims_of(objects, record_id)
-        body = encoded(renderings, change.revisions)
+        body = encoded(renderings, change.revisions, change.identity)
         compressed_body = compression.compress_body(body)
         if max([len(compressed_body), *(len(ebrim) for _, ebrim in objects)]) > LARGEST_BYTES:
             raise StoreFull("the change is larger than a MongoDB server keeps: 16 MiB, compressed")
-        content = Content(objects, change.revisions)
+        content = Content(objects, change.revisions, change.identity)
         return cls(patient_key(change.patient_id), record_id, change, body, compressed_body, content)
 
     def record(self, head: Head) -> Record:

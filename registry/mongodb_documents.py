@@ -15,7 +15,7 @@ from bson import Int64, ObjectId
 
 from registry.change_body import decoded as decoded_body
 from registry.dossier_log import LogRecord
-from registry.metadata_store import IndexRow, Revision, StoreDamaged
+from registry.metadata_store import IdentityChange, IndexRow, Revision, StoreDamaged
 from registry.mongodb_database import Document
 from registry.rendering_compression import RenderingCompression
 from registry.search_columns import COLUMN_SHAPES, SEARCH_COLUMNS, Column, Shape, registration_columns
@@ -27,6 +27,14 @@ UNFINISHED = "*unfinished"
 
 SUPERSEDED = "*superseded"
 """The kind of a version that is not the newest."""
+
+IDENTITY = "*patient"
+"""The kind of a document that says what a feed said of the dossier's patient."""
+
+MERGED = "*merged"
+"""The kind of a document that says which other patient was merged into the dossier's. It belongs to that one's log."""
+
+NO_OBJECTS = (UNFINISHED, SUPERSEDED, IDENTITY, MERGED)
 
 ORDER = ("patient_key", "kind", "number")
 
@@ -57,6 +65,7 @@ class Content:
 
     objects: tuple[Rendered, ...]
     revisions: tuple[Revision, ...]
+    identity: IdentityChange | None = None
 
     @classmethod
     def of(cls, body: bytes | None, codec: ObjectCodec, compression: RenderingCompression) -> Content:
@@ -70,7 +79,7 @@ class Content:
         objects = tuple(
             Rendered(decoded(rendering, codec), compression.compress(rendering)) for rendering in read.renderings
         )
-        return cls(objects, read.revisions)
+        return cls(objects, read.revisions, read.identity)
 
 
 def decoded(rendering: bytes, codec: ObjectCodec) -> AnyObject:
@@ -301,6 +310,30 @@ def unfinished_document(record: Record) -> Document:
         "number": Int64(record.position),
         "record": record.id,
     }
+
+
+def identity_documents(record: Record, identity: IdentityChange | None) -> list[Document]:
+    """What a record says of its patient; of a merge first what the other dossier is told."""
+    if identity is None:
+        return []
+    said: Document = {
+        "_id": f"{IDENTITY} {record.patient_key} {record.log.sequence}",
+        "patient_key": record.patient_key,
+        "kind": IDENTITY,
+        "number": Int64(numbered(record.log.sequence, 0)),
+        "sequence": Int64(record.log.sequence),
+        "patient_id": record.log.patient_id,
+    }
+    if identity.merged_into is None:
+        return [said]
+    told: Document = {
+        "_id": f"{MERGED} {record.patient_key} {record.log.sequence}",
+        "patient_key": patient_key(identity.merged_into),
+        "kind": MERGED,
+        "number": Int64(0),
+        "merged_from": record.log.patient_id,
+    }
+    return [told, {**said, "merged_into": identity.merged_into}]
 
 
 def index_row(document: Document, compression: RenderingCompression) -> IndexRow:

@@ -25,6 +25,7 @@ from registry.mongodb_documents import (
     Content,
     Record,
     decoded,
+    identity_documents,
     numbered,
     object_document,
     rendering_of,
@@ -64,7 +65,7 @@ class ObjectIndex:
         """
         if record.log.sequence == 1:
             await self.remember_patient(record)
-        documents = self.new_documents(record, content)
+        documents = [*identity_documents(record, content.identity), *self.new_documents(record, content)]
         if content.revisions:
             if known is None:
                 known = await self.current(record, [revision.entry_uuid for revision in content.revisions])
@@ -169,6 +170,7 @@ class Versions:
         """The next record. What it revises and nobody knows is passed over."""
         for (item, _), document in zip(content.objects, self._index.new_documents(record, content), strict=True):
             self._add(Current(item, document["number"], document.get("submitted")), document)
+        self.documents.update((each["_id"], each) for each in identity_documents(record, content.identity))
         for version, document in self._index.revised_versions(record, content.revisions, self.current):
             self._add(version, document)
 

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 
 from registry.metadata_store import Progress, StoreDamaged
 from registry.mongodb_database import Document, MongoDatabase
-from registry.mongodb_documents import ORDER, UNFINISHED, Claim, Content, Record, claims_of
+from registry.mongodb_documents import MERGED, ORDER, UNFINISHED, Claim, Content, Record, claims_of
 from registry.mongodb_index import Versions
 from registry.mongodb_resolver import Resolver
 from registry.mongodb_schema import CHANGES, OBJECTS, index_is_current
@@ -107,7 +107,9 @@ class Reindexing:
         for version, document in expected.items():
             if there.get(version) != document:
                 await self._put(document, there.get(version))
-        strays = {version for version, document in there.items() if document["kind"] != UNFINISHED} - expected.keys()
+        # That somebody was merged into this patient is in the log of the other dossier.
+        kept = (UNFINISHED, MERGED)
+        strays = {version for version, document in there.items() if document["kind"] not in kept} - expected.keys()
         if strays:
             await self._database.delete(OBJECTS, {"patient_key": key, "_id": {"$in": sorted(strays)}})
 

@@ -23,7 +23,8 @@ INDEX_VERSION = 3
 """Raised with every change of schemas/sql/registry_index.sql; an older index is brought up by `toimik reindex`."""
 
 INDEX_TABLES = (
-    "identifiers", "document_entries", "submission_sets", "folders", "associations", "fhir_resources", "patient_keys",
+    "identifiers", "patient_identities", "document_entries", "submission_sets", "folders", "associations",
+    "fhir_resources", "patient_keys",
 )  # fmt: skip
 
 _OLDEST_SQLITE = (3, 37, 0)  # STRICT tables

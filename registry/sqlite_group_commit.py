@@ -17,7 +17,15 @@ from typing import TypeAlias
 from registry.change_body import encoded
 from registry.dossier_log import LogRecord
 from registry.fhir_resources import FhirResources
-from registry.metadata_store import Facts, FactsMoved, RegistryChange, Revision, StoreBusy, StoreFull
+from registry.metadata_store import (
+    Facts,
+    FactsMoved,
+    IdentityChange,
+    RegistryChange,
+    Revision,
+    StoreBusy,
+    StoreFull,
+)
 from registry.rendering_compression import RenderingCompression
 from registry.sqlite_database import transaction, translated
 from registry.sqlite_index import IndexedObject, IndexTables, PlacedObject, indexed_objects, placed
@@ -56,6 +64,7 @@ class PreparedChange:
     compressed_body: bytes
     objects: tuple[IndexedObject, ...]
     revisions: tuple[Revision, ...]
+    identity: IdentityChange | None
 
     @classmethod
     def of(
@@ -78,7 +87,7 @@ class PreparedChange:
         identifiers = [identifier for item in objects for identifier in item.identifiers]
         if len(set(identifiers)) < len(identifiers):
             raise ValueError("the change gives one identifier to two objects")
-        body = encoded(renderings, change.revisions)
+        body = encoded(renderings, change.revisions, change.identity)
         return cls(
             change.patient_id,
             change.change_id,
@@ -88,6 +97,7 @@ class PreparedChange:
             compression.compress_body(body),
             objects,
             change.revisions,
+            change.identity,
         )
 
 
@@ -153,6 +163,7 @@ class _Group:
         self._placed: list[PlacedObject] = []
         self._appended: list[Appended] = []
         self._revisions: list[tuple[Revision, int, str]] = []
+        self._identities: list[tuple[str, IdentityChange]] = []
 
     def outcome(self, change: PreparedChange) -> Outcome:
         """Take the change, or tell why it does not fit any more."""
@@ -188,6 +199,8 @@ class _Group:
         self._appended.append(Appended(head.patient, record, change.compressed_body))
         self._placed += placed(change.objects, head.patient, head.objects + 1)
         self._revisions += [(revision, head.patient, change.time) for revision in change.revisions]
+        if change.identity is not None:
+            self._identities.append((change.patient_id, change.identity))
         for item in change.objects:
             self._taken.update(item.identifiers)
             if item.unique_id and item.hash:
@@ -201,6 +214,8 @@ class _Group:
         append(self._connection, self._appended)
         index.take_identifiers(self._placed)
         index.insert(self._placed)
+        for patient_id, identity in self._identities:
+            index.identify(patient_id, identity)
         for revision, patient, time in self._revisions:
             if not index.revise(revision, patient, time):
                 raise ValueError(f"{revision.entry_uuid} is to be revised, but is not in the dossier")

@@ -16,7 +16,7 @@ import orjson
 
 from registry.change_body import revised
 from registry.fhir_resources import FhirResources, submitted
-from registry.metadata_store import IndexRow, Revision, StoreDamaged, StoreFull
+from registry.metadata_store import IdentityChange, IndexRow, PatientIdentity, Revision, StoreDamaged, StoreFull
 from registry.rendering_compression import RenderingCompression
 from registry.search_columns import REGISTRATION_COLUMNS, SEARCH_COLUMNS, Column, Shape, registration_columns
 from registry.sqlite_rows import Row, insert_rows
@@ -157,6 +157,7 @@ class IndexTables:
         self._resources = f"INTO {prefix}fhir_resources (id, resource)"
         self._patient_keys = f"INSERT INTO {prefix}patient_keys (patient_key, patient)"
         self._identifiers = f"{prefix}identifiers"
+        self._identities = f"{prefix}patient_identities"
         self._tables = {kind: f"{prefix}{table}" for kind, table in TABLES.items()}
         self._inserts = {kind: _written("INSERT", kind, table) for kind, table in self._tables.items()}
         self._replacements = {kind: _written("REPLACE", kind, table) for kind, table in self._tables.items()}
@@ -192,6 +193,14 @@ class IndexTables:
         insert_rows(self._connection, f"INSERT {self._resources}", resources)
         keys = {item.patient_key: row_id >> NUMBER_BITS for row_id, item in objects if item.patient_key}
         insert_rows(self._connection, self._patient_keys, list(keys.items()), "ON CONFLICT DO NOTHING")
+
+    def identify(self, patient_id: str, identity: IdentityChange) -> None:
+        """Write down what a feed says of a patient. A merge stays, whatever is said later."""
+        self._connection.execute(
+            f"INSERT INTO {self._identities} (patient_id, merged_into) VALUES (?, ?) "
+            "ON CONFLICT (patient_id) DO UPDATE SET merged_into = coalesce(merged_into, excluded.merged_into)",
+            (patient_id, identity.merged_into),
+        )
 
     def revise(self, revision: Revision, patient: int, time: str) -> bool:
         """Write one object's row again as the revision leaves it. False where the dossier has no such object.
@@ -243,6 +252,21 @@ def decoded(rendering: bytes, codec: ObjectCodec) -> AnyObject:
         return codec.read(rendering)
     except Exception as error:
         raise StoreDamaged(f"a rendering can not be read: {error}") from error
+
+
+def identities(connection: sqlite3.Connection, patient_ids: Iterable[str]) -> dict[str, PatientIdentity]:
+    """What feeds said of these patients."""
+    found: dict[str, PatientIdentity] = {}
+    for patient_id in set(patient_ids):
+        row = connection.execute(
+            "SELECT merged_into FROM patient_identities WHERE patient_id = ?", (patient_id,)
+        ).fetchone()
+        if row is not None:
+            merged_from = connection.execute(
+                "SELECT patient_id FROM patient_identities WHERE merged_into = ? ORDER BY patient_id", (patient_id,)
+            )
+            found[patient_id] = PatientIdentity(row[0], tuple([each for (each,) in merged_from]))
+    return found
 
 
 def rows(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from registry.change_body import decoded as decoded_body
 from registry.dossier_log import LogRecord
 from registry.fhir_resources import FhirResources
-from registry.metadata_store import Revision, StoreDamaged
+from registry.metadata_store import IdentityChange, Revision, StoreDamaged
 from registry.rendering_compression import RenderingCompression
 from registry.sqlite_database import Database, transaction
 from registry.sqlite_index import IndexedObject, IndexTables, decoded, first_id, indexed_objects, last_id, placed
@@ -19,10 +19,14 @@ from xds.actors import ObjectCodec
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What a record gives the index, made ready before its turn comes. Of a body that was blanked, nothing."""
+    """What a record gives the index, made ready before its turn comes. Of a body that was blanked, nothing.
+
+    identified   the patient, and what a feed says of it
+    """
 
     objects: tuple[IndexedObject, ...] = ()
     revisions: tuple[Revision, ...] = ()
+    identified: tuple[str, IdentityChange] | None = None
 
 
 class SecondWriter:
@@ -67,7 +71,8 @@ class SecondWriter:
         body = decoded_body(record.body)
         rendered = [(decoded(rendering, self._codec), rendering) for rendering in body.renderings]
         objects = indexed_objects(rendered, record.patient_id, record.time, self._compression, self._fhir)
-        return Content(objects, body.revisions)
+        identified = None if body.identity is None else (record.patient_id, body.identity)
+        return Content(objects, body.revisions, identified)
 
     def enter(self, content: Content, patient: int, time: str, *, after: int) -> int:
         """Write a record to the index; how many objects the dossier has then.
@@ -81,6 +86,8 @@ class SecondWriter:
         except sqlite3.IntegrityError:
             raise StoreDamaged("an identifier is held by another record already") from None
         self.index.insert(objects)
+        if content.identified is not None:
+            self.index.identify(*content.identified)
         for revision in content.revisions:
             if not self.index.revise(revision, patient, time) and not self._has_blanks(patient):
                 raise StoreDamaged(f"{revision.entry_uuid} is revised, but was never registered")

@@ -12,6 +12,13 @@ CREATE TABLE identifiers (
     object INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- What feeds said of patients: those that are known, and into which one a patient was merged.
+CREATE TABLE patient_identities (
+    patient_id TEXT PRIMARY KEY,
+    merged_into TEXT
+) STRICT, WITHOUT ROWID;
+CREATE INDEX patient_identities_by_merged_into ON patient_identities (merged_into) WHERE merged_into IS NOT NULL;
+
 CREATE TABLE document_entries (
     id INTEGER PRIMARY KEY,
     entry_uuid TEXT NOT NULL,

@@ -5,7 +5,15 @@ from __future__ import annotations
 from uuid import uuid4
 
 from registry.dossier_log import LogRecord
-from registry.metadata_store import Criteria, Match, MetadataStore, Questions, RegistryChange, Revision
+from registry.metadata_store import (
+    Criteria,
+    IdentityChange,
+    Match,
+    MetadataStore,
+    Questions,
+    RegistryChange,
+    Revision,
+)
 from tests.builders import PATIENT, document_entry, has_member, registered, submission_set
 from xds.hl7v2 import CX
 from xds.metadata import AnyObject, DocumentEntry, ObjectKind
@@ -35,6 +43,12 @@ async def register(
 ) -> LogRecord:
     """Commit a change that brings these objects."""
     return await commit(store, change_of(*objects, patient=patient, revisions=revisions))
+
+
+async def identify(store: MetadataStore, patient: CX, merged_into: CX | None = None) -> LogRecord:
+    """Commit what a feed says of a patient: that it is known, or into which one it was merged."""
+    identity = IdentityChange(merged_into.text if merged_into else None)
+    return await commit(store, RegistryChange(patient.text, str(uuid4()), TIME, (), (), identity))
 
 
 async def found(

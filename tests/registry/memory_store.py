@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from registry.metadata_store import (
     Match,
     MetadataStore,
     Operator,
+    PatientIdentity,
     Progress,
     Questions,
     RegistryChange,
@@ -106,7 +107,7 @@ class MemoryStore(MetadataStore):
             sequence=len(records) + 1,
             change_id=change.change_id,
             time=change.time,
-            body=encoded([self.codec.written(item) for item in change.objects], change.revisions),
+            body=encoded([self.codec.written(item) for item in change.objects], change.revisions, change.identity),
         )
         records.append(record)
         self.changes.setdefault(change.patient_id, []).append(change)
@@ -166,6 +167,23 @@ class MemoryStore(MetadataStore):
     def secret_for(self, purpose: str) -> bytes:
         return hashlib.sha256(purpose.encode()).digest()
 
+    async def identities(self, patient_ids: Collection[str]) -> Mapping[str, PatientIdentity]:
+        said = {
+            patient: [change.identity for change in changes if change.identity]
+            for patient, changes in self.changes.items()
+        }
+        merged = {
+            patient: next((each.merged_into for each in every if each.merged_into), None)
+            for patient, every in said.items()
+        }
+        return {
+            patient: PatientIdentity(
+                merged[patient], tuple(sorted(other for other in merged if merged[other] == patient))
+            )
+            for patient in patient_ids
+            if said.get(patient)
+        }
+
     async def records(self, patient_id: str | None = None) -> AsyncIterator[LogRecord]:
         for patient in self._patients(patient_id):
             for record in self.log[patient]:
@@ -196,7 +214,7 @@ class MemoryStore(MetadataStore):
             body = decoded(record.body) if record.body is not None else ChangeBody((), ())
             objects = tuple(self.codec.read(rendering) for rendering in body.renderings)
             revisions = tuple(each for each in body.revisions if each.entry_uuid in self.objects)
-            change = RegistryChange(record.patient_id, record.change_id, record.time, objects, revisions)
+            change = RegistryChange(record.patient_id, record.change_id, record.time, objects, revisions, body.identity)
             if record.problem(log[-1] if log else None) or self._clashes(change):
                 raise StoreDamaged("a record that does not follow")
             self.log.setdefault(record.patient_id, []).append(record)

@@ -19,6 +19,7 @@ from registry.metadata_store import (
     Match,
     MetadataStore,
     Operator,
+    PatientIdentity,
     Questions,
     Revision,
     StoreBusy,
@@ -41,7 +42,7 @@ from tests.builders import (
     registered,
     submission_set,
 )
-from tests.registry.dossiers import change_of, commit, found, register, submitted
+from tests.registry.dossiers import change_of, commit, found, identify, register, submitted
 from tests.registry.memory_store import MemoryStore
 from tests.registry.stores import ADAPTERS, Opening, opening_of
 from xds.ebxml_writer import codec
@@ -908,3 +909,69 @@ async def test_closing_finishes_what_was_begun(opened: Opening) -> None:
 
     assert len(await asyncio.gather(*writing)) == 50
     assert await (await opened()).count(Criteria(ENTRY)) == 50
+
+
+# --- what feeds say of patients --------------------------------------------------------------------------------------
+
+
+async def test_a_patient_is_known_as_soon_as_a_feed_has_named_it(opened: Opening) -> None:
+    first, second = await opened(), await opened()
+    await register(first, *submitted(patient=patient(2)), patient=patient(2))
+
+    await identify(first, patient(1))
+    await identify(first, patient(1))
+
+    known = await second.identities([patient(1).text, patient(2).text, patient(3).text])
+    assert known == {patient(1).text: PatientIdentity()}
+    assert await problems(second) == []
+
+
+async def test_a_merge_is_told_of_both_patients(store: MetadataStore) -> None:
+    for number in (1, 2, 3):
+        await identify(store, patient(number))
+
+    await identify(store, patient(1), merged_into=patient(3))
+    await identify(store, patient(2), merged_into=patient(3))
+
+    assert await store.identities([patient(number).text for number in (1, 2, 3)]) == {
+        patient(1).text: PatientIdentity(merged_into=patient(3).text),
+        patient(2).text: PatientIdentity(merged_into=patient(3).text),
+        patient(3).text: PatientIdentity(merged_from=(patient(1).text, patient(2).text)),
+    }
+    assert await problems(store) == []
+
+
+async def test_what_is_said_after_a_merge_does_not_undo_it(store: MetadataStore) -> None:
+    for number in (1, 2):
+        await identify(store, patient(number))
+    await identify(store, patient(1), merged_into=patient(2))
+
+    await identify(store, patient(1))
+
+    assert await store.identities([patient(1).text]) == {patient(1).text: PatientIdentity(patient(2).text)}
+    assert await problems(store) == []
+
+
+async def test_what_feeds_said_outlives_a_reindex(store: MetadataStore) -> None:
+    for number in (1, 2):
+        await identify(store, patient(number))
+        await register(store, *submitted(patient=patient(number)), patient=patient(number))
+    await identify(store, patient(1), merged_into=patient(2))
+    before = await store.identities([patient(1).text, patient(2).text])
+
+    await store.reindex()
+
+    assert await store.identities([patient(1).text, patient(2).text]) == before
+    assert len(await found(store, ENTRY, patients=(patient(1), patient(2)))) == 2
+    assert await problems(store) == []
+
+
+async def test_what_feeds_said_is_copied_with_the_log(store: MetadataStore, original: MetadataStore) -> None:
+    await identify(original, patient(0))
+    await identify(original, patient(1), merged_into=patient(0))
+
+    await store.replay([record async for record in original.records()])
+
+    both = [patient(0).text, patient(1).text]
+    assert await store.identities(both) == await original.identities(both)
+    assert await problems(store) == []
