@@ -20,9 +20,10 @@ from registry.iti18_stored_query import stored_query
 from registry.iti42_register import register_document_set
 from registry.iti51_multi_patient_query import multi_patient_query
 from registry.lifecycle import NewUuid
+from registry.merged_patients import PatientsView
 from registry.metadata_store import MetadataStore, OutcomeOpen, StoreBusy, StoreFull
 from registry.patient_identities import OpenPatients, PatientIdentities
-from xds.actors import OutcomeUnknown, QueryRequest, QueryResponse, RegistryResponse
+from xds.actors import ObjectCodec, OutcomeUnknown, QueryRequest, QueryResponse, RegistryResponse
 from xds.errors import RegistryError, ResponseStatus, XdsError
 from xds.metadata import Submission
 from xds.paged_search import Page, PagedSearch
@@ -47,6 +48,7 @@ class Registry:
     max_results         most objects in one ITI-18 or ITI-51 answer with LeafClass
     home_community_id   of this community, given to every object that is submitted without one
     limited_metadata    whether objects are taken that say that their metadata is limited
+    codec               see PatientsView
     """
 
     store: MetadataStore
@@ -55,6 +57,7 @@ class Registry:
     max_results: int = 1000
     home_community_id: str | None = None
     limited_metadata: bool = False
+    codec: ObjectCodec | None = None
     clock: Callable[[], datetime] = utc_now
     new_uuid: NewUuid = uuid4
 
@@ -74,12 +77,14 @@ class Registry:
 
     async def stored_query(self, request: QueryRequest) -> QueryResponse:
         """Registry Stored Query [ITI-18]."""
-        querying = stored_query(request, store=self.store, max_results=self.max_results)
+        querying = stored_query(request, store=PatientsView(self.store, self.codec), max_results=self.max_results)
         return await _answering_errors(querying, ITI_18, _query_failure)
 
     async def multi_patient_query(self, request: QueryRequest) -> QueryResponse:
         """Multi-Patient Stored Query [ITI-51]."""
-        querying = multi_patient_query(request, store=self.store, max_results=self.max_results)
+        querying = multi_patient_query(
+            request, store=PatientsView(self.store, self.codec), max_results=self.max_results
+        )
         return await _answering_errors(querying, ITI_51, _query_failure)
 
     async def page(self, search: PagedSearch) -> Page:

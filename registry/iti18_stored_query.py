@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TypeAlias
 
-from registry.metadata_store import Criteria, Match, MetadataStore, StoredObject
+from registry.metadata_store import Criteria, Finder, Match, StoredObject
 from xds.actors import Found, QueryRequest, QueryResponse, ReturnType
 from xds.errors import ErrorCode, ResponseStatus, XdsError
 from xds.metadata import AssociationType, AvailabilityStatus, ObjectKind
@@ -22,10 +22,11 @@ Objects: TypeAlias = tuple[StoredObject, ...]
 
 
 async def stored_query(
-    request: QueryRequest, *, store: MetadataStore, max_results: int | None, transaction: Transaction = ITI_18
+    request: QueryRequest, *, store: Finder, max_results: int | None, transaction: Transaction = ITI_18
 ) -> QueryResponse:
     """The objects that a stored query asks for, or references to them.
 
+    store         finds what belongs to a patient under any of its ids (registry/merged_patients.py)
     max_results   most objects in an answer with returnType LeafClass, None: any number; references are not limited
     transaction   of which the query has to be; ITI-51 is answered here as well
     Raises XdsError with all that is wrong with the request (see bind), or XDSTooManyResults, or
@@ -44,7 +45,7 @@ async def stored_query(
     )
 
 
-async def _matches_in_full(query: BoundQuery, store: MetadataStore, max_results: int | None) -> Objects:
+async def _matches_in_full(query: BoundQuery, store: Finder, max_results: int | None) -> Objects:
     found = await store.find(_matching(query), limit=None if max_results is None else max_results + 1)
     if max_results is not None and len(found) > max_results:
         return await _in_full(query, await _references(query, store), store, max_results)
@@ -53,7 +54,7 @@ async def _matches_in_full(query: BoundQuery, store: MetadataStore, max_results:
     return found
 
 
-async def _in_full(query: BoundQuery, found: Objects, store: MetadataStore, max_results: int | None) -> Objects:
+async def _in_full(query: BoundQuery, found: Objects, store: Finder, max_results: int | None) -> Objects:
     """What was found as references, rendered."""
     _refuse_what_no_answer_may_hold(query, found, max_results)
     return await _rendered(found, store)
@@ -77,7 +78,7 @@ def _refuse_what_no_answer_may_hold(query: BoundQuery, found: Objects, max_resul
         )
 
 
-async def _without_older_versions(query: BoundQuery, found: Objects, store: MetadataStore) -> Objects:
+async def _without_older_versions(query: BoundQuery, found: Objects, store: Finder) -> Objects:
     """What is found at $MetadataLevel 1: of DocumentEntries and Folders no version that has a successor.
 
     Whatever has a successor is Deprecated, so most answers need no look at it. A successor may be another patient's.
@@ -94,7 +95,7 @@ async def _without_older_versions(query: BoundQuery, found: Objects, store: Meta
     return tuple([each for each in found if newest.get(each.logical_id, 0) <= int(each.version or 0)])
 
 
-async def _rendered(found: Objects, store: MetadataStore) -> Objects:
+async def _rendered(found: Objects, store: Finder) -> Objects:
     """The same objects with their renderings: one read for each kind of object."""
     renderings: dict[str, bytes | None] = {}
     for kind in dict.fromkeys(each.kind for each in found):
@@ -107,15 +108,15 @@ async def _rendered(found: Objects, store: MetadataStore) -> Objects:
 # --- what each kind of answer consists of, as references --------------------------------------------------------------
 
 
-async def _references(query: BoundQuery, store: MetadataStore) -> Objects:
+async def _references(query: BoundQuery, store: Finder) -> Objects:
     return await _ANSWERS[query.query.answer](query, store)
 
 
-async def _matches(query: BoundQuery, store: MetadataStore) -> Objects:
+async def _matches(query: BoundQuery, store: Finder) -> Objects:
     return await _without_older_versions(query, await store.find(_matching(query), rendering=False), store)
 
 
-async def _everything(query: BoundQuery, store: MetadataStore) -> Objects:
+async def _everything(query: BoundQuery, store: Finder) -> Objects:
     kinds = (ObjectKind.SUBMISSION_SET, ObjectKind.DOCUMENT_ENTRY, ObjectKind.FOLDER)
     objects = [
         each for kind in kinds for each in await _find(query, store, kind, _filters(query, kind), query.patient_ids)
@@ -126,16 +127,16 @@ async def _everything(query: BoundQuery, store: MetadataStore) -> Objects:
     return (*objects, *_closed(objects, links))
 
 
-async def _associations(query: BoundQuery, store: MetadataStore) -> Objects:
+async def _associations(query: BoundQuery, store: Finder) -> Objects:
     return await _associations_of(query.uuids, query, store, ())
 
 
-async def _start_and_associations(query: BoundQuery, store: MetadataStore) -> Objects:
+async def _start_and_associations(query: BoundQuery, store: Finder) -> Objects:
     start = await _matches(query, store)
     return (*start, *await _associations_of(_ids(start), query, store, _patients_of(start)))
 
 
-async def _submission_sets(query: BoundQuery, store: MetadataStore) -> Objects:
+async def _submission_sets(query: BoundQuery, store: Finder) -> Objects:
     to_named = (_HAS_MEMBER, _any_of("target_object", query.uuids))
     links = await _find(query, store, ObjectKind.ASSOCIATION, to_named)
     sources = _any_of("entry_uuid", _sources(links))
@@ -144,7 +145,7 @@ async def _submission_sets(query: BoundQuery, store: MetadataStore) -> Objects:
     return (*sets, *(link for link in links if link.source_object in known))
 
 
-async def _contents(query: BoundQuery, store: MetadataStore) -> Objects:
+async def _contents(query: BoundQuery, store: Finder) -> Objects:
     objects = list(await _find(query, store, query.query.finds, query.start))
     patients = _patients_of(objects)
     from_start = (_HAS_MEMBER, _any_of("source_object", _ids(objects)), *_filters(query, ObjectKind.ASSOCIATION))
@@ -156,7 +157,7 @@ async def _contents(query: BoundQuery, store: MetadataStore) -> Objects:
     return (*objects, *_closed(objects, links))
 
 
-async def _folders(query: BoundQuery, store: MetadataStore) -> Objects:
+async def _folders(query: BoundQuery, store: Finder) -> Objects:
     start = await _find(query, store, query.query.finds, query.start)
     to_start = (_HAS_MEMBER, _any_of("target_object", _ids(start)), *_filters(query, ObjectKind.ASSOCIATION))
     links = await _find(query, store, ObjectKind.ASSOCIATION, to_start, _patients_of(start))
@@ -164,7 +165,7 @@ async def _folders(query: BoundQuery, store: MetadataStore) -> Objects:
     return await _find(query, store, ObjectKind.FOLDER, (sources,), _patients_of(start))
 
 
-async def _related(query: BoundQuery, store: MetadataStore) -> Objects:
+async def _related(query: BoundQuery, store: Finder) -> Objects:
     start = await _matches(query, store)
     patients = _patients_of(start)
     links = await _associations_of(_ids(start), query, store, patients)
@@ -175,7 +176,7 @@ async def _related(query: BoundQuery, store: MetadataStore) -> Objects:
     return (*(entry for entry in entries if entry.entry_uuid in related), *between_entries)
 
 
-_ANSWERS: Mapping[Answer, Callable[[BoundQuery, MetadataStore], Awaitable[Objects]]] = {
+_ANSWERS: Mapping[Answer, Callable[[BoundQuery, Finder], Awaitable[Objects]]] = {
     Answer.MATCHES: _matches,
     Answer.EVERYTHING: _everything,
     Answer.ASSOCIATIONS: _associations,
@@ -191,7 +192,7 @@ _ANSWERS: Mapping[Answer, Callable[[BoundQuery, MetadataStore], Awaitable[Object
 
 
 async def _associations_of(
-    uuids: tuple[str, ...], query: BoundQuery, store: MetadataStore, patients: tuple[str, ...]
+    uuids: tuple[str, ...], query: BoundQuery, store: Finder, patients: tuple[str, ...]
 ) -> Objects:
     """The associations that have one of the objects as source or as target, each once."""
     filters = _filters(query, ObjectKind.ASSOCIATION)
@@ -218,7 +219,7 @@ def _closed(objects: Iterable[StoredObject], links: Iterable[StoredObject]) -> O
 
 async def _find(
     query: BoundQuery,
-    store: MetadataStore,
+    store: Finder,
     kind: ObjectKind,
     conditions: Iterable[Condition],
     patients: tuple[str, ...] = (),

@@ -9,14 +9,16 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from datetime import datetime
 
 from registry.code_sets import CodeSets
 from registry.lifecycle import NewUuid, judged, questions, refusal
+from registry.merged_patients import known_of_patient
 from registry.metadata_store import FactsMoved, MetadataStore
 from registry.patient_identities import PatientIdentities
 from xds.actors import RegistryResponse
-from xds.errors import ErrorCode, Finding, XdsError
+from xds.errors import ErrorCode, Finding, Severity, XdsError
 from xds.metadata import Submission
 from xds.metadata_names import location, named, shown
 from xds.metadata_rules import findings
@@ -49,12 +51,12 @@ async def register_document_set(
     if not _names_a_patient(submission):
         raise refusal(noticed)
     for attempt in range(attempts):
-        facts = await store.known(questions(submission))
+        facts, seen = await known_of_patient(questions(submission), store)
         change = judged(
-            submission, facts, now=clock(), new_uuid=new_uuid, noticed=noticed, home_community_id=home_community_id
+            submission, seen, now=clock(), new_uuid=new_uuid, noticed=noticed, home_community_id=home_community_id
         )
         try:
-            await store.apply(change, facts)
+            await store.apply(replace(change, patient_id=facts.patient_id), facts)
         except FactsMoved:
             await asyncio.sleep(pause_seconds * (attempt + random.random()))  # noqa: S311 - a pause is no secret
         else:
@@ -74,6 +76,12 @@ async def _unknown_patient(submission: Submission, patients: PatientIdentities) 
         patient_id = submission_set.patient_id
         if patient_id is None or patient_id.problem():
             continue  # a broken rule, and told as such
+        if unsure := patients.warning(patient_id):
+            yield Finding(
+                f"patientId {shown(patient_id.text)} of {named(submission_set)} {unsure}.",
+                location(submission_set, "patient_id"),
+                severity=Severity.WARNING,
+            )
         if unknown := await patients.problem(patient_id):
             yield Finding(
                 f"patientId {shown(patient_id.text)} of {named(submission_set)} {unknown}.",

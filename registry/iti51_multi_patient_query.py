@@ -7,11 +7,11 @@ may hold objects of several patients.
 from __future__ import annotations
 
 from registry.iti18_stored_query import stored_query
-from registry.metadata_store import MetadataStore
+from registry.metadata_store import Finder
 from xds.actors import QueryRequest, QueryResponse
 from xds.transactions import ITI_51
 
 
-async def multi_patient_query(request: QueryRequest, *, store: MetadataStore, max_results: int | None) -> QueryResponse:
+async def multi_patient_query(request: QueryRequest, *, store: Finder, max_results: int | None) -> QueryResponse:
     """The objects of any patients that a query asks for, or references to them; see stored_query."""
     return await stored_query(request, store=store, max_results=max_results, transaction=ITI_51)

@@ -232,7 +232,21 @@ Progress: TypeAlias = Callable[[int, int], None]
 """Called with (records done, records in all) from time to time."""
 
 
-class MetadataStore(Protocol):
+class Finder(Protocol):
+    """Finds objects. Every method may raise StoreBusy."""
+
+    async def find(
+        self, criteria: Criteria, *, rendering: bool = True, limit: int | None = None
+    ) -> tuple[StoredObject, ...]:
+        """The objects that meet `criteria`, oldest first within a dossier, at most `limit`."""
+        ...
+
+    async def count(self, criteria: Criteria) -> int:
+        """How many objects meet `criteria`."""
+        ...
+
+
+class MetadataStore(Finder, Protocol):
     """Keeps dossiers. Every method may raise StoreBusy, those that write also StoreFull."""
 
     async def known(self, questions: Questions) -> Facts:
@@ -248,16 +262,6 @@ class MetadataStore(Protocol):
         document uniqueId with different hashes.
         Raises FactsMoved; OutcomeOpen, where the store is on another host.
         """
-        ...
-
-    async def find(
-        self, criteria: Criteria, *, rendering: bool = True, limit: int | None = None
-    ) -> tuple[StoredObject, ...]:
-        """The objects that meet `criteria`, oldest first within a dossier, at most `limit`."""
-        ...
-
-    async def count(self, criteria: Criteria) -> int:
-        """How many objects meet `criteria`."""
         ...
 
     async def page(self, search: PagedSearch) -> Page:

@@ -38,6 +38,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from server.number_checks import number_check
 from xds.hl7v2 import is_oid
 
 MIB = 1024 * 1024
@@ -91,6 +92,15 @@ def _serialized(secret: SecretStr, info: SerializationInfo) -> str:
     return secret.get_secret_value() if info.context == _IN_THE_CLEAR else str(secret)
 
 
+def _number_kind(value: str) -> str:
+    try:
+        if value:
+            number_check(value)
+    except KeyError:
+        raise ValueError(f"{value!r} is no kind of number that python-stdnum knows, such as gb.nhs or ee.ik") from None
+    return value
+
+
 def _network(value: str) -> str:
     try:
         return str(ip_network(value))
@@ -104,6 +114,7 @@ Secret = Annotated[SecretStr, Field(min_length=1), PlainSerializer(_serialized, 
 MongodbUrl = Annotated[Secret, AfterValidator(_mongodb_url)]
 Endpoint = Annotated[str, AfterValidator(_endpoint)]
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
+NumberKind = Annotated[str, AfterValidator(_number_kind)]
 Network = Annotated[str, AfterValidator(_network)]
 
 
@@ -123,6 +134,15 @@ class PatientPolicy(StrEnum):
     """Which patient ids a submission may name."""
 
     OPEN = "open"
+    KNOWN = "known"
+
+
+class NumberPolicy(StrEnum):
+    """What happens to a number that its authority can not have given out."""
+
+    REJECT = "reject"
+    WARN = "warn"
+    OFF = "off"
 
 
 class AssigningAuthority(_Table):
@@ -130,13 +150,22 @@ class AssigningAuthority(_Table):
 
     oid: Oid = Field(description="OID of the assigning authority")
     name: str = Field("", description="for people")
+    namespace_id: str = Field("", description="what HL7 v2 senders write instead of the OID: 123^^^NHS")
+    number: NumberKind = Field(
+        "", description="kind of number, whose check digits are checked: gb.nhs, ee.ik, or another of python-stdnum"
+    )
+    number_policy: NumberPolicy = Field(
+        NumberPolicy.REJECT, description="reject, warn of, or with off let pass a number that can not be right"
+    )
 
 
 class PatientSettings(_Table):
     """[patients]"""
 
     policy: PatientPolicy = Field(
-        PatientPolicy.OPEN, description="open: any well-formed id of one of assigning_authorities is a known patient"
+        PatientPolicy.OPEN,
+        description="open: any well-formed id of one of assigning_authorities is a known patient; "
+        "known: only those that a feed or `toimik patients import` has named",
     )
     assigning_authorities: tuple[AssigningAuthority, ...] = Field(
         (), description="authorities whose ids are accepted; none: every authority"

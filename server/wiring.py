@@ -14,12 +14,11 @@ import aiohttp
 from mhd.actor import MhdAt
 from mhd.elsewhere import Elsewhere
 from registry.actor import Registry
-from registry.code_sets import CodeSet, CodeSets, Policy
 from registry.metadata_store import MetadataStore
-from registry.patient_identities import OpenPatients, PatientIdentities
 from repository.actor import Repository
 from repository.document_store import DocumentStore
 from repository.settling import IsRegistered
+from server.affinity_domain import code_sets, known_patients
 from server.fhir_wiring import mhd_at, trusted_servers
 from server.remote_actors import RemoteRegistry
 from server.settings import Actor, Minimal, Settings, SettingsProblem, repository_unique_id
@@ -125,11 +124,12 @@ def local_registry(settings: Settings, store: MetadataStore) -> Registry:
     """The registry of this process."""
     return Registry(
         store=store,
-        patients=_patients(settings),
-        code_sets=_code_sets(settings),
+        patients=known_patients(settings, store),
+        code_sets=code_sets(settings),
         max_results=settings.limits.results,
         home_community_id=settings.home_community_id,
         limited_metadata=_takes_limited_metadata(settings),
+        codec=codec,
     )
 
 
@@ -159,15 +159,3 @@ def _registry_url(settings: Settings) -> str:
     if settings.registry_url is None:
         raise RuntimeError("the settings name neither a registry here nor one elsewhere")  # Settings refuses this
     return settings.registry_url
-
-
-def _patients(settings: Settings) -> PatientIdentities:
-    return OpenPatients(frozenset(authority.oid for authority in settings.patients.assigning_authorities))
-
-
-def _code_sets(settings: Settings) -> CodeSets:
-    by_attribute = {}
-    for attribute, configured in settings.codes.items():
-        values = (value if isinstance(value, str) else f"{value.code}^^{value.scheme}" for value in configured.values)
-        by_attribute[attribute] = CodeSet(frozenset(values), Policy(configured.policy.value))
-    return CodeSets(by_attribute)

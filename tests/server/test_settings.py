@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from server.__main__ import command_line
+from server.number_checks import number_check
 from server.settings import Settings, SettingsProblem, load_settings
 
 SECRET = "correct-horse-battery-staple"  # noqa: S105 - nobody's
@@ -147,3 +148,20 @@ def test_the_settings_of_several_servers_in_the_documentation_can_be_loaded(tmp_
 def test_what_can_not_be_done_with_fhir_is_refused_by_the_setting(changes: dict[str, Any], names: str) -> None:
     with pytest.raises(SettingsProblem, match=names):
         load_settings(mhd=changes)
+
+
+def test_a_kind_of_number_that_nobody_can_check_is_refused() -> None:
+    authority = {"oid": OID, "number": "gb.library-card"}
+    with pytest.raises(
+        SettingsProblem, match=r"patients\.assigning_authorities\.0\.number: 'gb.library-card' is no kind"
+    ):
+        load_settings(patients={"assigning_authorities": [authority]})
+
+
+@pytest.mark.parametrize(
+    ("kind", "right", "wrong"), [("gb.nhs", "9434765919", "9434765918"), ("ee.ik", "36805280109", "36805280108")]
+)
+def test_national_numbers_are_checked_by_their_digits(kind: str, right: str, wrong: str) -> None:
+    is_valid = number_check(kind)
+    assert is_valid(right)
+    assert not is_valid(wrong)

@@ -1,0 +1,122 @@
+"""One patient with several patient ids: what a merge means to those who ask.
+
+ITI TF-2: 3.8.4.2.4 and 3.18.4.1.2.3.9. The surviving id answers for all that were merged into it, and a subsumed one
+for nothing. No object is moved: each stays in the dossier that it was registered in, and is shown as the survivor's
+(docs/adr/0007-a-merge-is-a-record.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from registry.metadata_store import Criteria, Facts, Finder, MetadataStore, Questions, StoredObject
+from xds.actors import ObjectCodec
+from xds.errors import ErrorCode, XdsError
+from xds.hl7v2 import CX
+from xds.metadata import Association
+
+
+async def dossiers_of(patient_id: str, store: MetadataStore) -> tuple[str, ...]:
+    """The patient ids whose dossiers are this patient's, its own first; none where it was merged into another."""
+    identity = (await store.identities([patient_id])).get(patient_id)
+    if identity is None:
+        return (patient_id,)
+    if identity.merged_into is not None:
+        return ()
+    dossiers, merged = [patient_id], identity.merged_from
+    while merged:
+        dossiers += merged
+        further = await store.identities(merged)
+        merged = tuple(sorted({each for one in further.values() for each in one.merged_from} - set(dossiers)))
+    return tuple(dossiers)
+
+
+async def survivors(patient_ids: Collection[str], store: MetadataStore) -> Mapping[str, str]:
+    """By patient id: the one that answers for it now."""
+    found = {patient_id: patient_id for patient_id in patient_ids}
+    asked = set(patient_ids)
+    while asked:
+        identities = await store.identities(asked)
+        merged = {each: one.merged_into for each, one in identities.items() if one.merged_into is not None}
+        found = {each: merged.get(survivor, survivor) for each, survivor in found.items()}
+        asked = set(merged.values())
+    return found
+
+
+async def known_of_patient(questions: Questions, store: MetadataStore) -> tuple[Facts, Facts]:
+    """The facts of the dossier that a submission belongs to, and the same as the submission is to be judged on.
+
+    It belongs to the patient's own dossier, or to the merged one that all of the objects it refers to are in. What is
+    in any of the patient's dossiers is the patient's to whoever judges.
+    Raises XdsError where the objects are in several dossiers of the patient: one change is in one of them.
+    """
+    facts = await store.known(questions)
+    owners = set(facts.owners.values())
+    if owners <= {questions.patient_id}:
+        return facts, facts
+    dossiers = await dossiers_of(questions.patient_id, store)
+    own = owners & set(dossiers)
+    if len(own) > 1:
+        raise XdsError(
+            ErrorCode.REGISTRY_ERROR,
+            "The submission refers to objects that were registered before and after patient ids were merged, or for "
+            "several of those ids; send one submission for the objects of each.",
+        )
+    if own and own != {questions.patient_id}:
+        facts = await store.known(replace(questions, patient_id=own.pop()))
+    seen = {each: questions.patient_id if owner in dossiers else owner for each, owner in facts.owners.items()}
+    return facts, replace(facts, patient_id=questions.patient_id, owners=seen)
+
+
+@dataclass(frozen=True, slots=True)
+class PatientsView(Finder):
+    """Finds objects as if each had been registered for the patient that it belongs to now.
+
+    codec   renders an object again where its patientId is another one now; None: it is shown as it was registered
+    """
+
+    store: MetadataStore
+    codec: ObjectCodec | None = None
+    _dossiers: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    async def find(
+        self, criteria: Criteria, *, rendering: bool = True, limit: int | None = None
+    ) -> tuple[StoredObject, ...]:
+        meant = await self._meant(criteria)
+        if meant is None:
+            return ()
+        found = await self.store.find(meant, rendering=rendering, limit=limit)
+        if meant is criteria and criteria.patient_ids:
+            return found
+        owners = await survivors({each.patient_id for each in found}, self.store)
+        return tuple([self._shown(each, owners[each.patient_id]) for each in found])
+
+    async def count(self, criteria: Criteria) -> int:
+        meant = await self._meant(criteria)
+        return 0 if meant is None else await self.store.count(meant)
+
+    async def _meant(self, criteria: Criteria) -> Criteria | None:
+        """The same with all dossiers of the patients; None: there are none."""
+        if not criteria.patient_ids:
+            return criteria
+        dossiers = tuple([each for patient in criteria.patient_ids for each in await self._dossiers_of(patient)])
+        if dossiers == criteria.patient_ids:
+            return criteria
+        return replace(criteria, patient_ids=dossiers) if dossiers else None
+
+    async def _dossiers_of(self, patient_id: str) -> Iterable[str]:
+        known = self._dossiers.get(patient_id)
+        if known is None:
+            known = self._dossiers[patient_id] = await dossiers_of(patient_id, self.store)
+        return known
+
+    def _shown(self, found: StoredObject, owner: str) -> StoredObject:
+        if found.patient_id == owner:
+            return found
+        ebrim = found.ebrim
+        if ebrim is not None and self.codec is not None:
+            item = self.codec.read(ebrim)
+            if not isinstance(item, Association):
+                ebrim = self.codec.written(replace(item, patient_id=CX(owner)))
+        return found._replace(patient_id=owner, ebrim=ebrim)

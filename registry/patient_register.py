@@ -1,0 +1,170 @@
+"""What patient identity feeds do, whatever they speak: HL7 v2 [ITI-8], HL7 v3 [ITI-44], FHIR [ITI-93, ITI-104], CSV.
+
+ITI TF-2: 3.8.4.1.4 and 3.8.4.2.4. A registry remembers which patient ids there are and which was merged into which, and
+nothing else of what a feed brings. What is said is a record of the dossier's log
+(docs/adr/0007-a-merge-is-a-record.md).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import Enum, auto
+from uuid import UUID, uuid4
+
+from registry.metadata_store import (
+    FactsMoved,
+    IdentityChange,
+    MetadataStore,
+    PatientIdentity,
+    Questions,
+    RegistryChange,
+    StoreBusy,
+)
+from registry.patient_identities import OpenPatients
+from xds.hl7v2 import CX, HD
+from xds.metadata_names import shown
+
+
+class Reason(Enum):
+    """Why what a feed says is refused: each protocol has a code of its own for it."""
+
+    MISSING = auto()
+    MALFORMED = auto()
+    UNKNOWN = auto()
+    DUPLICATE = auto()
+
+
+class FeedRefused(Exception):
+    """What a feed says can not be; nothing was changed. The text is a sentence for its sender."""
+
+    def __init__(self, reason: Reason, sentence: str) -> None:
+        super().__init__(sentence)
+        self.reason = reason
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PatientRegister:
+    """Takes what feeds say.
+
+    well_formed   tells which patient ids can be: those of other authorities are ignored where a feed names several
+    namespaces    OID of the assigning authority by its namespace id, for senders that send no more than that
+    required      whether patients that are merged must have been named before; False: every well-formed id is a patient
+    attempts      how often something is tried again when other changes of the dossier come in between
+    """
+
+    store: MetadataStore
+    well_formed: OpenPatients = field(default_factory=OpenPatients)
+    namespaces: Mapping[str, str] = field(default_factory=dict)
+    required: bool = True
+    clock: Callable[[], datetime] = now
+    new_uuid: Callable[[], UUID] = uuid4
+    attempts: int = 10
+    pause_seconds: float = 0.01
+
+    async def admit(self, patient_ids: Sequence[CX]) -> CX:
+        """Remember a patient, of whom a feed sent these ids; the id that is remembered.
+
+        Raises FeedRefused where none of them is one of this affinity domain, or it was merged into another; StoreBusy.
+        """
+        patient_id = self._own(patient_ids)
+        if (await self._identity(patient_id)) is None:
+            await self._say(patient_id, IdentityChange())
+        return patient_id
+
+    async def merge(self, surviving: Sequence[CX], subsumed: Sequence[CX]) -> tuple[CX, CX]:
+        """Have one patient answer for another as well, for good; the surviving and the subsumed id.
+
+        A merge that was recorded before is not recorded again, and no mistake: its sender missed the answer.
+        Raises FeedRefused, StoreBusy.
+        """
+        into, patient_id = self._own(surviving), self._own(subsumed)
+        if into == patient_id:
+            raise FeedRefused(Reason.DUPLICATE, "The surviving and the subsumed patient id are the same; send two.")
+        for attempt in range(self.attempts):
+            try:
+                await self._merge_once(into, patient_id)
+            except FactsMoved:
+                await asyncio.sleep(self.pause_seconds * (attempt + random.random()))  # noqa: S311 - no secret
+            else:
+                return into, patient_id
+        raise StoreBusy("other changes of the same patients came in between all the time")
+
+    async def _merge_once(self, into: CX, patient_id: CX) -> None:
+        of_survivor = await self.store.known(Questions(into.text))
+        of_subsumed = await self.store.known(Questions(patient_id.text))
+        identities = await self.store.identities([into.text, patient_id.text])
+        there = identities.get(patient_id.text)
+        if there is not None and there.merged_into == into.text:
+            return
+        for role, each in (("surviving", into), ("subsumed", patient_id)):
+            self._require_active(role, each, identities.get(each.text))
+        # The survivor's dossier moves too: of two merges that would go around in a circle, one is judged again.
+        await self.store.apply(self._change(into, IdentityChange()), of_survivor)
+        await self.store.apply(self._change(patient_id, IdentityChange(into.text)), of_subsumed)
+
+    async def is_active(self, patient_id: CX) -> bool:
+        """Whether a feed named this patient, and none merged it into another."""
+        identity = (await self.store.identities([patient_id.text])).get(patient_id.text)
+        return identity is not None and identity.merged_into is None
+
+    def canonical(self, patient_id: CX) -> CX:
+        """The patient id as XDS writes it: number and OID of the authority, and nothing else."""
+        authority = patient_id.assigning_authority
+        oid = authority.universal_id or self.namespaces.get(authority.namespace_id, "")
+        if authority.universal_id and authority.universal_id_type not in ("ISO", ""):
+            return CX(f"{patient_id.id_number}^^^{HD(authority.text)}")
+        return CX.of(patient_id.id_number.strip(), oid.strip().removeprefix("urn:oid:"))
+
+    def _own(self, patient_ids: Sequence[CX]) -> CX:
+        """The first id that can be one of this affinity domain; those of other authorities are none of its business."""
+        if not any(each.id_number for each in patient_ids):
+            raise FeedRefused(Reason.MISSING, "There is no patient id; send one with its assigning authority.")
+        problems: list[str] = []
+        for each in map(self.canonical, patient_ids):
+            problem = self.well_formed.malformation(each)
+            if problem is None:
+                return each
+            problems.append(f"{shown(each.text)} {problem}")
+        raise FeedRefused(Reason.MALFORMED, f"Patient id {'; patient id '.join(problems)}.")
+
+    async def _identity(self, patient_id: CX) -> PatientIdentity | None:
+        identity = (await self.store.identities([patient_id.text])).get(patient_id.text)
+        if identity is not None and identity.merged_into is not None:
+            self._require_active("sent", patient_id, identity)
+        return identity
+
+    def _require_active(self, role: str, patient_id: CX, identity: PatientIdentity | None) -> None:
+        if identity is None and self.required:
+            raise FeedRefused(
+                Reason.UNKNOWN,
+                f"The {role} patient id {shown(patient_id.text)} is not known here; register the patient first.",
+            )
+        if identity is not None and identity.merged_into is not None:
+            raise FeedRefused(
+                Reason.DUPLICATE,
+                f"The {role} patient id {shown(patient_id.text)} was merged into another already and is not in use any "
+                "more; send the one that survived.",
+            )
+
+    async def _say(self, patient_id: CX, identity: IdentityChange) -> None:
+        for attempt in range(self.attempts):
+            facts = await self.store.known(Questions(patient_id.text))
+            try:
+                await self.store.apply(self._change(patient_id, identity), facts)
+            except FactsMoved:
+                await asyncio.sleep(self.pause_seconds * (attempt + random.random()))  # noqa: S311 - no secret
+            else:
+                return
+        raise StoreBusy("other changes of the same patient came in between all the time")
+
+    def _change(self, patient_id: CX, identity: IdentityChange) -> RegistryChange:
+        time = self.clock().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        return RegistryChange(patient_id.text, str(self.new_uuid()), time, (), (), identity)

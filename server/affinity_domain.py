@@ -1,0 +1,50 @@
+"""The affinity domain as the settings describe it: its patients and its codes."""
+
+from __future__ import annotations
+
+from registry.code_sets import CodeSet, CodeSets, Policy
+from registry.metadata_store import MetadataStore
+from registry.patient_identities import CheckPolicy, FedPatients, NumberCheck, OpenPatients
+from registry.patient_register import PatientRegister
+from server.number_checks import number_check
+from server.settings import AssigningAuthority, PatientPolicy, Settings
+
+
+def known_patients(settings: Settings, store: MetadataStore) -> FedPatients:
+    """Which patients objects may be registered for."""
+    return FedPatients(store, _well_formed(settings), required=settings.patients.policy is PatientPolicy.KNOWN)
+
+
+def patient_register(settings: Settings, store: MetadataStore) -> PatientRegister:
+    """What takes what patient identity feeds say."""
+    authorities = settings.patients.assigning_authorities
+    return PatientRegister(
+        store=store,
+        well_formed=_well_formed(settings),
+        namespaces={authority.namespace_id: authority.oid for authority in authorities if authority.namespace_id},
+        required=settings.patients.policy is PatientPolicy.KNOWN,
+    )
+
+
+def code_sets(settings: Settings) -> CodeSets:
+    """The codes that objects may have."""
+    by_attribute = {}
+    for attribute, configured in settings.codes.items():
+        values = (value if isinstance(value, str) else f"{value.code}^^{value.scheme}" for value in configured.values)
+        by_attribute[attribute] = CodeSet(frozenset(values), Policy(configured.policy.value))
+    return CodeSets(by_attribute)
+
+
+def _well_formed(settings: Settings) -> OpenPatients:
+    authorities = settings.patients.assigning_authorities
+    return OpenPatients(
+        frozenset(authority.oid for authority in authorities),
+        {authority.oid: check for authority in authorities if (check := _check(authority)) is not None},
+    )
+
+
+def _check(authority: AssigningAuthority) -> NumberCheck | None:
+    if not authority.number:
+        return None
+    name = f"number of {authority.name or authority.oid} ({authority.number})"
+    return NumberCheck(name, number_check(authority.number), CheckPolicy(authority.number_policy.value))
