@@ -19,7 +19,7 @@ from registry.metadata_store import StoreBusy, StoreDamaged, StoreFull
 from registry.sqlite_write_turn import WriteTurn
 
 LOG_VERSION = 1
-INDEX_VERSION = 3
+INDEX_VERSION = 4
 """Raised with every change of schemas/sql/registry_index.sql; an older index is brought up by `toimik reindex`."""
 
 INDEX_TABLES = (

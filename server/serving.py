@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from registry.iti8_patient_identity_feed import PatientIdentityFeed
 from repository.sweeper import sweep
 from server.fhir_endpoint import FhirEndpoint
 from server.health import Health
 from server.in_flight import InFlight
 from server.metrics import Metrics, MetricsPage
+from server.mllp import MllpServer
 from server.settings import Settings
 from server.soap_endpoint import SoapEndpoint
 from server.soap_transactions import registry_handlers, repository_handlers
@@ -122,9 +125,9 @@ async def serve(
             port = runner.addresses[0][1]
             base = f"{'https' if tls else 'http'}://{_shown(settings.host)}:{port}"
             log.info("Listening", extra={"url": base})
-            if announce:
-                announce(base)
-            async with _sweeping(settings, actors):
+            async with _feeding(settings, actors, tls, share_port=share_port), _sweeping(settings, actors):
+                if announce:
+                    announce(base)
                 await stop.wait()
             log.info("Stopping; requests in flight are finished")
             await site.stop()
@@ -132,6 +135,35 @@ async def serve(
                 log.warning("Stopping in the midst of requests", extra={"requests": left})
         finally:
             await runner.cleanup()
+
+
+@asynccontextmanager
+async def _feeding(
+    settings: Settings, actors: Wired, tls: ssl.SSLContext | None, *, share_port: bool
+) -> AsyncIterator[None]:
+    """HL7 v2 is listened for where the settings name a port.
+
+    Raises CannotServe.
+    """
+    configured = settings.patients
+    if configured.mllp_port is None or actors.patients is None:
+        yield
+        return
+    server = MllpServer(
+        PatientIdentityFeed(actors.patients).acknowledged,
+        message_bytes=configured.mllp_message_bytes,
+        pause_seconds=settings.limits.idle_seconds,
+        idle_seconds=configured.mllp_idle_seconds,
+        connections=configured.mllp_connections,
+    )
+    async with server.listening(
+        settings.host,
+        configured.mllp_port,
+        tls=tls,
+        share_port=share_port,
+        shutdown_seconds=settings.shutdown_seconds,
+    ):
+        yield
 
 
 @asynccontextmanager

@@ -170,6 +170,18 @@ class PatientSettings(_Table):
     assigning_authorities: tuple[AssigningAuthority, ...] = Field(
         (), description="authorities whose ids are accepted; none: every authority"
     )
+    mllp_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="port to listen on for HL7 v2 over MLLP, which brings patient identity feeds (ITI-8, ITI-64), with "
+        "TLS as [tls] says; 0 for any free one; by default none",
+    )
+    mllp_message_bytes: int = Field(1 * MIB, ge=4096, description="largest HL7 v2 message")
+    mllp_idle_seconds: float = Field(
+        3600.0, gt=0, description="how long a connection for HL7 v2 may be without a message"
+    )
+    mllp_connections: int = Field(64, ge=1, description="most connections for HL7 v2 at a time, of one worker")
 
 
 class CodedValue(_Table):
@@ -569,6 +581,8 @@ class Settings(BaseSettings):
             raise ValueError("repository_url: FHIR without a repository of its own needs one on another host")
         if Actor.REPOSITORY in self.actors and self.has_shared_store and self.repository_unique_id is None:
             raise ValueError(f"repository_unique_id: {self._why_an_oid()}")
+        if self.patients.mllp_port == 0 and self.workers > 1:
+            raise ValueError("patients.mllp_port: several workers share one port, so it has to be a certain one, not 0")
         uploaded = self.documents.s3_part_bytes * _MOST_PARTS
         if self.documents.store is DocumentStoreKind.S3 and self.limits.document_bytes > uploaded:
             raise ValueError(

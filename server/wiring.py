@@ -15,10 +15,11 @@ from mhd.actor import MhdAt
 from mhd.elsewhere import Elsewhere
 from registry.actor import Registry
 from registry.metadata_store import MetadataStore
+from registry.patient_register import PatientRegister
 from repository.actor import Repository
 from repository.document_store import DocumentStore
 from repository.settling import IsRegistered
-from server.affinity_domain import code_sets, known_patients
+from server.affinity_domain import code_sets, known_patients, patient_register
 from server.fhir_wiring import mhd_at, trusted_servers
 from server.remote_actors import RemoteRegistry
 from server.settings import Actor, Minimal, Settings, SettingsProblem, repository_unique_id
@@ -46,14 +47,18 @@ GET_DOCUMENTS = "urn:uuid:5c4f972b-d56b-40ac-a5fc-c8ca9b40b9d4"
 
 @dataclass(frozen=True, slots=True)
 class Wired:
-    """The actors of this process, ready to work. None: not one of this server's actors."""
+    """The actors of this process, ready to work. None: not one of this server's actors.
+
+    patients   takes what patient identity feeds say; None where the registry is elsewhere
+    """
 
     registry: FullDocumentRegistry | None
     repository: DocumentRepository | None
     documents: DocumentStore | None
     is_registered: IsRegistered
     checks: Mapping[str, Check]
-    mhd_at: MhdAt | None = None
+    mhd_at: MhdAt | None
+    patients: PatientRegister | None
 
 
 @asynccontextmanager
@@ -81,8 +86,9 @@ async def wired(settings: Settings) -> AsyncIterator[Wired]:
             )
         answering = registry if isinstance(registry, Registry) else None
         elsewhere = await opened.enter_async_context(trusted_servers(settings))
+        patients = patient_register(settings, registry.store) if isinstance(registry, Registry) else None
         mhd = _mhd_at(settings, registry, repository, elsewhere)
-        yield Wired(answering, repository, documents, is_registered, checks, mhd)
+        yield Wired(answering, repository, documents, is_registered, checks, mhd, patients)
 
 
 def _mhd_at(

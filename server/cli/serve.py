@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -66,16 +68,24 @@ def _run_workers(settings: Settings) -> int:
     """Several processes on one port, which has to be known before they start."""
     tls = server_context(settings.tls)
     run_in_event_loop(_opened_once(settings))
-    try:
-        held = reserve_port(settings.host, settings.port)
-    except OSError as problem:
-        raise CannotServe(f"{settings.host}:{settings.port} can not be listened on: {problem}") from problem
-    with held:
+    with _held(settings.host, settings.port) as held, _held_for_feeds(settings):
         port = held.getsockname()[1]
         settings = settings.model_copy(update={"port": port})
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         _announce(f"{'https' if tls else 'http'}://{host}:{port}", settings)
         return Workers(settings).run()
+
+
+def _held(host: str, port: int) -> socket.socket:
+    try:
+        return reserve_port(host, port)
+    except OSError as problem:
+        raise CannotServe(f"{host}:{port} can not be listened on: {problem}") from problem
+
+
+def _held_for_feeds(settings: Settings) -> AbstractContextManager[object]:
+    port = settings.patients.mllp_port
+    return nullcontext() if port is None else _held(settings.host, port)
 
 
 async def _opened_once(settings: Settings) -> None:
