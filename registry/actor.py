@@ -89,7 +89,7 @@ class Registry:
 
     async def page(self, search: PagedSearch) -> Page:
         """A page of a search, see PagedRegistry."""
-        return await _unless_busy(self.store.page(search))
+        return await _unless_busy(PatientsView(self.store, self.codec).page(search))
 
     async def patient_of(self, patient_key: str) -> str | None:
         """Whom a key stands for, see PagedRegistry."""

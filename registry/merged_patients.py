@@ -9,12 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Final
 
-from registry.metadata_store import Criteria, Facts, Finder, MetadataStore, Questions, StoredObject
+from registry.metadata_store import Criteria, Facts, Finder, Match, MetadataStore, Questions, StoredObject
 from xds.actors import ObjectCodec
 from xds.errors import ErrorCode, XdsError
 from xds.hl7v2 import CX
 from xds.metadata import Association
+from xds.paged_search import Page, PagedObject, PagedSearch
+
+_NOBODY: Final = ("",)
+"""No patient has this id."""
 
 
 async def dossiers_of(patient_id: str, store: MetadataStore) -> tuple[str, ...]:
@@ -111,6 +116,25 @@ class PatientsView(Finder):
             known = self._dossiers[patient_id] = await dossiers_of(patient_id, self.store)
         return known
 
+    async def page(self, search: PagedSearch) -> Page:
+        """See PagedRegistry."""
+        if not search.patient_ids:
+            page = await self.store.page(search)
+        else:
+            dossiers = tuple([each for patient in search.patient_ids for each in await self._dossiers_of(patient)])
+            page = await self.store.page(replace(search, patient_ids=dossiers or _NOBODY))
+            if dossiers == search.patient_ids:
+                return page
+        owners = await survivors({each.patient_id for each in page.objects}, self.store)
+        merged = [each for each in page.objects if owners[each.patient_id] != each.patient_id]
+        if not merged:
+            return page
+        named = Match.any_of("entry_uuid", tuple([each.entry_uuid for each in merged]))
+        patients = tuple(dict.fromkeys([each.patient_id for each in merged]))
+        found = await self.store.find(Criteria(search.kind, (named,), patients))
+        shown = {each.entry_uuid: self._shown(each, owners[each.patient_id]) for each in found}
+        return replace(page, objects=tuple([_as_shown(each, shown) for each in page.objects]))
+
     def _shown(self, found: StoredObject, owner: str) -> StoredObject:
         if found.patient_id == owner:
             return found
@@ -120,3 +144,9 @@ class PatientsView(Finder):
             if not isinstance(item, Association):
                 ebrim = self.codec.written(replace(item, patient_id=CX(owner)))
         return found._replace(patient_id=owner, ebrim=ebrim)
+
+
+def _as_shown(paged: PagedObject, shown: Mapping[str, StoredObject]) -> PagedObject:
+    """The object as it is shown; its FHIR resource, which names the patient that it was made for, is made again."""
+    item = shown.get(paged.entry_uuid)
+    return paged if item is None else paged._replace(patient_id=item.patient_id, resource=None, ebrim=item.ebrim)

@@ -163,7 +163,7 @@ class _Group:
         self._placed: list[PlacedObject] = []
         self._appended: list[Appended] = []
         self._revisions: list[tuple[Revision, int, str]] = []
-        self._identities: list[tuple[str, IdentityChange]] = []
+        self._identities: list[tuple[str, IdentityChange, int]] = []
 
     def outcome(self, change: PreparedChange) -> Outcome:
         """Take the change, or tell why it does not fit any more."""
@@ -200,7 +200,7 @@ class _Group:
         self._placed += placed(change.objects, head.patient, head.objects + 1)
         self._revisions += [(revision, head.patient, change.time) for revision in change.revisions]
         if change.identity is not None:
-            self._identities.append((change.patient_id, change.identity))
+            self._identities.append((change.patient_id, change.identity, head.patient))
         for item in change.objects:
             self._taken.update(item.identifiers)
             if item.unique_id and item.hash:
@@ -214,8 +214,8 @@ class _Group:
         append(self._connection, self._appended)
         index.take_identifiers(self._placed)
         index.insert(self._placed)
-        for patient_id, identity in self._identities:
-            index.identify(patient_id, identity)
+        for identified in self._identities:
+            index.identify(*identified)
         for revision, patient, time in self._revisions:
             if not index.revise(revision, patient, time):
                 raise ValueError(f"{revision.entry_uuid} is to be revised, but is not in the dossier")

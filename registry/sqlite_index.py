@@ -194,8 +194,11 @@ class IndexTables:
         keys = {item.patient_key: row_id >> NUMBER_BITS for row_id, item in objects if item.patient_key}
         insert_rows(self._connection, self._patient_keys, list(keys.items()), "ON CONFLICT DO NOTHING")
 
-    def identify(self, patient_id: str, identity: IdentityChange) -> None:
+    def identify(self, patient_id: str, identity: IdentityChange, patient: int) -> None:
         """Write down what a feed says of a patient. A merge stays, whatever is said later."""
+        if self._fhir.are_kept:
+            keys = [(self._fhir.patient_key(patient_id), patient)]
+            insert_rows(self._connection, self._patient_keys, keys, "ON CONFLICT DO NOTHING")
         self._connection.execute(
             f"INSERT INTO {self._identities} (patient_id, merged_into) VALUES (?, ?) "
             "ON CONFLICT (patient_id) DO UPDATE SET merged_into = coalesce(merged_into, excluded.merged_into)",

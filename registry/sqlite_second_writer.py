@@ -87,7 +87,7 @@ class SecondWriter:
             raise StoreDamaged("an identifier is held by another record already") from None
         self.index.insert(objects)
         if content.identified is not None:
-            self.index.identify(*content.identified)
+            self.index.identify(*content.identified, patient)
         for revision in content.revisions:
             if not self.index.revise(revision, patient, time) and not self._has_blanks(patient):
                 raise StoreDamaged(f"{revision.entry_uuid} is revised, but was never registered")

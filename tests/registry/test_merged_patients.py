@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,8 @@ from xds.actors import QueryRequest, QueryResponse, ReturnType
 from xds.ebxml_writer import codec
 from xds.errors import ErrorCode, ResponseStatus, Severity
 from xds.hl7v2 import CX
-from xds.metadata import Association, AssociationType, AvailabilityStatus, DocumentEntry, Submission
+from xds.metadata import Association, AssociationType, AvailabilityStatus, DocumentEntry, ObjectKind, Submission
+from xds.paged_search import PagedSearch
 
 THIRD_PATIENT = CX.of("4", PATIENT_AUTHORITY)
 FIND_DOCUMENTS = "urn:uuid:14d4debf-8f97-4251-9a74-a90016b0af0d"
@@ -166,6 +168,22 @@ async def test_what_was_merged_stays_merged_after_a_reindex(
 
     assert len(await documents_of(registry, PATIENT)) == 2
     assert await documents_of(registry, OTHER_PATIENT) == []
+
+
+async def test_searches_in_pages_find_what_was_merged(registry: Registry, register: PatientRegister) -> None:
+    await both_patients_with_documents(registry, register)
+    search = PagedSearch(ObjectKind.DOCUMENT_ENTRY, (), (PATIENT.text,), "creation_time", limit=1)
+    await register.merge([PATIENT], [OTHER_PATIENT])
+
+    first = await registry.page(search)
+    second = await registry.page(replace(search, after=first.objects[0].place, as_of=first.as_of))
+    subsumed = await registry.page(replace(search, patient_ids=(OTHER_PATIENT.text,)))
+
+    assert (first.total, first.more, second.more) == (2, True, False)
+    assert [each.patient_id for page in (first, second) for each in page.objects] == [PATIENT.text] * 2
+    merged = [each.ebrim for page in (first, second) for each in page.objects if each.ebrim is not None]
+    assert [getattr(codec.read(ebrim), "patient_id", None) for ebrim in merged] == [PATIENT] * len(merged)
+    assert (subsumed.objects, subsumed.total) == ((), 0)
 
 
 async def test_merges_form_a_chain(registry: Registry, register: PatientRegister) -> None:
