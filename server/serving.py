@@ -38,7 +38,7 @@ def application(settings: Settings, actors: Wired, in_flight: InFlight) -> web.A
     metrics = Metrics()
     endpoints = []
     if actors.registry is not None:
-        handlers = registry_handlers(actors.registry)
+        handlers = registry_handlers(actors.registry, actors.patients)
         endpoints.append(
             SoapEndpoint("registry", handlers, limits=settings.limits, metrics=metrics, public_url=settings.public_url)
         )

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import binascii
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from uuid import uuid4
 
+from registry.iti44_patient_identity_feed_v3 import PatientIdentityFeedV3
+from registry.patient_register import PatientRegister
 from server.incoming_message import IncomingMessage, content_id_of, unreadable
 from server.outgoing_message import Answer
 from server.settings import Limits
@@ -31,12 +34,26 @@ from xds.ebxml_messages import (
     retrieve_response,
 )
 from xds.errors import RegistryError, ResponseStatus
-from xds.transactions import ITI_18, ITI_41, ITI_42, ITI_43, ITI_51, Transaction
+from xds.hl7v3 import InstanceIdentifier, PatientFeedMessage, Refusal
+from xds.hl7v3_messages import acknowledgement, read_patient_feed
+from xds.transactions import (
+    ITI_18,
+    ITI_41,
+    ITI_42,
+    ITI_43,
+    ITI_44_ADDED,
+    ITI_44_DUPLICATES_RESOLVED,
+    ITI_44_REVISED,
+    ITI_51,
+    Transaction,
+)
 
 _INLINE_BLOCK = 1024 * 1024  # characters of base64 decoded at once; a multiple of four
 
 
-def registry_handlers(registry: FullDocumentRegistry) -> Mapping[Transaction, Handler]:
+def registry_handlers(
+    registry: FullDocumentRegistry, patients: PatientRegister | None = None
+) -> Mapping[Transaction, Handler]:
     """What the registry's endpoint answers."""
 
     async def register_document_set(message: IncomingMessage) -> Answer:
@@ -51,7 +68,28 @@ def registry_handlers(registry: FullDocumentRegistry) -> Mapping[Transaction, Ha
         body = message.envelope.body
         return _query_answer(ITI_51, await registry.multi_patient_query(read_query_request(body)), body.get("id"))
 
-    return {ITI_42: register_document_set, ITI_18: stored_query, ITI_51: multi_patient_query}
+    feed = {} if patients is None else patient_feed_handlers(patients)
+    return {ITI_42: register_document_set, ITI_18: stored_query, ITI_51: multi_patient_query, **feed}
+
+
+def patient_feed_handlers(patients: PatientRegister) -> Mapping[Transaction, Handler]:
+    """What the registry's endpoint answers to patient identity feeds."""
+    feed = PatientIdentityFeedV3(patients)
+
+    def handler(take: Callable[[PatientFeedMessage], Awaitable[Refusal | None]]) -> Handler:
+        async def acknowledged(message: IncomingMessage) -> Answer:
+            read = read_patient_feed(message.envelope.body)
+            refusal = await take(read)
+            own_id = InstanceIdentifier(str(uuid4()))
+            body = acknowledgement(read, refusal, message_id=own_id, now=datetime.now(UTC))
+            status = ResponseStatus.SUCCESS if refusal is None else ResponseStatus.FAILURE
+            return Answer(ITI_44_ADDED.response_action, status, [body])
+
+        return acknowledged
+
+    taken = handler(feed.added_or_revised)
+    resolved = handler(feed.duplicates_resolved)
+    return {ITI_44_ADDED: taken, ITI_44_REVISED: taken, ITI_44_DUPLICATES_RESOLVED: resolved}
 
 
 def repository_handlers(repository: DocumentRepository, *, limits: Limits) -> Mapping[Transaction, Handler]:

@@ -21,6 +21,7 @@ class Transaction:
     fault_code     of faults of ours
     busy_code      when it can not be served now
     full_code      when there is no room
+    answered_as    the action of the response, where it is not that of the request with Response appended
     """
 
     name: str
@@ -33,10 +34,11 @@ class Transaction:
     fault_code: ErrorCode
     busy_code: ErrorCode
     full_code: ErrorCode
+    answered_as: str | None = None
 
     @property
     def response_action(self) -> str:
-        return self.action + "Response"
+        return self.answered_as or f"{self.action}Response"
 
 
 ITI_18 = Transaction(
@@ -101,4 +103,27 @@ ITI_51 = Transaction(
     full_code=ErrorCode.REGISTRY_OUT_OF_RESOURCES,
 )
 
-TRANSACTIONS: tuple[Transaction, ...] = (ITI_18, ITI_41, ITI_42, ITI_43, ITI_51)
+
+def _patient_feed(interaction: str) -> Transaction:
+    """ITI-44 is three interactions of HL7 v3 with one acknowledgement."""
+    return Transaction(
+        name="ITI-44",
+        title="Patient Identity Feed HL7 V3",
+        actor="registry",
+        action=f"urn:hl7-org:v3:{interaction}",
+        request=f"{{urn:hl7-org:v3}}{interaction}",
+        mtom=False,
+        default_code=ErrorCode.REGISTRY_ERROR,
+        fault_code=ErrorCode.REGISTRY_ERROR,
+        busy_code=ErrorCode.REGISTRY_BUSY,
+        full_code=ErrorCode.REGISTRY_OUT_OF_RESOURCES,
+        answered_as="urn:hl7-org:v3:MCCI_IN000002UV01",
+    )
+
+
+ITI_44_ADDED = _patient_feed("PRPA_IN201301UV02")
+ITI_44_REVISED = _patient_feed("PRPA_IN201302UV02")
+ITI_44_DUPLICATES_RESOLVED = _patient_feed("PRPA_IN201304UV02")
+ITI_44 = (ITI_44_ADDED, ITI_44_REVISED, ITI_44_DUPLICATES_RESOLVED)
+
+TRANSACTIONS: tuple[Transaction, ...] = (ITI_18, ITI_41, ITI_42, ITI_43, ITI_51, *ITI_44)

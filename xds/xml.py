@@ -10,6 +10,7 @@ pass ends as an XmlProblem: one sentence for the integrator at the other end.
 import re
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
@@ -76,6 +77,10 @@ class Schema(Enum):
     RETRIEVE_DOCUMENT_SET_REQUEST = "{urn:ihe:iti:xds-b:2007}RetrieveDocumentSetRequest"
     RETRIEVE_DOCUMENT_SET_RESPONSE = "{urn:ihe:iti:xds-b:2007}RetrieveDocumentSetResponse"
     REMOVE_DOCUMENTS_REQUEST = "{urn:ihe:iti:rmd:2017}RemoveDocumentsRequest"
+    PATIENT_ADDED = "{urn:hl7-org:v3}PRPA_IN201301UV02"
+    PATIENT_REVISED = "{urn:hl7-org:v3}PRPA_IN201302UV02"
+    PATIENT_DUPLICATES_RESOLVED = "{urn:hl7-org:v3}PRPA_IN201304UV02"
+    ACCEPT_ACKNOWLEDGEMENT = "{urn:hl7-org:v3}MCCI_IN000002UV01"
 
     @classmethod
     def of(cls, element: etree._Element) -> "Schema":
@@ -99,6 +104,7 @@ _GRAMMARS = {
     "urn:oasis:names:tc:ebxml-regrep:xsd:rs:3.0": "rs.xsd",
     "urn:ihe:iti:xds-b:2007": "xds-b.xsd",
     "urn:ihe:iti:rmd:2017": "rmd.xsd",
+    "urn:hl7-org:v3": "hl7v3-patient-feed.xsd",
 }
 
 _CONVENTIONAL_PREFIXES = {
@@ -108,6 +114,7 @@ _CONVENTIONAL_PREFIXES = {
     "urn:oasis:names:tc:ebxml-regrep:xsd:query:3.0": "query",
     "urn:ihe:iti:xds-b:2007": "xds",
     "urn:ihe:iti:rmd:2017": "rmd",
+    "urn:hl7-org:v3": "hl7",
     "http://www.w3.org/2003/05/soap-envelope": "soap",
     "http://schemas.xmlsoap.org/soap/envelope/": "soap11",
     "http://www.w3.org/2005/08/addressing": "wsa",
@@ -424,6 +431,9 @@ def _step(element: etree._Element) -> str:
 # What each thread has to itself
 
 
+_ATTEMPTS = 100
+
+
 class _Tools(threading.local):
     """A parser and a grammar for each thread: libxml2's error logs and locks are not for sharing."""
 
@@ -450,6 +460,11 @@ class _Tools(threading.local):
             f'<xs:import namespace="{namespace}" schemaLocation="{name}"/>' for namespace, name in _GRAMMARS.items()
         )
         whole = f'<xs:schema xmlns:xs="http://www.w3.org/2001/XMLSchema">{imports}</xs:schema>'
+        # What finds imports is one for the whole process while lxml reads: where another thread reads at this moment,
+        # they may not be found. Then they are in a moment.
+        for _ in range(_ATTEMPTS):
+            with suppress(etree.XMLSchemaParseError):
+                return etree.XMLSchema(etree.fromstring(whole, reader))
         return etree.XMLSchema(etree.fromstring(whole, reader))
 
     @cached_property

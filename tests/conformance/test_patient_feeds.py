@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
+from http import HTTPStatus
 from typing import Any
 
 import aiohttp
@@ -12,12 +13,14 @@ import pytest_asyncio
 
 from tests.builders import PATIENT_AUTHORITY, document_entry, submission, unmeasured
 from tests.conformance.wire import Reply, Wire, running_server
+from tests.hl7v3_builders import patient_feed
 from tests.server.hl7v2_sender import Sender, adt
 from tests.server_process import free_port
 from xds.ebxml_reader import read_rendering
 from xds.errors import ErrorCode, ResponseStatus
 from xds.hl7v2 import CX
 from xds.metadata import AvailabilityStatus, DocumentEntry
+from xds.transactions import ITI_44, Transaction
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -92,3 +95,72 @@ async def test_a_merge_by_a40_gives_the_survivor_all_documents(wire: Wire) -> No
     assert [entry.patient_id for entry in await documents_of(wire, jane)] == [jane, jane]
     assert await documents_of(wire, john) == []
     assert (await submit(wire, john)).codes == [ErrorCode.UNKNOWN_PATIENT_ID]
+
+
+# --- HL7 v3 ----------------------------------------------------------------------------------------------------------
+
+ADDED, REVISED, RESOLVED = ITI_44
+
+
+async def feed_v3(wire: Wire, transaction: Transaction, message: bytes) -> tuple[str, str]:
+    """Send an HL7 v3 message, and return how it was acknowledged, and the code of what is wrong with it."""
+    answer = await wire.simple(transaction, message)
+    assert answer.status == HTTPStatus.OK
+    type_code = answer.root.find(".//{urn:hl7-org:v3}typeCode")
+    detail = answer.root.find(".//{urn:hl7-org:v3}acknowledgementDetail/{urn:hl7-org:v3}code")
+    target = answer.root.find(".//{urn:hl7-org:v3}targetMessage/{urn:hl7-org:v3}id")
+    assert type_code is not None
+    assert target is not None
+    assert target.get("extension") == "35423"
+    return type_code.get("code", ""), "" if detail is None else detail.get("code", "")
+
+
+async def test_a_patient_may_be_added_and_merged_by_hl7_v3(wire: Wire) -> None:
+    jane, john = new_patients("jane", "john")
+    other = '<id root="1.2.3" extension="0815"/><id root="1.2.4"/>'
+
+    assert await feed_v3(wire, ADDED, patient_feed("PRPA_IN201301UV02", jane, extra=other)) == ("CA", "")
+    assert await feed_v3(wire, REVISED, patient_feed("PRPA_IN201302UV02", john)) == ("CA", "")
+    for patient in (jane, john):
+        assert (await submit(wire, patient)).registry_response.succeeded
+    assert await feed_v3(wire, RESOLVED, patient_feed("PRPA_IN201304UV02", jane, john)) == ("CA", "")
+
+    assert [entry.patient_id for entry in await documents_of(wire, jane)] == [jane, jane]
+    assert (await submit(wire, john)).codes == [ErrorCode.UNKNOWN_PATIENT_ID]
+    assert await feed_v3(wire, REVISED, patient_feed("PRPA_IN201302UV02", john)) == ("CE", "KEY205")
+
+
+@pytest.mark.parametrize(
+    ("interaction", "patient", "prior", "code"),
+    [
+        (0, None, None, "SYN105"),
+        (0, CX.of("4711", "1.2.3"), None, "SYN102"),
+        (1, CX.of("4711", PATIENT_AUTHORITY), CX.of("4712", PATIENT_AUTHORITY), "SYN102"),
+        (2, CX.of("4711", PATIENT_AUTHORITY), None, "SYN105"),
+        (2, CX.of("never", PATIENT_AUTHORITY), CX.of("neither", PATIENT_AUTHORITY), "KEY204"),
+        (2, CX.of("never", PATIENT_AUTHORITY), CX.of("never", PATIENT_AUTHORITY), "KEY205"),
+    ],
+    ids=["no id", "another authority", "a merge as a revision", "a merge of nobody", "unknown patients", "with itself"],
+)
+async def test_what_hl7_v3_can_not_mean_is_refused_with_its_code(
+    wire: Wire, interaction: int, patient: CX | None, prior: CX | None, code: str
+) -> None:
+    transaction = ITI_44[interaction]
+    name = transaction.action.rpartition(":")[2]
+
+    assert await feed_v3(wire, transaction, patient_feed(name, patient, prior)) == ("CE", code)
+
+
+async def test_hl7_v3_that_is_not_in_order_is_a_fault_that_names_the_place(wire: Wire) -> None:
+    message = patient_feed("PRPA_IN201301UV02", new_patients("jane")[0])
+
+    answer = await wire.simple(ADDED, message.replace(b"registrationEvent", b"registration"))
+
+    assert "hl7:subject" in answer.fault
+    assert "registrationEvent" in answer.fault
+
+
+async def test_hl7_v3_with_a_document_type_is_refused_unread(wire: Wire) -> None:
+    message = patient_feed("PRPA_IN201301UV02", None, extra="&xxe;")
+
+    assert (await wire.simple(ADDED, message)).status == HTTPStatus.BAD_REQUEST

@@ -307,7 +307,7 @@ def test_a_client_finds_every_transaction_of_a_repository(repository: zeep.Clien
 
 
 @pytest.mark.parametrize("actor", schemas.WSDL_ACTORS)
-def test_the_action_of_a_response_is_that_of_its_request_with_response_appended(actor: str) -> None:
+def test_the_description_tells_the_action_of_each_response(actor: str) -> None:
     action = "{http://www.w3.org/2006/05/addressing/wsdl}Action"
     definitions = etree.fromstring(schemas.wsdl(actor, "http://localhost"))
     pairs = [
@@ -315,7 +315,8 @@ def test_the_action_of_a_response_is_that_of_its_request_with_response_appended(
         for operation in definitions.iterfind("{*}portType/{*}operation")
     ]
     assert {request for request, _ in pairs} == actions_of(actor)
-    assert all(response == f"{request}Response" for request, response in pairs)
+    answered_as = {each.action: each.response_action for each in TRANSACTIONS}
+    assert all(response == answered_as[str(request)] for request, response in pairs)
 
 
 def test_a_client_is_sent_to_the_address_that_served_the_description(registry: zeep.Client) -> None:
