@@ -3,6 +3,9 @@
 `--stores mongodb+s3 --nodes 2` starts two servers on one database and one bucket: submissions go to the one, queries
 and retrievals to the other. The MongoDB and S3 servers are those of the tests (tests/store_servers.py).
 
+Each server knows only the patients that are fed to it (patients.policy = "known"); the runner feeds each one before it
+uses it, by HL7 v2 over MLLP.
+
 The plans and their runner are reference material beside the project (../shared/nist-testkit); the exit code is the
 runner's. The groups named here are those that docs/conformance.md claims.
 """
@@ -10,6 +13,7 @@ runner's. The groups named here are those that docs/conformance.md claims.
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
 import tempfile
@@ -20,11 +24,12 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
 # Run as a script, the project's root has to be found first.
-from tests.server_process import ServerProcess, server_process  # noqa: E402
+from tests.server_process import ServerProcess, free_port, server_process  # noqa: E402
 from tests.shared_stores import as_environment, shared_stores  # noqa: E402
 from tests.store_servers import running_mongodb, running_s3  # noqa: E402
 
 RUNNER = ROOT.parent / "shared" / "nist-testkit" / "run.py"
+AFFINITY_DOMAIN = "1.3.6.1.4.1.21367.13.20.1000"  # whose patient ids the runner makes up
 GROUPS = ("registry", "registry-mpq", "repository", "repository-wire", "testdata")
 
 
@@ -44,16 +49,22 @@ def main() -> int:
     with ExitStack() as running:
         directory = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="toimik-nist-")))
         environment = {}
+        feed_ports = [free_port() for _ in range(arguments.nodes)]
         if arguments.stores == "mongodb+s3":
             servers = running.enter_context(running_mongodb()), running.enter_context(running_s3())
             environment = as_environment(running.enter_context(shared_stores(*servers)))
         nodes = [
             running.enter_context(
-                server_process(directory / f"node-{number}", workers=arguments.workers, environment=environment)
+                server_process(
+                    directory / f"node-{number}",
+                    workers=arguments.workers,
+                    environment={**environment, **_patients(feed_port)},
+                )
             )
-            for number in range(arguments.nodes)
+            for number, feed_port in enumerate(feed_ports)
         ]
-        command = [sys.executable, str(RUNNER), *_endpoints(nodes[0], nodes[-1])]
+        feed = f"mllp://127.0.0.1:{feed_ports[0]}"
+        command = [sys.executable, str(RUNNER), *_endpoints(nodes[0], nodes[-1]), "--patient-feed", feed]
         for group in GROUPS:
             command += ["--group", group]
         outcome = subprocess.run([*command, *arguments.rest], check=False)
@@ -61,6 +72,15 @@ def main() -> int:
             sys.stderr.write("a server did not stop cleanly\n")
             return 1
         return outcome.returncode
+
+
+def _patients(feed_port: int) -> dict[str, str]:
+    """The settings of a server that has to be told of patients."""
+    return {
+        "TOIMIK_PATIENTS__POLICY": "known",
+        "TOIMIK_PATIENTS__ASSIGNING_AUTHORITIES": json.dumps([{"oid": AFFINITY_DOMAIN}]),
+        "TOIMIK_PATIENTS__MLLP_PORT": str(feed_port),
+    }
 
 
 def _endpoints(taking: ServerProcess, answering: ServerProcess) -> list[str]:
