@@ -23,14 +23,16 @@ from mhd.fhir_json import parsed
 from registry.metadata_store import Criteria
 from registry.metadata_store_sqlite import SqliteMetadataStore
 from repository.document_store_filesystem import FilesystemDocumentStore
+from server.affinity_domain import patient_register
 from server.fhir_xml import to_xml
-from server.settings import PatientPolicy
-from server.store_opening import DOCUMENTS_DIRECTORY, METADATA_FILE
+from server.settings import Settings
+from server.store_opening import DOCUMENTS_DIRECTORY, METADATA_FILE, metadata_store
 from tests.conformance.fhir_wire import FhirReply, FhirWire
 from tests.conformance.wire import running_server
 from tests.mhd.test_mhd_examples import assert_golden
 from tests.shared_material import SHARED, shared
 from xds.ebxml_writer import codec
+from xds.hl7v2 import CX
 from xds.metadata import AvailabilityStatus, ObjectKind
 
 EXAMPLES = SHARED / "mhd-examples"
@@ -133,21 +135,30 @@ async def deployed(row: Mapping[str, Any], directory: Path) -> AsyncIterator[Dep
         "public_url": seed["base"].removesuffix("/fhir"),
         "repository_unique_id": seed["repositoryUniqueId"],
         "home_community_id": seed["homeCommunityId"],
-        "patients": {"assigning_authorities": [{"oid": seed["patientDomain"]["oid"]}]},
+        "patients": {"assigning_authorities": [{"oid": seed["patientDomain"]["oid"]}], "policy": "known"},
         "codes": codes,
         "mhd": _mhd_settings(row, code_systems) | {"defaults": _defaults(codes)},
     }
     data = directory / "data"
+    await _fed_with(seed["patients"], Settings(**{"data": data, **settings}))
     async with running_server(data, **settings) as base, aiohttp.ClientSession() as session:
         yield Deployment(data, FhirWire(base, session))
+
+
+async def _fed_with(patients: Sequence[Mapping[str, str]], settings: Settings) -> None:
+    """Make patients known, as a feed does."""
+    store = await metadata_store(settings)
+    try:
+        for each in patients:
+            await patient_register(settings, store).admit([CX(each["patientId"])])
+    finally:
+        await store.close()
 
 
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize("name", sorted(ROWS) or [pytest.param("", marks=pytest.mark.skip("../shared is absent"))])
 async def test_an_example_has_the_outcome_that_is_expected_of_it(name: str, form: str, tmp_path: Path) -> None:
     row = ROWS[name]
-    if row.get("code") == "XDSUnknownPatientId" and "known" not in [each.value for each in PatientPolicy]:
-        pytest.skip("every patient of the affinity domain is known here; there is no other policy yet")
     async with deployed(row, tmp_path) as deployment:
         for earlier in row.get("after", ()):
             assert (await deployment.send(earlier, form)).status == 200
