@@ -28,6 +28,8 @@ from registry.patient_identities import OpenPatients
 from xds.hl7v2 import CX, HD
 from xds.metadata_names import shown
 
+_LONGEST_PAUSE_SECONDS = 2.0
+
 
 class Reason(Enum):
     """Why what a feed says is refused: each protocol has a code of its own for it."""
@@ -92,7 +94,7 @@ class PatientRegister:
             try:
                 await self._merge_once(into, patient_id)
             except FactsMoved:
-                await asyncio.sleep(self.pause_seconds * (attempt + random.random()))  # noqa: S311 - no secret
+                await self._pause(attempt)
             else:
                 return into, patient_id
         raise StoreBusy("other changes of the same patients came in between all the time")
@@ -109,6 +111,11 @@ class PatientRegister:
         # The survivor's dossier moves too: of two merges that would go around in a circle, one is judged again.
         await self.store.apply(self._change(into, IdentityChange()), of_survivor)
         await self.store.apply(self._change(patient_id, IdentityChange(into.text)), of_subsumed)
+
+    async def _pause(self, attempt: int) -> None:
+        """Longer each time, and never as long as the other one's: two that stand in each other's way would go on so."""
+        longest = min(self.pause_seconds * 2**attempt, _LONGEST_PAUSE_SECONDS)
+        await asyncio.sleep(longest * random.random())  # noqa: S311 - no secret
 
     async def is_active(self, patient_id: CX) -> bool:
         """Whether a feed named this patient, and none merged it into another."""
@@ -160,7 +167,7 @@ class PatientRegister:
             try:
                 await self.store.apply(self._change(patient_id, identity), facts)
             except FactsMoved:
-                await asyncio.sleep(self.pause_seconds * (attempt + random.random()))  # noqa: S311 - no secret
+                await self._pause(attempt)
             else:
                 return
         raise StoreBusy("other changes of the same patient came in between all the time")
