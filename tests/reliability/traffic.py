@@ -14,14 +14,15 @@ import asyncio
 import random
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
+from functools import partial
 
 import aiohttp
 
 from tests.builders import PATIENT_AUTHORITY, association, document_entry, oid, submission, unmeasured
-from tests.conformance.wire import Wire
+from tests.conformance.wire import Reply, Wire
 from xds.actors import DocumentRequest
 from xds.ebxml_messages import retrieve_request
 from xds.ebxml_reader import read_rendering
@@ -39,6 +40,7 @@ PATIENCE_SECONDS = 30
 """Whoever has no answer by then is not served at all."""
 
 BUSY = frozenset({ErrorCode.REGISTRY_BUSY, ErrorCode.REPOSITORY_BUSY})
+_ASKED_AGAIN = BUSY | {ErrorCode.REGISTRY_NOT_AVAILABLE}
 
 
 class Fate(Enum):
@@ -362,14 +364,17 @@ async def _registered(wire: Wire, unique_ids: set[str]) -> dict[str, list[Docume
     for some in _in_groups(sorted(unique_ids)):
         listed = ",".join(f"'{unique_id}'" for unique_id in some)
         # Documents of several patients: each is asked for by reference first, which may mix patients.
-        references = await wire.query("GetDocuments", "ObjectRef", XDSDocumentEntryUniqueId=f"({listed})")
-        assert references.query_response.status is ResponseStatus.SUCCESS, references.content
+        references = await _served(
+            partial(wire.query, "GetDocuments", "ObjectRef", XDSDocumentEntryUniqueId=f"({listed})")
+        )
         answers = await asyncio.gather(
             *(
-                wire.query("GetDocuments", XDSDocumentEntryEntryUUID=f"('{each.entry_uuid}')")
+                _served(partial(wire.query, "GetDocuments", XDSDocumentEntryEntryUUID=f"('{each.entry_uuid}')"))
                 for each in references.query_response.found
             )
         )
+        for answer in (references, *answers):
+            assert answer.query_response.status is ResponseStatus.SUCCESS, answer.content
         for answer in answers:
             for each in answer.query_response.found:
                 entry = read_rendering(each.ebrim or b"")
@@ -378,13 +383,22 @@ async def _registered(wire: Wire, unique_ids: set[str]) -> dict[str, list[Docume
     return found
 
 
+async def _served(ask: Callable[[], Awaitable[Reply]]) -> Reply:
+    """An answer that says what there is. A store may be busy for a moment, which says nothing about what it holds."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while busy := _ASKED_AGAIN.intersection((answer := await ask()).codes):
+        assert time.monotonic() < deadline, f"{', '.join(busy)} is answered for {PATIENCE_SECONDS} seconds"
+        await asyncio.sleep(0.2)
+    return answer
+
+
 async def _retrieved(wire: Wire, sent: Sequence[Sent], registered: dict[str, list[DocumentEntry]]) -> dict[str, bytes]:
     repositories = [entry.repository_unique_id for entries in registered.values() for entry in entries]
     repository = repositories[0] if repositories and repositories[0] else "1.2.3"
     found: dict[str, bytes] = {}
     for some in _in_groups(sorted({each.unique_id for each in sent})):
         requests = [DocumentRequest(repository, unique_id) for unique_id in some]
-        answer = await wire.mtom(ITI_43, retrieve_request(requests))
+        answer = await _served(partial(wire.mtom, ITI_43, retrieve_request(requests)))
         for document in answer.retrieved.documents:
             found[document.request.document_unique_id] = answer.parts[document.content_id or ""]
     return found
