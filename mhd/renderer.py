@@ -1,7 +1,7 @@
 """FHIR resources of registered objects: made once at registration, completed when they are found.
 
-The base URL is not known when an object is registered, and may change: in its place stands a character that no text of
-XDS can have, because XML has no such one. What Associations say (relatesTo, the entries of a List) is joined at search.
+The base URL is not known when an object is registered, and may change: in its place stands one octet that JSON does not
+have, because one octet is found at the speed of memory. What Associations say (relatesTo, the entries of a List) is joined at search.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ from xds.hl7v2 import DTM
 from xds.metadata import AnyObject, Association, DocumentEntry, ObjectKind
 from xds.paged_search import Link, PagedObject
 
-_BASE: Final = "\x01"
-_BASE_IN_JSON: Final = b'"\\u0001'
+_BASE: Final = "\x01"  # of no text of XDS: XML has no such character
+_BASE_IN_JSON: Final = b"\\u0001"
+_BASE_PLACE: Final = b"\x01"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class Renderer:
     code_systems: CodeSystems
 
     def rendered(self, item: AnyObject, registration: Registration) -> bytes | None:
-        """The resource as JSON, without its base URL and without what Associations say."""
+        """The resource as JSON, without what Associations say, and with a mark in place of the base URL."""
         if isinstance(item, Association):
             return None
         domain = MhdDomain(base=_BASE, code_systems=self.code_systems)
@@ -49,7 +50,7 @@ class Renderer:
             resource = list_of(item, domain=domain, patient_key=key)
         if registration.last_updated:
             resource["meta"] = {"lastUpdated": _milliseconds(registration.last_updated), **resource["meta"]}
-        return written(resource)
+        return written(resource).replace(_BASE_IN_JSON, _BASE_PLACE)
 
 
 def _milliseconds(time: str) -> str:
@@ -71,7 +72,7 @@ class Completion:
 
     @cached_property
     def _base_in_json(self) -> bytes:
-        return orjson.dumps(self.base)[:-1]
+        return orjson.dumps(self.base)[1:-1]
 
     @cached_property
     def _domain(self) -> MhdDomain:
@@ -79,28 +80,33 @@ class Completion:
 
     def resource(self, found: PagedObject) -> bytes:
         """The whole resource, as JSON."""
-        stored = found.resource
-        if stored is None:
-            stored = self.renderer.rendered(self.codec.read(found.ebrim or b""), Registration("", ""))
-            if stored is None:
-                raise ValueError(f"{found.entry_uuid} is nothing that FHIR has a resource for")
-        whole = stored.replace(_BASE_IN_JSON, self._base_in_json)
+        stored = (found.resource or self._made_now(found)).replace(_BASE_PLACE, self._base_in_json)
         if not found.links:
-            return whole
+            return stored
         if found.kind is ObjectKind.DOCUMENT_ENTRY:
-            return _joined(whole, b',"relatesTo":', self._relations(found.links))
-        return _joined(whole, b',"entry":', _members(found.links))
+            return _joined(stored, b',"relatesTo":', self._relations(found.links))
+        return _joined(stored, b',"entry":', _members(found.links))
+
+    def _made_now(self, found: PagedObject) -> bytes:
+        made = self.renderer.rendered(self.codec.read(found.ebrim or b""), Registration("", ""))
+        if made is None:
+            raise ValueError(f"{found.entry_uuid} is nothing that FHIR has a resource for")
+        return made
 
     def _relations(self, links: Sequence[Link]) -> list[Json]:
         return [each for link in links for each in relates_to(link.association_type, link.target, domain=self._domain)]
 
-    def full_url(self, found: PagedObject) -> str:
-        """The URL of its resource."""
-        return f"{self.base}/{resource_type(found.kind)}/{resource_id(found.entry_uuid)}"
+    def full_url(self, found: PagedObject) -> bytes:
+        """The URL of its resource, as a string of JSON."""
+        kind, number = _RESOURCE_TYPES[found.kind], resource_id(found.entry_uuid).encode()
+        return b'"%b/%b/%b"' % (self._base_in_json, kind, number)
 
 
-def resource_type(kind: ObjectKind) -> str:
-    return "DocumentReference" if kind is ObjectKind.DOCUMENT_ENTRY else "List"
+_RESOURCE_TYPES: Final = {
+    ObjectKind.DOCUMENT_ENTRY: b"DocumentReference",
+    ObjectKind.SUBMISSION_SET: b"List",
+    ObjectKind.FOLDER: b"List",
+}
 
 
 def _members(links: Sequence[Link]) -> list[Json]:

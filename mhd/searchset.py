@@ -33,8 +33,7 @@ def searchset(
     parts = [orjson.dumps(head)[:-1]]
     before = b',"entry":['
     for each in objects:
-        url = orjson.dumps(completion.full_url(each))
-        parts += (before, b'{"fullUrl":', url, b',"resource":', completion.resource(each), _MATCH)
+        parts += (before, b'{"fullUrl":', completion.full_url(each), b',"resource":', completion.resource(each), _MATCH)
         before = b","
     parts.append(b"]}" if objects else b"}")
     return b"".join(parts)

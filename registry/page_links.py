@@ -50,12 +50,14 @@ def member_criteria(objects: Sequence[PagedObject], links: Iterable[StoredObject
 
 
 def with_links(
-    objects: Sequence[PagedObject], links: Iterable[StoredObject], kinds: dict[str, ObjectKind]
+    objects: Sequence[PagedObject], links: Sequence[StoredObject], kinds: dict[str, ObjectKind]
 ) -> tuple[PagedObject, ...]:
     """The objects, each with the links that begin at it, oldest first.
 
     kinds   of the members of SubmissionSets: links to what is not among them are left out
     """
+    if not links:
+        return tuple(objects)
     by_source: dict[str, list[Link]] = defaultdict(list)
     of_sets = bool(objects) and objects[0].kind is ObjectKind.SUBMISSION_SET
     for link in links:

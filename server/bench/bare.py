@@ -1,6 +1,6 @@
 """The reference: an HTTP server that does nothing, with the library, the event loop and the settings of ours.
 
-`python -m server.bench.bare PORT`; it answers every POST with five bytes, and ends when its standard input closes.
+`python -m server.bench.bare PORT`; it answers every GET and POST with five bytes, and ends when its standard input closes.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ async def _serve(port: int) -> None:
     loop.add_reader(sys.stdin.fileno(), parent_is_gone)
     app = web.Application()
     app.router.add_post("/", _answer)
+    app.router.add_get("/", _answer)
     runner = web.AppRunner(app, access_log=None, handle_signals=False)
     await runner.setup()
     try:
