@@ -1,7 +1,8 @@
 """FHIR resources of registered objects: made once at registration, completed when they are found.
 
 The base URL is not known when an object is registered, and may change: in its place stands one octet that JSON does not
-have, because one octet is found at the speed of memory. What Associations say (relatesTo, the entries of a List) is joined at search.
+have, because one octet is found at the speed of memory. What Associations say (relatesTo, the entries of a List) is
+joined at search.
 """
 
 from __future__ import annotations

@@ -71,6 +71,8 @@ def coded(text: str, column: str, systems: CodeSystems) -> Alternatives:
     system, code = token(text)
     if system is None:
         return ((one(column, Operator.STARTS_WITH, f"{code}^^"),),)
+    if not system:
+        return ()  # every code of XDS has a scheme
     scheme = systems.scheme_of(system)
     if not code:
         return ((one(column, Operator.ENDS_WITH, f"^^{scheme}"),),)

@@ -43,6 +43,9 @@ _OUTCOME_OPEN: Final = xds_issue(
     "identifier of its List. If it is there, nothing is left to do; if it is not, send the submission again.",
     issue_type=IssueType.TRANSIENT,
 )
+_NO_ANSWER: Final = xds_issue(
+    ErrorCode.REGISTRY_NOT_AVAILABLE, "The registry or repository behind this server did not answer; try again later."
+)
 _FAULT_OF_OURS: Final = xds_issue(ErrorCode.REGISTRY_ERROR, "The server failed; its log says why. Nothing was stored.")
 
 
@@ -110,8 +113,8 @@ class _Answered:
         except XdsError as refusal:
             return await self.refused(outcome_of(refusal.errors))
         except OutcomeUnknown as problem:
-            log.warning("A submission has an open outcome", extra={**self._facts(), "problem": str(problem)})
-            return await self.refused(Outcome((_OUTCOME_OPEN,)))
+            log.warning("Somebody who was asked did not answer", extra={**self._facts(), "problem": str(problem)})
+            return await self.refused(Outcome((_OUTCOME_OPEN if self._request.method == "POST" else _NO_ANSWER,)))
         except (ClientGone, MessageBroken) as gone:
             log.info("The client went away in the middle of its message", extra={**self._facts(), "why": str(gone)})
             self._count(Ended.CLIENT_GONE)

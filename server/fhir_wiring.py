@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import os
+import secrets
 import tomllib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -29,7 +33,15 @@ from mhd.search_request import PageSizes
 from mhd.submission_options import Minimal, SubmissionOptions
 from server.cda_header import read_cda_header
 from server.fhir_xml import to_xml
-from server.settings import CodeOfCode, DefaultCode, ExternalUrl, Settings, SettingsProblem, repository_unique_id
+from server.settings import (
+    Actor,
+    CodeOfCode,
+    DefaultCode,
+    ExternalUrl,
+    Settings,
+    SettingsProblem,
+    repository_unique_id,
+)
 from server.tls import client_context
 from server.trusted_servers import TrustedServers
 from xds.actors import DocumentRegistry, DocumentRepository
@@ -41,6 +53,7 @@ from xds.xml import XmlProblem
 
 _BASES: Final = 16
 """How many base URLs are remembered: a server has one, or one for each address that it listens on."""
+_KEPT_IN: Final = "fhir-secret"  # a file of the data directory
 _PURPOSE: Final = "cursors of FHIR searches"
 
 
@@ -127,6 +140,32 @@ async def trusted_servers(settings: Settings) -> AsyncIterator[Elsewhere]:
         )
 
 
+def kept_secret(settings: Settings) -> bytes:
+    """32 octets that last, for a server without a store that has such: as configured, or made once and kept.
+
+    Raises SettingsProblem.
+    """
+    configured = settings.mhd.secret
+    text = _made_once(settings.data / _KEPT_IN) if configured is None else configured.get_secret_value()
+    return hashlib.sha256(text.encode()).digest()
+
+
+def _made_once(kept: Path) -> str:
+    try:
+        if not kept.exists():
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            made = kept.with_name(f".{kept.name}-{os.getpid()}")
+            made.touch(mode=0o600)
+            made.write_text(secrets.token_hex(32), encoding="ascii")
+            # Of several processes that start at once, the first link decides.
+            with contextlib.suppress(FileExistsError):
+                kept.hardlink_to(made)
+            made.unlink()
+        return kept.read_text(encoding="ascii")
+    except OSError as problem:
+        raise SettingsProblem(f"mhd.secret: {kept} can not be written: {problem}; give the secret itself") from problem
+
+
 def mhd_domain(settings: Settings, base: str, systems: CodeSystems) -> MhdDomain:
     """The affinity domain as FHIR apps see it."""
     sets = {
@@ -147,6 +186,7 @@ def _capabilities(settings: Settings) -> Capabilities:
         generate_metadata=settings.mhd.generate_metadata,
         fhir_documents=settings.mhd.fhir_documents,
         target_communities=settings.home_community_id is not None,
+        patients=Actor.REGISTRY in settings.actors,
     )
 
 

@@ -488,6 +488,11 @@ class MhdSettings(_Table):
         ge=1,
         description="how long an app may take from one page of a search to the next; then it is answered 410",
     )
+    secret: Secret | None = Field(
+        None,
+        description="for FHIR without a registry here: what seals the cursors of searches, a secret; any long text, "
+        "the same for every server; by default made once and kept in the data directory",
+    )
     superseded_gone: bool = Field(
         False,
         description="whether a superseded document is answered 410 by ITI-68; by default it is retrieved as any other",

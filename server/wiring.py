@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import aiohttp
 
 from mhd.actor import MhdAt
-from mhd.elsewhere import Elsewhere
 from registry.actor import Registry
 from registry.metadata_store import MetadataStore
 from registry.patient_register import PatientRegister
@@ -20,9 +19,11 @@ from repository.actor import Repository
 from repository.document_store import DocumentStore
 from repository.settling import IsRegistered
 from server.affinity_domain import code_sets, known_patients, patient_register
-from server.fhir_wiring import mhd_at, trusted_servers
-from server.remote_actors import RemoteRegistry
-from server.settings import Actor, Minimal, Settings, SettingsProblem, repository_unique_id
+from server.fhir_wiring import kept_secret, mhd_at, trusted_servers
+from server.remote_actors import RemoteRegistry, RemoteRepository
+from server.remote_pages import RemotePages
+from server.remote_repository import RepositoryElsewhere
+from server.settings import Actor, Minimal, Settings, repository_unique_id
 from server.store_opening import document_store, metadata_store
 from server.tls import client_context
 from xds.actors import (
@@ -36,6 +37,7 @@ from xds.actors import (
 from xds.ebxml_writer import codec
 from xds.errors import ResponseStatus
 from xds.metadata import DocumentEntry
+from xds.paged_search import PagedRegistry
 
 _KEPT_ALIVE_SECONDS = 2.0
 
@@ -85,21 +87,42 @@ async def wired(settings: Settings) -> AsyncIterator[Wired]:
                 limited_metadata=_takes_limited_metadata(settings),
             )
         answering = registry if isinstance(registry, Registry) else None
-        elsewhere = await opened.enter_async_context(trusted_servers(settings))
         patients = patient_register(settings, registry.store) if isinstance(registry, Registry) else None
-        mhd = _mhd_at(settings, registry, repository, elsewhere)
+        mhd = await opened.enter_async_context(_mhd(settings, registry, repository))
         yield Wired(answering, repository, documents, is_registered, checks, mhd, patients)
 
 
-def _mhd_at(
-    settings: Settings, registry: DocumentRegistry, repository: DocumentRepository | None, elsewhere: Elsewhere
-) -> MhdAt | None:
+@asynccontextmanager
+async def _mhd(
+    settings: Settings, registry: DocumentRegistry, repository: DocumentRepository | None
+) -> AsyncIterator[MhdAt | None]:
     """The MHD actors; None: not among this server's actors."""
     if Actor.MHD not in settings.actors:
-        return None
-    if repository is None or not isinstance(registry, Registry):
-        raise SettingsProblem("actors: mhd in front of a registry or repository on another host is not there yet")
-    return mhd_at(settings, registry=registry, pages=registry, repository=repository, elsewhere=elsewhere)
+        yield None
+        return
+    async with AsyncExitStack() as opened:
+        if repository is None:
+            repository = await opened.enter_async_context(_repository_elsewhere(settings))
+        trusted = await opened.enter_async_context(trusted_servers(settings))
+        pages = _pages(settings, registry)
+        yield mhd_at(settings, registry=registry, pages=pages, repository=repository, elsewhere=trusted)
+
+
+def _pages(settings: Settings, registry: DocumentRegistry) -> PagedRegistry:
+    """The registry as MHD searches it."""
+    if isinstance(registry, Registry):
+        return registry
+    return RemotePages(registry, codec, kept_secret(settings))
+
+
+@asynccontextmanager
+async def _repository_elsewhere(settings: Settings) -> AsyncIterator[DocumentRepository]:
+    if settings.repository_url is None:
+        raise RuntimeError("the settings name neither a repository here nor one elsewhere")  # Settings refuses this
+    connector = aiohttp.TCPConnector(keepalive_timeout=_KEPT_ALIVE_SECONDS)
+    async with aiohttp.ClientSession(connector=connector) as session:
+        remote = RemoteRepository(settings.repository_url, session, tls=client_context(settings.tls))
+        yield RepositoryElsewhere(remote)
 
 
 @asynccontextmanager

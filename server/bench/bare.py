@@ -1,6 +1,6 @@
 """The reference: an HTTP server that does nothing, with the library, the event loop and the settings of ours.
 
-`python -m server.bench.bare PORT`; it answers every GET and POST with five bytes, and ends when its standard input closes.
+`python -m server.bench.bare PORT`; it answers GET and POST with five bytes, and ends when its standard input closes.
 """
 
 from __future__ import annotations

@@ -77,7 +77,9 @@ async def _examined(settings: Settings, *, deep: bool, tell: Tell | None) -> lis
         _port(settings),
     ]
     if Actor.REGISTRY not in settings.actors:
-        diagnoses.append(await _remote_registry(settings))
+        diagnoses.append(await _elsewhere("registry", settings.registry_url))
+    if Actor.MHD in settings.actors and Actor.REPOSITORY not in settings.actors:
+        diagnoses.append(await _elsewhere("repository", settings.repository_url))
     diagnoses += [each async for each in store_diagnoses(settings, deep=deep, tell=tell)]
     return diagnoses
 
@@ -123,9 +125,9 @@ def _port(settings: Settings) -> Diagnosis:
     return Diagnosis(subject, Verdict.OK, "is free")
 
 
-async def _remote_registry(settings: Settings) -> Diagnosis:
-    subject = f"registry {settings.registry_url}"
-    url = urlsplit(settings.registry_url or "")
+async def _elsewhere(actor: str, address: str | None) -> Diagnosis:
+    subject = f"{actor} {address}"
+    url = urlsplit(address or "")
     try:
         port = url.port or (443 if url.scheme == "https" else 80)
         async with asyncio.timeout(_PATIENCE_SECONDS):

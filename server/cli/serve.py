@@ -41,6 +41,15 @@ def run(
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 for any free one.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes; about one per core.")] = None,
     data: Annotated[Path | None, typer.Option(metavar="DIR", help="Where everything is kept.")] = None,
+    actors: Annotated[
+        list[Actor] | None, typer.Option(help="What this server answers for; several times for several. Default: all.")
+    ] = None,
+    registry_url: Annotated[
+        str | None, typer.Option(metavar="URL", help="A registry elsewhere, for a server that has none.")
+    ] = None,
+    repository_url: Annotated[
+        str | None, typer.Option(metavar="URL", help="A repository elsewhere, for FHIR at a server that has none.")
+    ] = None,
 ) -> None:
     """Answer requests until told to stop (Ctrl-C, SIGTERM); requests in flight are finished first.
 
@@ -49,7 +58,16 @@ def run(
     Exit code: 0 stopped as asked, 2 it can not serve like this, 3 a store can not be reached now.
     """
     try:
-        settings = load_settings(config, host=host, port=port, workers=workers, data=data)
+        settings = load_settings(
+            config,
+            host=host,
+            port=port,
+            workers=workers,
+            data=data,
+            actors=actors or None,
+            registry_url=registry_url,
+            repository_url=repository_url,
+        )
         configure_logging(settings.log)
         if settings.workers == 1:
             spare_the_collector()

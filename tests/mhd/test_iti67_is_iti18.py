@@ -17,6 +17,7 @@ from registry.actor import Registry
 from registry.metadata_store import MetadataStore
 from registry.metadata_store_mongodb import MongoMetadataStore
 from registry.metadata_store_sqlite import SqliteMetadataStore
+from server.remote_pages import RemotePages
 from tests.builders import OTHER_PATIENT, PATIENT, document_entry, registered
 from tests.mhd.responders import RENDERER, Searching
 from tests.registry.dossiers import register, submitted
@@ -155,7 +156,10 @@ def questions(draw: st.DrawFn) -> Question:
 async def assert_same_answer(store: MetadataStore, question: Question) -> None:
     registry = Registry(store=store, max_results=100_000)
     patient = f"urn:oid:{PATIENT.assigning_authority.universal_id}|{PATIENT.id_number}"
-    by_fhir = await Searching.of(store).walked(("patient.identifier", patient), *question.fhir, ("_count", "3"))
+    asked = (("patient.identifier", patient), *question.fhir, ("_count", "3"))
+    by_fhir = await Searching.of(store).walked(*asked)
+    elsewhere = RemotePages(registry, codec, b"a secret of thirty-two octets...")
+    assert sorted(await Searching.in_front_of(elsewhere).walked(*asked)) == sorted(by_fhir)
     name = "FindDocumentsByReferenceId" if question.by_reference else "FindDocuments"
     slots = (("PatientId", (f"'{PATIENT.text}'",)), *question.xds)
     response = await registry.stored_query(

@@ -1,0 +1,54 @@
+"""Whether an object meets conditions, looked at here and not by a store: for what a registry elsewhere has found."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from registry.search_columns import Column, search_columns
+from xds.metadata import AnyObject
+from xds.paged_search import Either
+from xds.stored_queries import Condition, Operator
+
+
+def is_met(item: AnyObject, conditions: Sequence[Condition | Either]) -> bool:
+    """Whether an object meets all conditions, as MetadataStore.page() means them.
+
+    Raises KeyError where one is of a column that an object alone does not have.
+    """
+    columns = search_columns(item)
+    return all(
+        any(all(_met(columns, each) for each in alternative) for alternative in condition.alternatives)
+        if isinstance(condition, Either)
+        else _met(columns, condition)
+        for condition in conditions
+    )
+
+
+def _met(columns: Mapping[str, Column], condition: Condition) -> bool:
+    column = columns[condition.attribute]
+    if column is None:
+        return False
+    if condition.operator is Operator.AT_OR_AFTER:
+        return column[-1] >= condition.groups[0][0]
+    if condition.operator is Operator.BEFORE:
+        return column[0] < condition.groups[0][0]
+    values = (column,) if isinstance(column, str) else column
+    way = _WAYS[condition.operator]
+    return all(any(way(value, each) for value in values for each in group) for group in condition.groups)
+
+
+def _is_like(value: str, pattern: str) -> bool:
+    expression = "".join({"%": ".*", "_": "."}.get(each, re.escape(each)) for each in pattern.casefold())
+    return re.fullmatch(expression, value.casefold(), re.DOTALL) is not None
+
+
+_WAYS: Final[Mapping[Operator, Callable[[str, str], bool]]] = {
+    Operator.EQUALS: str.__eq__,
+    Operator.ANY_OF: str.__eq__,
+    Operator.ALL_OF_ANY_OF: str.__eq__,
+    Operator.LIKE: _is_like,
+    Operator.STARTS_WITH: str.startswith,
+    Operator.ENDS_WITH: str.endswith,
+}

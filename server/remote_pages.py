@@ -1,0 +1,269 @@
+"""A Document Registry on another host, as MHD searches it: in pages, by the stored queries of ITI-18.
+
+What a stored query has a parameter for is asked of the registry; the rest of the conditions, the order and the pages
+are seen to here. A search that asks for what no registry tells is refused. There is no moment to go back to: what is
+registered between two pages may be on the later one, but nothing is skipped, and nothing is on both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+from collections.abc import Awaitable, Iterable, Iterator, Sequence
+from typing import Final, NamedTuple
+
+from mhd.operation_outcome import Issue, IssueType, Refused
+from registry.column_matching import is_met
+from registry.metadata_store import StoredObject
+from registry.page_links import with_links
+from registry.search_columns import REGISTRATION_COLUMNS, search_columns
+from xds.actors import DocumentRegistry, ObjectCodec, OutcomeUnknown, QueryRequest, QueryResponse, ReturnType
+from xds.errors import ErrorCode, ResponseStatus, XdsError
+from xds.metadata import (
+    RELATIONSHIPS,
+    AnyObject,
+    Association,
+    AssociationType,
+    AvailabilityStatus,
+    DocumentEntryType,
+    ObjectKind,
+)
+from xds.paged_search import Either, Page, PagedObject, PagedSearch, Place
+from xds.stored_queries import STORED_QUERIES, Condition, Operator, Parameter, StoredQuery
+
+_QUERIES: Final = {row.name: row for row in STORED_QUERIES.values()}
+_FIND: Final = {
+    ObjectKind.DOCUMENT_ENTRY: _QUERIES["FindDocuments"],
+    ObjectKind.SUBMISSION_SET: _QUERIES["FindSubmissionSets"],
+    ObjectKind.FOLDER: _QUERIES["FindFolders"],
+}
+_GET: Final = {
+    ObjectKind.DOCUMENT_ENTRY: _QUERIES["GetDocuments"],
+    ObjectKind.SUBMISSION_SET: _QUERIES["GetSubmissionSetAndContents"],
+    ObjectKind.FOLDER: _QUERIES["GetFolders"],
+}
+_GET_ASSOCIATIONS: Final = _QUERIES["GetAssociations"]
+_EVERYTHING: Final = {
+    "availability_status": tuple(each.value for each in AvailabilityStatus),
+    "object_type": tuple(each.value for each in DocumentEntryType),
+}
+"""Values of parameters that leave something out where they are not sent."""
+_ASKED_FOR: Final = {
+    Operator.EQUALS: frozenset({Operator.EQUALS, Operator.ANY_OF, Operator.ALL_OF_ANY_OF}),
+    Operator.ANY_OF: frozenset({Operator.ANY_OF, Operator.ALL_OF_ANY_OF}),
+    Operator.ALL_OF_ANY_OF: frozenset({Operator.ALL_OF_ANY_OF}),
+    Operator.AT_OR_AFTER: frozenset({Operator.AT_OR_AFTER}),
+    Operator.BEFORE: frozenset({Operator.BEFORE}),
+}
+"""By the operator of a condition: those of the parameters that ask for the same. Patterns are not left to others."""
+_MOST_AT_ONCE: Final = 4
+
+
+class RemotePages:
+    """A PagedRegistry (xds/paged_search.py)."""
+
+    def __init__(self, registry: DocumentRegistry, codec: ObjectCodec, secret: bytes) -> None:
+        """secret: 32 octets, the same for every process that serves these searches."""
+        self._registry = registry
+        self._codec = codec
+        self._secret = secret
+
+    async def page(self, search: PagedSearch) -> Page:
+        """See PagedRegistry. Raises Refused for what no registry tells, XdsError as the registry says."""
+        _refuse_what_no_registry_tells(search)
+        met = [each for each in await self._found(search) if is_met(each, search.conditions)]
+        ordered = sorted(((_place(each, search), each) for each in met), key=_by_place, reverse=search.descending)
+        following = [each for each in ordered if search.after is None or _is_after(each[0], search)]
+        shown = [_paged(place, item, self._codec) for place, item in following[: search.limit]]
+        total = None if search.after else len(met)
+        return Page(await self._linked(shown), len(following) > search.limit > 0, total, "")
+
+    async def patient_of(self, _patient_key: str) -> str | None:
+        """None: without a store of its own a server has no keys of patients."""
+        return None
+
+    async def patient_key(self, _patient_id: str) -> str | None:
+        """None: patients are told by their identifiers."""
+        return None
+
+    def secret_for(self, purpose: str) -> bytes:
+        """See PagedRegistry."""
+        return hmac.new(self._secret, purpose.encode(), hashlib.sha256).digest()
+
+    async def _found(self, search: PagedSearch) -> list[AnyObject]:
+        """What may meet the conditions, each once."""
+        named = [each for each in search.conditions if isinstance(each, Condition) and each.attribute in _NAMES]
+        if named:
+            requests = list(_requests_by_name(_GET[search.kind], named[0]))
+        else:
+            requests = [_request_for_patient(_FIND[search.kind], search, each) for each in search.patient_ids]
+        found = {item.entry_uuid: item for item in await self._objects(requests) if item.kind is search.kind}
+        return [each for each in found.values() if not search.patient_ids or _patient(each) in search.patient_ids]
+
+    async def _objects(self, requests: Sequence[QueryRequest]) -> list[AnyObject]:
+        asking = asyncio.Semaphore(_MOST_AT_ONCE)
+
+        async def asked(request: QueryRequest) -> QueryResponse:
+            async with asking:
+                return await _answered(self._registry.stored_query(request))
+
+        responses = await asyncio.gather(*map(asked, requests))
+        return [self._codec.read(found.ebrim) for each in responses for found in each.found if found.ebrim is not None]
+
+    async def _linked(self, objects: Sequence[PagedObject]) -> tuple[PagedObject, ...]:
+        """One query for the associations of the page; two more for what SubmissionSets hold."""
+        if not objects:
+            return ()
+        request = _request(_GET_ASSOCIATIONS, {"entry_uuid": ((*(each.entry_uuid for each in objects),),)})
+        shown = RELATIONSHIPS if objects[0].kind is ObjectKind.DOCUMENT_ENTRY else {AssociationType.HAS_MEMBER.value}
+        links = [
+            _reference(each)
+            for each in await self._objects([request])
+            if isinstance(each, Association) and each.association_type in shown
+        ]
+        kinds = {}
+        if objects[0].kind is ObjectKind.SUBMISSION_SET and links:
+            members = Condition("entry_uuid", Operator.ANY_OF, (tuple({each.target_object or "" for each in links}),))
+            of_kinds = (_GET[ObjectKind.DOCUMENT_ENTRY], _GET[ObjectKind.FOLDER])
+            requests = [request for row in of_kinds for request in _requests_by_name(row, members)]
+            kinds = {each.entry_uuid: each.kind for each in await self._objects(requests)}
+        return with_links(objects, links, kinds)
+
+
+_NAMES: Final = ("entry_uuid", "unique_id")
+
+
+def _refuse_what_no_registry_tells(search: PagedSearch) -> None:
+    for condition in _all_conditions(search):
+        if condition.attribute in REGISTRATION_COLUMNS[search.kind]:
+            text = (
+                "The registry behind this server does not tell when it was given something; leave that parameter out."
+            )
+            name = "_lastUpdated" if condition.attribute == "last_updated" else "date"
+            raise Refused(Issue(IssueType.NOT_SUPPORTED, text, name))
+
+
+def _all_conditions(search: PagedSearch) -> Iterator[Condition]:
+    for each in search.conditions:
+        if isinstance(each, Either):
+            yield from (condition for alternative in each.alternatives for condition in alternative)
+        else:
+            yield each
+
+
+# What is asked of the registry -------------------------------------------------------------------------------------
+
+
+class _Slot(NamedTuple):
+    name: str
+    values: tuple[str, ...]
+
+
+def _request_for_patient(row: StoredQuery, search: PagedSearch, patient_id: str) -> QueryRequest:
+    """The stored query for as much of a search as it has parameters for."""
+    wanted: dict[str, tuple[tuple[str, ...], ...]] = {"patient_id": ((patient_id,),)}
+    of_times: list[_Slot] = []
+    for condition in search.conditions:
+        parameter = _parameter_for(row, condition) if isinstance(condition, Condition) else None
+        if parameter is None or not isinstance(condition, Condition):
+            continue
+        if condition.operator in (Operator.AT_OR_AFTER, Operator.BEFORE):
+            of_times.append(_Slot(parameter.name, (condition.groups[0][0],)))
+        elif parameter.operator is Operator.ALL_OF_ANY_OF:
+            wanted[condition.attribute] = (*wanted.get(condition.attribute, ()), *condition.groups)
+        else:
+            wanted.setdefault(condition.attribute, condition.groups)
+    request = _request(row, wanted)
+    times = {each.name: each.values for each in reversed(of_times)}  # a time may be asked for once
+    return QueryRequest(request.query_id, request.return_type, (*request.parameters, *times.items()))
+
+
+def _parameter_for(row: StoredQuery, condition: Condition) -> Parameter | None:
+    """The parameter that asks for the same; None: there is none, or it can not carry what is asked for."""
+    asking = _ASKED_FOR.get(condition.operator, frozenset())
+    for parameter in row.parameters:
+        if parameter.attribute == condition.attribute and parameter.operator in asking:
+            return parameter if _can_carry(parameter, condition) else None
+    return None
+
+
+def _can_carry(parameter: Parameter, condition: Condition) -> bool:
+    try:
+        for value in (value for group in condition.groups for value in group):
+            if parameter.read:
+                parameter.read(value)
+    except ValueError:
+        return False
+    return all(condition.groups)
+
+
+def _requests_by_name(row: StoredQuery, named: Condition) -> Iterator[QueryRequest]:
+    """One query, or where it takes one name at a time, one for each."""
+    parameter = next(each for each in row.one_of if each.attribute == named.attribute)
+    names = named.groups[0]
+    for some in [names] if parameter.operator is Operator.ANY_OF else [(each,) for each in names]:
+        yield _request(row, {named.attribute: (some,)})
+
+
+def _request(row: StoredQuery, wanted: dict[str, tuple[tuple[str, ...], ...]]) -> QueryRequest:
+    slots: list[_Slot] = []
+    for parameter in (*row.one_of, *row.parameters):
+        if parameter.operator in (Operator.AT_OR_AFTER, Operator.BEFORE) or parameter.instead_of:
+            continue
+        everything = _EVERYTHING.get(parameter.attribute) if parameter.of is not ObjectKind.ASSOCIATION else None
+        groups = wanted.get(parameter.attribute) or ((everything,) if everything else ())
+        slots += [_Slot(parameter.name, (_quoted(parameter, group),)) for group in groups]
+    return QueryRequest(row.id, ReturnType.LEAF_CLASS, tuple((each.name, each.values) for each in slots))
+
+
+def _quoted(parameter: Parameter, values: Iterable[str]) -> str:
+    quoted = ",".join("'" + each.replace("'", "''") + "'" for each in values)
+    return quoted if parameter.operator is Operator.EQUALS else f"({quoted})"
+
+
+async def _answered(asking: Awaitable[QueryResponse]) -> QueryResponse:
+    """The answer. Raises XdsError where there is none, or it is a refusal."""
+    try:
+        response = await asking
+    except OutcomeUnknown as problem:
+        raise XdsError(ErrorCode.REGISTRY_NOT_AVAILABLE, "The registry did not answer; try again later.") from problem
+    if response.status is ResponseStatus.FAILURE:
+        raise XdsError.of(response.errors)
+    return response
+
+
+# What is made of the answer ----------------------------------------------------------------------------------------
+
+
+def _place(item: AnyObject, search: PagedSearch) -> Place:
+    time = search_columns(item)[search.ordered_by]
+    return Place(time[0] if time else "", item.entry_uuid)
+
+
+def _by_place(each: tuple[Place, AnyObject]) -> Place:
+    return each[0]
+
+
+def _is_after(place: Place, search: PagedSearch) -> bool:
+    after = search.after
+    return after is None or (place < after if search.descending else place > after)
+
+
+def _patient(item: AnyObject) -> str:
+    return item.patient_id.text if not isinstance(item, Association) and item.patient_id else ""
+
+
+def _paged(place: Place, item: AnyObject, codec: ObjectCodec) -> PagedObject:
+    return PagedObject(item.kind, item.entry_uuid, _patient(item), place, None, codec.written(item))
+
+
+def _reference(link: Association) -> StoredObject:
+    return StoredObject(
+        ObjectKind.ASSOCIATION,
+        link.entry_uuid,
+        "",
+        source_object=link.source_object,
+        target_object=link.target_object,
+        association_type=link.association_type,
+    )

@@ -1,0 +1,150 @@
+"""FHIR in front of a registry and repository on another host, which are spoken to by SOAP."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import pytest_asyncio
+
+from tests.builders import CONTENT, association, document_entry, folder, has_member, submission, unmeasured
+from tests.conformance.fhir_wire import FhirReply, FhirWire
+from tests.conformance.test_find_document_references import FINDS, FINDS_OTHERS, ids, of, one_of_its_kind, some_patient
+from tests.conformance.wire import Wire, running_server
+from xds.hl7v2 import CX, DTM
+from xds.metadata import AssociationType, DocumentEntry, Submission
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def both(server: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Wire, FhirWire, FhirWire]]:
+    """SOAP of a server, its own FHIR, and that of a server in front of it."""
+    urls = {"registry_url": f"{server}/xds/registry", "repository_url": f"{server}/xds/repository"}
+    data = tmp_path_factory.mktemp("elsewhere")
+    async with running_server(data, actors=["mhd"], **urls) as base, aiohttp.ClientSession() as session:
+        yield Wire(server, session), FhirWire(server, session), FhirWire(base, session)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def kept(both: tuple[Wire, FhirWire, FhirWire]) -> tuple[CX, DocumentEntry, Submission]:
+    """A patient with two documents, one in a Folder, one with an addendum that supersedes nothing."""
+    wire, _, _ = both
+    patient = some_patient()
+    entry = unmeasured(one_of_its_kind(patient))
+    held = folder(patient_id=patient)
+    sent = submission(entry, folders=(held,), associations=(has_member(held, entry),))
+    assert (await wire.provide(sent, {entry.entry_uuid: CONTENT})).registry_response.succeeded
+    addendum = document_entry(patient_id=patient)
+    later = submission(addendum, associations=(association(AssociationType.APND, addendum, entry),))
+    assert (await wire.register(later)).registry_response.succeeded
+    return patient, entry, sent
+
+
+@pytest.mark.parametrize(("name", "value"), FINDS + [each for each in FINDS_OTHERS if each[0] != "_id"])
+async def test_a_search_finds_what_it_finds_where_the_registry_is(
+    both: tuple[Wire, FhirWire, FhirWire], kept: tuple[CX, DocumentEntry, Submission], name: str, value: str
+) -> None:
+    _, here, elsewhere = both
+    parameters = [("patient.identifier", of(kept[0])), (name, value)]
+
+    assert (await elsewhere.get("DocumentReference", parameters)).found == (
+        await here.get("DocumentReference", parameters)
+    ).found
+
+
+def without_what_no_registry_tells(reply: FhirReply, base: str) -> list[Any]:
+    """The resources, but for what only a store knows: when it was changed, submitted, and keys of patients."""
+    found = []
+    for entry in reply.bundle["entry"]:
+        resource = entry["resource"]
+        resource["meta"].pop("lastUpdated", None)
+        resource["subject"].pop("reference", None)
+        if resource["resourceType"] == "DocumentReference":
+            resource.pop("date", None)
+            resource["content"][0]["attachment"]["url"] = resource["content"][0]["attachment"]["url"].removeprefix(base)
+        found.append(resource)
+    return sorted(found, key=lambda each: str(each["id"]))
+
+
+@pytest.mark.parametrize("path", ["DocumentReference", "List"])
+async def test_resources_say_what_they_say_where_the_registry_is(
+    both: tuple[Wire, FhirWire, FhirWire], kept: tuple[CX, DocumentEntry, Submission], path: str
+) -> None:
+    _, here, elsewhere = both
+    parameters = {"patient.identifier": of(kept[0]), "status": "current"}
+
+    of_here, of_elsewhere = await here.get(path, parameters), await elsewhere.get(path, parameters)
+
+    assert of_elsewhere.bundle["total"] == of_here.bundle["total"] > 1
+    assert without_what_no_registry_tells(of_elsewhere, elsewhere.base) == without_what_no_registry_tells(
+        of_here, here.base
+    )
+    for number in of_elsewhere.found:
+        assert (await elsewhere.get(f"{path}/{number}")).resource["id"] == number
+
+
+async def test_lists_and_documents_are_found_by_name(
+    both: tuple[Wire, FhirWire, FhirWire], kept: tuple[CX, DocumentEntry, Submission]
+) -> None:
+    _, _, elsewhere = both
+    _, entry, sent = kept
+
+    for path, item in (
+        ("DocumentReference", entry), ("List", sent.submission_sets[0]), ("List", sent.folders[0]),
+    ):  # fmt: skip
+        for named in (f"urn:oid:{item.unique_id}", item.entry_uuid):
+            reply = await elsewhere.get(path, {"identifier": named})
+            assert reply.found == [item.entry_uuid.removeprefix("urn:uuid:")], (path, named)
+    stranger = {"_id": ids(entry)[0], "patient.identifier": of(some_patient())}
+    assert (await elsewhere.get("DocumentReference", stranger)).found == []
+    assert (await elsewhere.get("DocumentReference/00000000-0000-4000-8000-000000000000")).status == 404
+
+
+async def test_a_document_is_retrieved_through_it_whole_and_in_part(
+    both: tuple[Wire, FhirWire, FhirWire], kept: tuple[CX, DocumentEntry, Submission]
+) -> None:
+    _, _, elsewhere = both
+    path = f"Binary/{ids(kept[1])[0]}"
+
+    assert (await elsewhere.get(path)).content == CONTENT
+    assert (await elsewhere.get(path, Range="bytes=1-2")).content == CONTENT[1:3]
+
+
+async def test_pages_hold_each_document_once(both: tuple[Wire, FhirWire, FhirWire]) -> None:
+    wire, _, elsewhere = both
+    patient = some_patient()
+    entries = [document_entry(patient_id=patient, creation_time=DTM(f"20{year}")) for year in range(10, 17)]
+    assert (await wire.register(submission(*entries))).registry_response.succeeded
+
+    walked = await elsewhere.walked("DocumentReference", {"patient.identifier": of(patient), "_count": "3"})
+
+    assert walked == ids(*reversed(entries))
+
+
+async def test_what_no_registry_tells_is_refused(both: tuple[Wire, FhirWire, FhirWire]) -> None:
+    _, _, elsewhere = both
+
+    for name in ("date", "_lastUpdated"):
+        reply = await elsewhere.get("DocumentReference", {"patient.identifier": of(some_patient()), name: "ge2026"})
+        assert reply.status == 400
+        assert reply.issue["code"] == "not-supported"
+        assert reply.issue["expression"] == [name]
+
+
+async def test_a_registry_that_is_away_is_answered_503(tmp_path: Path) -> None:
+    urls = {"registry_url": "http://127.0.0.1:9/xds/registry", "repository_url": "http://127.0.0.1:9/xds/repository"}
+    async with (
+        running_server(tmp_path, actors=["mhd"], **urls) as base,
+        aiohttp.ClientSession() as session,
+    ):
+        reply = await FhirWire(base, session).get("DocumentReference", {"patient.identifier": of(some_patient())})
+        document = await FhirWire(base, session).get("Binary/00000000-0000-4000-8000-000000000000")
+
+    assert reply.status == document.status == 503
+    assert reply.headers["Retry-After"] == "1"
+    assert reply.issue["code"] == "transient"
+    assert (tmp_path / "fhir-secret").stat().st_mode & 0o077 == 0
