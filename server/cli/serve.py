@@ -122,4 +122,6 @@ def _announce(base: str, settings: Settings) -> None:
         screen.print(f"  Registry    [cyan]{base}/xds/registry[/]    (ITI-42, ITI-18)")
     if Actor.REPOSITORY in settings.actors:
         screen.print(f"  Repository  [cyan]{base}/xds/repository[/]  (ITI-41, ITI-43)")
+    if Actor.MHD in settings.actors:
+        screen.print(f"  FHIR        [cyan]{base}/fhir[/]            (ITI-65 to 68)")
     screen.print("Stop it with Ctrl-C.")
