@@ -1,25 +1,31 @@
 """Generate Metadata [ITI-106]: a document alone, whose metadata is read off its header.
 
-MHD 4.2.4, ITI TF-2: 3.106. So far the document is a CDA document in a Binary. What its header does not say comes from
-the settings of the affinity domain, and what they do not say either is told to be missing.
+MHD 4.2.4, ITI TF-2: 3.106. The document is a CDA document in a Binary, or a FHIR document as a Bundle. What its header
+or Composition does not say comes from the settings of the affinity domain, and what they do not say either is told to
+be missing.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import binascii
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from mhd.document_reference import resource_of
+from mhd.composition import composition_of, document_reference_of
+from mhd.contained import contained_by_reference
+from mhd.document_reference import entry_of, resource_of
 from mhd.exact_text import Json
+from mhd.fhir_json import written
 from mhd.fhir_structure import structure_problems
 from mhd.identifiers import resource_id
 from mhd.iti65_provide_document_bundle import Submitting
-from mhd.messages import FhirAnswer, FhirRequest
-from mhd.operation_outcome import Issue, IssueType, MhdCode, Refused, xds_issue
+from mhd.messages import FHIR_XML, FhirAnswer, FhirRequest
+from mhd.operation_outcome import Issue, IssueType, Refused, xds_issue
+from mhd.reading import Reading
 from mhd.registered_objects import current
 from mhd.single_document_bundle import submit_document
 from mhd.submission_options import SubmissionOptions
@@ -36,7 +42,7 @@ _LONGEST_TITLE: Final = 128
 
 
 async def generate_metadata(
-    resource: Any, _request: FhirRequest, *, submitting: Submitting, read_cda: CdaReader
+    resource: Any, request: FhirRequest, *, submitting: Submitting, read_cda: CdaReader
 ) -> FhirAnswer:
     """Have a document kept, and registered with metadata of its own.
 
@@ -46,16 +52,18 @@ async def generate_metadata(
     if not submitting.options.generate_metadata:
         sentence = "Generate Metadata [ITI-106] is not offered here; send a Bundle with the metadata [ITI-65]."
         raise Refused(Issue(IssueType.NOT_SUPPORTED, sentence, http=404))
-    binary = _binary(resource)
-    octets = binascii.a2b_base64(binary["data"])
-    header = await asyncio.to_thread(_header, octets, read_cda)
-    entry = entry_of_header(header, binary["contentType"], submitting)
-    known = await _known(entry, octets, submitting)
+    sent = _document(resource)
+    if sent["resourceType"] == "Bundle":
+        described = _described_by_its_composition(sent, request, submitting)
+    else:
+        described = await _described_by_its_header(sent, submitting, read_cda)
+    entry = described.entry
+    known = await _known(entry, described.octets, submitting)
     if known is not None:
         return FhirAnswer(_answer(known))
     document = resource_of(entry, domain=submitting.domain)
     try:
-        submitted = await submit_document(document, binary["data"], submitting=submitting)
+        submitted = await submit_document(document, described.base_64, submitting=submitting)
     except Refused as refusal:
         raise Refused(*(_of_the_header(each) for each in refusal.outcome.issues)) from None
     made = submitted.document_entries[0]
@@ -73,27 +81,72 @@ def _answer(entry_uuid: str) -> Json:
 # What was sent -------------------------------------------------------------------------------------------------------
 
 
-def _binary(resource: Any) -> Json:
-    """The one Binary of the Parameters. Raises Refused."""
+@dataclass(frozen=True, slots=True)
+class _Described:
+    """A document, and what it says of itself."""
+
+    entry: DocumentEntry
+    octets: bytes
+    base_64: str
+
+
+def _document(resource: Any) -> Json:
+    """The one Binary or document Bundle of the Parameters. Raises Refused."""
     problems = structure_problems(resource, "Parameters")
     if problems:
         raise Refused(*problems)
     parameters = resource.get("parameter", ())
     if [each["name"] for each in parameters] != ["document"] or "resource" not in parameters[0]:
-        sentence = "Send exactly one parameter, with the name document and a Binary as its resource."
+        sentence = "Send exactly one parameter, with the name document and a Binary or document Bundle as its resource."
         raise Refused(_refused(sentence, "Parameters.parameter", IssueType.STRUCTURE))
     document: Json = parameters[0]["resource"]
-    if document["resourceType"] == "Bundle":
-        sentence = "FHIR documents are not read here; send a CDA document, or a Bundle with the metadata [ITI-65]."
-        code = MhdCode.FHIR_DOCUMENT_NOT_SUPPORTED
-        raise Refused(xds_issue(code, sentence, _PLACE, issue_type=IssueType.NOT_SUPPORTED))
-    if document["resourceType"] != "Binary":
-        sentence = f"The document is a {document['resourceType']}; send a Binary."
+    if document["resourceType"] not in ("Binary", "Bundle"):
+        sentence = f"The document is a {document['resourceType']}; send a Binary or a document Bundle."
         raise Refused(_refused(sentence, _PLACE, IssueType.STRUCTURE))
-    if "data" not in document:
+    if document["resourceType"] == "Binary" and "data" not in document:
         sentence = "The Binary has no data; send the document."
         raise Refused(_refused(sentence, f"{_PLACE}.data", IssueType.REQUIRED))
+    if document["resourceType"] == "Bundle" and composition_of(document) is None:
+        sentence = "The Bundle is no document: send the type document, and a Composition as its first resource."
+        raise Refused(_refused(sentence, _PLACE, IssueType.STRUCTURE))
     return document
+
+
+async def _described_by_its_header(binary: Json, submitting: Submitting, read_cda: CdaReader) -> _Described:
+    octets = binascii.a2b_base64(binary["data"])
+    header = await asyncio.to_thread(_header, octets, read_cda)
+    return _Described(entry_of_header(header, binary["contentType"], submitting), octets, binary["data"])
+
+
+def _described_by_its_composition(document: Json, request: FhirRequest, submitting: Submitting) -> _Described:
+    """Kept in the format in which it was sent."""
+    octets = submitting.fhir_xml(document) if request.mime_type == FHIR_XML else written(document)
+    reading = Reading()
+    reference = document_reference_of(document, request.mime_type)
+    contained = contained_by_reference(reference)
+    patient = contained.get(reference.get("subject", {}).get("reference", ""))
+    entry = entry_of(
+        reference,
+        domain=submitting.domain,
+        patient_id=submitting.patients.of_patient(patient) if patient else None,
+        entry_uuid=submitting.new_uuid().urn,
+        path=_PLACE,
+        reading=reading,
+    )
+    if reading.failed:
+        raise Refused(*(_of_the_header(each) for each in reading.distinct()))
+    return _Described(_filled(entry, submitting.options), octets, base64.b64encode(octets).decode())
+
+
+def _filled(entry: DocumentEntry, options: SubmissionOptions) -> DocumentEntry:
+    """The entry, with what only the settings know."""
+    missing = {name for name in (*_CODES, "class_code") if not getattr(entry, name)}
+    found: dict[str, Any] = {
+        name: options.defaults.get(name, ()) if _CODES.get(name) else _default(name, options) for name in missing
+    }
+    if entry.type_code and entry.class_code is None:
+        found["class_code"] = options.classes.get(entry.type_code.coded) or found.get("class_code")
+    return replace(entry, **found, language_code=entry.language_code or options.default_language)
 
 
 def _header(octets: bytes, read_cda: CdaReader) -> CdaHeader:

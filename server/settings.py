@@ -468,7 +468,7 @@ class MhdSettings(_Table):
     )
     elsewhere_seconds: float = Field(5.0, gt=0, description="how long such a server may say nothing")
     simplified_publish: bool = Field(False, description="whether ITI-105 is answered: one DocumentReference with data")
-    generate_metadata: bool = Field(False, description="whether ITI-106 is answered: a CDA document without metadata")
+    generate_metadata: bool = Field(False, description="whether ITI-106 is answered: a CDA or FHIR document alone")
     source_id: Oid | None = Field(
         None,
         description="sourceId of the SubmissionSets that are made here for ITI-105 and ITI-106; by default the "

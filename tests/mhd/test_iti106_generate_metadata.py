@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,15 @@ import pytest
 
 from mhd.domain import MhdDomain
 from mhd.exact_text import Json
+from mhd.fhir_json import written
 from mhd.messages import FhirAnswer, FhirRequest
 from mhd.operation_outcome import Refused
 from schemas.samples import SAMPLES, path
+from server.fhir_xml import to_xml
 from tests.builders import LOINC, SNOMED_CT, code
 from tests.fhir_validity import assert_is_fhir
 from tests.mhd.recipients import BASE, Affinity, affinity
-from xds.hl7v2 import CX, DTM
+from xds.hl7v2 import CX, DTM, XCN
 from xds.metadata import Code, DocumentEntry
 
 SAMPLE = next(each for each in SAMPLES if each.mime_type == "text/xml")
@@ -67,6 +70,85 @@ async def test_the_metadata_of_a_cda_document_is_that_of_its_header(tmp_path: Pa
     assert (entry.class_code, entry.mime_type) == (DEFAULTS["class_code"][0], "text/xml")
 
 
+def fhir_document(**changes: Any) -> Json:
+    """A FHIR document, with what it says of itself in its Composition. changes: of the Composition."""
+    patient_id = CX(SAMPLE.patient_id)
+    domain = f"urn:oid:{patient_id.assigning_authority.universal_id}"
+    composition = {
+        "resourceType": "Composition",
+        "language": "sv-SE",
+        "status": "final",
+        "type": {"coding": [{"system": "http://loinc.org", "code": "60591-5", "display": "Patient summary"}]},
+        "category": [{"coding": [{"system": "http://loinc.org", "code": "11503-0", "display": "Medical records"}]}],
+        "subject": {"reference": "urn:uuid:4f3b9b0e-0000-4000-8000-0000000000a1"},
+        "date": "2026-03-05T08:30:00+01:00",
+        "author": [{"reference": "PractitionerRole/r1"}],
+        "title": "Patient summary",
+        "confidentiality": "R",
+        "attester": [{"mode": "legal", "party": {"reference": "urn:uuid:4f3b9b0e-0000-4000-8000-0000000000a2"}}],
+        "event": [{"code": [{"coding": [{"system": "http://snomed.info/sct", "code": "80146002"}]}],
+                   "period": {"start": "2026-03-01", "end": "2026-03-04"}}],
+    } | changes  # fmt: skip
+    sandberg = {"resourceType": "Practitioner", "name": [{"family": "Sandberg", "given": ["Erik"]}]}
+    role = {
+        "resourceType": "PractitionerRole",
+        "id": "r1",
+        "practitioner": {"reference": "urn:uuid:4f3b9b0e-0000-4000-8000-0000000000a2"},
+        "code": [{"text": "attending"}],
+    }
+    identifiers = [{"system": domain, "value": patient_id.id_number}, {"system": "urn:oid:2.25.77", "value": "S-1"}]
+    patient = {"resourceType": "Patient", "identifier": identifiers, "gender": "female"}
+    others = {"a1": patient, "a2": sandberg, "a3": role}
+    return {
+        "resourceType": "Bundle",
+        "type": "document",
+        "identifier": {"system": "urn:ietf:rfc:3986", "value": "urn:uuid:5b0f5d0b-43c7-4a51-9df3-8c0a0c0e0014"},
+        "timestamp": "2026-03-05T08:30:00+01:00",
+        "entry": [
+            {"fullUrl": "urn:uuid:4f3b9b0e-0000-4000-8000-0000000000a0", "resource": composition},
+            *({"fullUrl": f"urn:uuid:4f3b9b0e-0000-4000-8000-0000000000{n}", "resource": r} for n, r in others.items()),
+        ],
+    }
+
+
+@pytest.mark.parametrize(("mime_type", "write"), [("application/fhir+json", written), ("application/fhir+xml", to_xml)])
+async def test_the_metadata_of_a_fhir_document_is_that_of_its_composition(
+    tmp_path: Path, mime_type: str, write: Callable[[Json], bytes]
+) -> None:
+    document = fhir_document()
+    sent = {"resourceType": "Parameters", "parameter": [{"name": "document", "resource": document}]}
+
+    async with affinity(tmp_path, DOMAIN, generate_metadata=True, defaults=DEFAULTS) as place:
+        await place.recipient.generate_metadata(sent, FhirRequest(mime_type=mime_type))
+        entry = await the_document(place)
+
+        assert await place.content(entry.unique_id or "") == write(document)
+    assert entry.unique_id == "urn:uuid:5b0f5d0b-43c7-4a51-9df3-8c0a0c0e0014"
+    assert (entry.patient_id, entry.source_patient_id) == (CX(SAMPLE.patient_id), CX("S-1^^^&2.25.77&ISO"))
+    assert [each.coded for each in (entry.type_code, entry.class_code, *entry.confidentiality_code) if each] == [
+        f"60591-5^^{LOINC}",
+        f"11503-0^^{LOINC}",
+        "R^^2.16.840.1.113883.5.25",
+    ]
+    assert (entry.language_code, entry.mime_type, entry.title[0].value) == ("sv-SE", mime_type, "Patient summary")
+    assert (entry.creation_time, entry.service_start_time) == (DTM("20260305073000"), DTM("20260301"))
+    assert [each.code for each in entry.event_code_list] == ["80146002"]
+    assert entry.author[0].author_person == entry.legal_authenticator == XCN("^Sandberg^Erik")
+    assert entry.author[0].author_role == ("attending",)
+
+
+async def test_a_fhir_document_that_does_not_say_whose_it_is_is_refused(tmp_path: Path) -> None:
+    document = fhir_document(subject={"display": "somebody"})
+    sent = {"resourceType": "Parameters", "parameter": [{"name": "document", "resource": document}]}
+
+    async with affinity(tmp_path, DOMAIN, generate_metadata=True, defaults=DEFAULTS) as place:
+        with pytest.raises(Refused) as refused:
+            await generate(place, sent)
+
+        assert await place.holds() == (0, 0)
+    assert refused.value.outcome.http_status == 422
+
+
 async def test_a_document_that_is_registered_already_is_answered_as_it_is(tmp_path: Path) -> None:
     document = path(SAMPLE.file_name).read_bytes()
 
@@ -98,8 +180,12 @@ BROKEN: tuple[tuple[str, Any, int, str], ...] = (
     ("no data", {"resourceType": "Parameters", "parameter": [
         {"name": "document", "resource": {"resourceType": "Binary", "contentType": "text/xml"}}]}, 422,
      f"{BINARY}.data"),
-    ("a Bundle", {"resourceType": "Parameters", "parameter": [
+    ("a Bundle without Composition", {"resourceType": "Parameters", "parameter": [
         {"name": "document", "resource": {"resourceType": "Bundle", "type": "document"}}]}, 422, BINARY),
+    ("a Bundle of another kind", {"resourceType": "Parameters", "parameter": [
+        {"name": "document", "resource": {"resourceType": "Bundle", "type": "transaction"}}]}, 422, BINARY),
+    ("a Patient", {"resourceType": "Parameters", "parameter": [
+        {"name": "document", "resource": {"resourceType": "Patient", "active": True}}]}, 422, BINARY),
     ("no XML", parameters(b"%PDF-1.4"), 422, f"{BINARY}.data"),
     ("no CDA", parameters(b"<ClinicalDocument/>"), 422, f"{BINARY}.data"),
     ("an entity", parameters(_ENTITY), 422, f"{BINARY}.data"),
