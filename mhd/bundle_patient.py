@@ -42,6 +42,11 @@ async def patient_of_bundle(bundle: TransactionBundle, patients: PatientResolver
                 ErrorCode.REGISTRY_METADATA_ERROR,
             )
         return None
+    _judge_others(named, first, bundle, reading)
+    return named[first.number]
+
+
+def _judge_others(named: Mapping[int, CX], first: BundleEntry, bundle: TransactionBundle, reading: Reading) -> None:
     for number, patient_id in named.items():
         if patient_id != named[first.number]:
             reading.refuse(
@@ -52,7 +57,6 @@ async def patient_of_bundle(bundle: TransactionBundle, patients: PatientResolver
                 diagnostics=f"entry[{first.number}] has {named[first.number].text}, "
                 f"entry[{number}] has {patient_id.text}",
             )
-    return named[first.number]
 
 
 def _as_asked(entry: BundleEntry, subject: Json, bundle: TransactionBundle) -> Json:

@@ -21,7 +21,7 @@ from mhd.iti65_provide_document_bundle import Submitting, provide_document_bundl
 from mhd.iti105_simplified_publish import simplified_publish
 from mhd.iti106_generate_metadata import CdaReader, generate_metadata
 from mhd.messages import FhirAnswer, FhirRequest
-from mhd.patients import PatientKeys, PatientResolver
+from mhd.patients import AskedOnce, PatientKeys, PatientResolver
 from mhd.registered_objects import RegisteredObjects
 from mhd.submission_draft import NewUuid
 from mhd.submission_options import SubmissionOptions
@@ -74,7 +74,7 @@ class DocumentRecipient:
             repository=self.repository,
             registered=RegisteredObjects(self.registry, self.codec),
             stored=self.stored,
-            patients=PatientResolver(self.domain, self.keys, self.elsewhere.patient),
+            patients=PatientResolver(self.domain, AskedOnce(self.keys), self.elsewhere.patient),
             domain=self.domain,
             options=self.options,
             fhir_xml=self.fhir_xml,

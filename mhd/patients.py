@@ -37,6 +37,22 @@ class PatientKeys(Protocol):
         ...
 
 
+class AskedOnce:
+    """PatientKeys for one request, which may name a patient a thousand times and asks once."""
+
+    def __init__(self, keys: PatientKeys) -> None:
+        self._keys = keys
+        self._patients: dict[str, str | None] = {}
+
+    async def patient_of(self, patient_key: str) -> str | None:
+        if patient_key not in self._patients:
+            self._patients[patient_key] = await self._keys.patient_of(patient_key)
+        return self._patients[patient_key]
+
+    async def patient_key(self, patient_id: str) -> str | None:
+        return await self._keys.patient_key(patient_id)
+
+
 class NoPatientKeys:
     """PatientKeys of a server that has no Patient resources."""
 

@@ -109,6 +109,23 @@ async def test_a_replacement_by_fhir_is_seen_by_soap(wire: Wire, fhir: FhirWire)
     assert str(replaced.availability_status).endswith("Deprecated")
 
 
+async def test_a_patient_is_named_by_the_id_that_is_answered(fhir: FhirWire) -> None:
+    first, second = document_entry(), document_entry()
+    await provided(fhir, bundle_with(first))
+    stored = (await fhir.get(f"DocumentReference/{resource_id(first.entry_uuid)}")).resource
+    bundle = bundle_with(second)
+    for number in (0, 1):
+        _at(bundle, number)["subject"] = {"reference": stored["subject"]["reference"]}
+    request = {"method": "PUT", "url": "Patient/1"}
+    bundle["entry"].append({"resource": {"resourceType": "Patient", "active": True}, "request": request})
+
+    reply = await provided(fhir, bundle)
+
+    assert reply.status == 200
+    location = reply.bundle["entry"][-1]["response"]["location"]
+    assert stored["subject"]["reference"].endswith(f"/{location}")
+
+
 # Hostile messages ----------------------------------------------------------------------------------------------------
 
 
