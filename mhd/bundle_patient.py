@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from mhd.contained import contained_by_reference
 from mhd.exact_text import Json
 from mhd.operation_outcome import IssueType
-from mhd.patients import PatientResolver
+from mhd.patients import PatientResolver, as_sent
 from mhd.reading import Reading
 from mhd.transaction_bundle import BundleEntry, Part, TransactionBundle
 from xds.errors import ErrorCode
@@ -54,8 +54,8 @@ def _judge_others(named: Mapping[int, CX], first: BundleEntry, bundle: Transacti
                 "All resources of a submission have to be about one patient; send several Bundles.",
                 IssueType.BUSINESS_RULE,
                 ErrorCode.PATIENT_ID_DOES_NOT_MATCH,
-                diagnostics=f"entry[{first.number}] has {named[first.number].text}, "
-                f"entry[{number}] has {patient_id.text}",
+                diagnostics=f"entry[{first.number}] has {as_sent(first.resource['subject'])}, "
+                f"entry[{number}] has {as_sent(bundle.entries[number].resource['subject'])}",
             )
 
 

@@ -6,7 +6,7 @@ the same patient. What lies on a server of somebody else is never fetched, unles
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 from urllib.parse import parse_qsl
@@ -115,7 +115,7 @@ class PatientResolver:
         """
         known = dict.fromkeys(each.text for each in await self._claims(subject, resources) if each)
         if len(known) > 1:
-            return Named(problem=_differing(known, path))
+            return Named(problem=_differing(subject, path))
         if known:
             return Named(CX(next(iter(known))))
         return Named(problem=_unknown(subject, path))
@@ -152,10 +152,17 @@ class PatientResolver:
 _OF_IDS: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-.")
 
 
-def _differing(known: Iterable[str], path: str) -> Issue:
+def as_sent(subject: Json) -> str:
+    """What a sender said of a patient, to be told again: what is known beside it is nobody's business."""
+    patient_id = cx_of(subject.get("identifier", {}))
+    said = (subject.get("reference"), patient_id.text if patient_id else None)
+    return " and ".join(each[:200] for each in said if each) or "nothing"
+
+
+def _differing(subject: Json, path: str) -> Issue:
     sentence = "The reference and the identifier of the subject name different patients; send one patient."
     return xds_issue(
-        ErrorCode.PATIENT_ID_DOES_NOT_MATCH, sentence, path, diagnostics=f"The subject has {' and '.join(known)}"
+        ErrorCode.PATIENT_ID_DOES_NOT_MATCH, sentence, path, diagnostics=f"The subject has {as_sent(subject)}"
     )
 
 

@@ -17,6 +17,7 @@ from mhd.fhir_json import written
 from mhd.identifiers import resource_id
 from mhd.messages import FhirRequest, PreferReturn
 from mhd.operation_outcome import Refused
+from mhd.patients import NoPatientKeys
 from mhd.submission_options import Minimal
 from registry.code_sets import CodeSet, CodeSets
 from server.fhir_xml import to_xml
@@ -695,6 +696,24 @@ async def test_what_a_subject_says_twice_has_to_agree(tmp_path: Path) -> None:
         refused = await refusal(place, bundle)
 
     assert ("XDSPatientIdDoesNotMatch", "business-rule", f"{SET}.subject") in places(refused)
+
+
+async def test_nothing_of_a_patient_is_told_that_was_not_sent(tmp_path: Path) -> None:
+    class Keys(NoPatientKeys):
+        async def patient_of(self, _patient_key: str) -> str | None:
+            return OTHER_PATIENT.text
+
+    bundle = bundle_with()
+    bundle["entry"][1]["resource"]["subject"] = {"reference": "Patient/k"}
+
+    async with affinity(tmp_path) as place:
+        recipient = replace(place.recipient, keys=Keys())
+        with pytest.raises(Refused) as refused:
+            await recipient.provide_document_bundle(bundle, FhirRequest())
+
+    [issue] = refused.value.outcome.issues
+    assert issue.diagnostics == f"entry[0] has {PATIENT.text}, entry[1] has Patient/k"
+    assert OTHER_PATIENT.id_number not in str(refused.value.outcome.resource())
 
 
 # Minimal metadata ----------------------------------------------------------------------------------------------------
