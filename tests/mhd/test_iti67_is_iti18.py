@@ -223,6 +223,6 @@ async def test_a_page_of_any_size_takes_as_many_statements(tmp_path: Path, size:
     bundle = await Searching.of(store).documents(("patient.identifier", patient), ("_count", str(size)))
 
     assert (len(bundle["entry"]), bundle["total"]) == (size, 150)
-    # Whose dossier it is, how many there are, the page, and the associations of all that is on it.
-    assert len([each for each in statements if each.startswith("SELECT")]) == 6, statements
+    # Who was merged, whose dossier it is, how many there are, the page, and the associations of all that is on it.
+    assert len([each for each in statements if each.startswith("SELECT")]) == 7, statements
     await store.close()
