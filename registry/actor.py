@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import TypeVar
 from uuid import uuid4
 
-from registry.code_sets import CodeSets
+from registry.code_sets import CodeSets, KnownCodes
 from registry.iti18_stored_query import stored_query
 from registry.iti42_register import register_document_set
 from registry.iti51_multi_patient_query import multi_patient_query
@@ -53,7 +53,7 @@ class Registry:
 
     store: MetadataStore
     patients: PatientIdentities = field(default_factory=OpenPatients)
-    code_sets: CodeSets = field(default_factory=CodeSets)
+    code_sets: KnownCodes = field(default_factory=CodeSets)
     max_results: int = 1000
     home_community_id: str | None = None
     limited_metadata: bool = False

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 from xds.errors import Finding, Severity
 from xds.metadata import AnyObject, Code, ObjectKind, Submission
@@ -45,39 +45,67 @@ CODED_ATTRIBUTES: Mapping[ObjectKind, tuple[str, ...]] = {
 }  # fmt: skip
 
 
+class KnownCodes(Protocol):
+    """Knows the codes of the affinity domain."""
+
+    def findings(self, submission: Submission) -> list[Finding]:
+        """Every code that is in no code set: an error where it is to be rejected, a warning where it is to be told."""
+        ...
+
+
+class UnknownCode(NamedTuple):
+    """A code of a submission that is in no code set."""
+
+    item: AnyObject
+    attribute: str
+    value: str
+
+
 @dataclass(frozen=True, slots=True)
 class CodeSets:
-    """The code sets of an affinity domain.
+    """The code sets of an affinity domain: KnownCodes.
 
     by_attribute   an attribute of xds/metadata.py that is not there may have any code
     """
 
     by_attribute: Mapping[str, CodeSet] = field(default_factory=dict)
 
-    def findings(self, submission: Submission) -> list[Finding]:
-        """Every code that is in no code set: an error where it is to be rejected, a warning where it is to be told."""
-        judged = {name: codes for name, codes in self.by_attribute.items() if codes.policy is not Policy.ACCEPT}
-        if not judged:
+    def unknown(self, submission: Submission) -> list[UnknownCode]:
+        """Every code that is in no code set, whatever becomes of it. What may have any code has no unknown ones."""
+        if not self.by_attribute:
             return []
-        advice = {name: _Advice(codes.values) for name, codes in judged.items()}
-        return [finding for item in submission.objects for finding in _object_findings(item, judged, advice)]
+        return [unknown for item in submission.objects for unknown in self._unknown_of(item)]
 
+    def _unknown_of(self, item: AnyObject) -> Iterator[UnknownCode]:
+        for attribute in CODED_ATTRIBUTES[item.kind]:
+            codes = self.by_attribute.get(attribute)
+            if codes is not None and (codes.values or codes.policy is not Policy.ACCEPT):
+                for value in _values(getattr(item, attribute)):
+                    if value not in codes.values:
+                        yield UnknownCode(item, attribute, value)
 
-def _object_findings(
-    item: AnyObject, judged: Mapping[str, CodeSet], advice: Mapping[str, _Advice]
-) -> Iterator[Finding]:
-    for attribute in CODED_ATTRIBUTES[item.kind]:
-        codes = judged.get(attribute)
-        if codes is None:
-            continue
-        for value in _values(getattr(item, attribute)):
-            if value not in codes.values:
-                yield Finding(
+    def findings(self, submission: Submission) -> list[Finding]:
+        return self.findings_of(self.unknown(submission))
+
+    def findings_of(self, unknown: Iterable[UnknownCode]) -> list[Finding]:
+        """What is told of codes that are in no code set."""
+        advice: dict[str, _Advice] = {}
+        findings = []
+        for item, attribute, value in unknown:
+            codes = self.by_attribute[attribute]
+            if codes.policy is Policy.ACCEPT:
+                continue
+            if attribute not in advice:
+                advice[attribute] = _Advice(codes.values)
+            findings.append(
+                Finding(
                     f"{term(attribute)} of {named(item)} is {shown(value)}, which this affinity domain does not have; "
                     f"{advice[attribute].about(value)}.",
                     location(item, attribute),
                     severity=Severity.ERROR if codes.policy is Policy.REJECT else Severity.WARNING,
                 )
+            )
+        return findings
 
 
 def _values(value: Any) -> Iterator[str]:

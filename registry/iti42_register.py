@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import datetime
 
-from registry.code_sets import CodeSets
+from registry.code_sets import KnownCodes
 from registry.lifecycle import NewUuid, judged, questions, refusal
 from registry.merged_patients import known_of_patient
 from registry.metadata_store import FactsMoved, MetadataStore
@@ -30,7 +30,7 @@ async def register_document_set(
     *,
     store: MetadataStore,
     patients: PatientIdentities,
-    code_sets: CodeSets,
+    code_sets: KnownCodes,
     clock: Callable[[], datetime],
     new_uuid: NewUuid,
     home_community_id: str | None = None,

@@ -30,6 +30,8 @@ COMMANDS = (
     Command("settings", "Print every setting with its default and what it means, as a file to start from."),
     Command("doctor", "Check settings, stores and certificates, and say what is wrong."),
     Command("reindex", "Write the registry's index again from its log."),
+    Command("codes", "Import the code sets of an affinity domain from codes.xml or FHIR ValueSets."),
+    Command("patients", "Import the patients that the registry knows from a CSV file."),
     Command("migrate", "Prepare the configured stores, or copy a registry and its documents to other ones."),
     Command("bench", "Measure this machine: rates, and ratios to a bare HTTP server."),
 )

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from registry.code_sets import CodeSet, CodeSets, Policy
 from registry.metadata_store import MetadataStore
 from registry.patient_identities import CheckPolicy, FedPatients, NumberCheck, OpenPatients
 from registry.patient_register import PatientRegister
+from server.code_file import ChangingCodes, code_sets_of
 from server.number_checks import number_check
 from server.settings import AssigningAuthority, PatientPolicy, Settings
 
@@ -26,13 +26,9 @@ def patient_register(settings: Settings, store: MetadataStore) -> PatientRegiste
     )
 
 
-def code_sets(settings: Settings) -> CodeSets:
-    """The codes that objects may have."""
-    by_attribute = {}
-    for attribute, configured in settings.codes.items():
-        values = (value if isinstance(value, str) else f"{value.code}^^{value.scheme}" for value in configured.values)
-        by_attribute[attribute] = CodeSet(frozenset(values), Policy(configured.policy.value))
-    return CodeSets(by_attribute)
+def known_codes(settings: Settings) -> ChangingCodes:
+    """The codes that objects may have. Raises SettingsProblem where their file can not be used."""
+    return ChangingCodes(code_sets_of(settings.codes), settings.codes_file)
 
 
 def _well_formed(settings: Settings) -> OpenPatients:

@@ -28,12 +28,16 @@ from prometheus_client.registry import Collector
 
 from server.health import Health
 from xds.errors import ErrorCode, RegistryError
+from xds.hl7v2 import is_oid
 
 _DIRECTORY_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"  # read by prometheus_client when it is imported
 _CONTENT_TYPE: Final = "text/plain; version=0.0.4"
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0)
 _NO_TRANSACTION: Final = "none"
 _OTHER_CODE: Final = "other"
+_NO_SOURCE: Final = "none"
+_OTHER_SOURCE: Final = "other"
+_MOST_SOURCES: Final = 100
 _CODES: Final = frozenset(code.value for code in ErrorCode)
 
 
@@ -82,6 +86,10 @@ class Metrics:
         self._sent = self._counter("sent_bytes", "Octets of answers, without HTTP headers", "transaction")
         self._errors = self._counter("errors", "Errors and warnings in answers, by code", "transaction", "code")
         self._documents_kept = self._counter("documents_kept", "Documents that were stored and registered")
+        self._unknown_codes = self._counter(
+            "unknown_codes", "Codes in submissions that the affinity domain does not have", "attribute", "source"
+        )
+        self._sources: set[str] = set()
         self._seconds = Histogram(
             "toimik_request_seconds",
             "From the first byte of a request to the last of its answer",
@@ -122,6 +130,14 @@ class Metrics:
         for error in errors:
             code = str(error.code)
             self._errors.labels(transaction.name, code if code in _CODES else _OTHER_CODE).inc()
+
+    def unknown_code(self, attribute: str, source_id: str) -> None:
+        """A code that is in no code set. The first hundred sources are told apart: anybody may make one up."""
+        source = source_id or _NO_SOURCE
+        if source not in self._sources:
+            source = source if len(self._sources) < _MOST_SOURCES and is_oid(source) else _OTHER_SOURCE
+            self._sources.add(source)
+        self._unknown_codes.labels(attribute, source).inc()
 
     def kept(self, documents: int) -> None:
         """Documents that were stored and registered."""

@@ -37,6 +37,8 @@ def application(settings: Settings, actors: Wired, in_flight: InFlight) -> web.A
     app = web.Application(middlewares=[in_flight.middleware()])
     metrics = Metrics()
     endpoints = []
+    if actors.codes is not None:
+        actors.codes.counted = metrics.unknown_code
     if actors.registry is not None:
         handlers = registry_handlers(actors.registry, actors.patients)
         endpoints.append(

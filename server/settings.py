@@ -203,7 +203,8 @@ class CodeSet(_Table):
 
 CODED_ATTRIBUTES = frozenset(
     {
-        "class_code", "code_list", "confidentiality_code", "content_type_code", "event_code_list", "format_code",
+        "class_code", "code_list", "confidentiality_code", "content_type_code", "documentation", "event_code_list",
+        "format_code",
         "healthcare_facility_type_code", "language_code", "mime_type", "practice_setting_code", "type_code",
     }
 )  # fmt: skip
@@ -566,6 +567,11 @@ class Settings(BaseSettings):
         3600.0, gt=0, description="how long nothing was added to a broken upload before its leftovers are swept"
     )
     patients: PatientSettings = Field(default_factory=PatientSettings)
+    codes_file: Path | None = Field(
+        None,
+        description="more code sets, a file of TOML or JSON as `toimik codes import` writes it; read again when it "
+        "changes. Where [codes] has the same attribute, the file counts",
+    )
     codes: dict[str, CodeSet] = Field(default_factory=dict)
     metadata: MetadataSettings = Field(default_factory=MetadataSettings)
     documents: DocumentSettings = Field(default_factory=DocumentSettings)

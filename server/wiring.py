@@ -18,7 +18,8 @@ from registry.patient_register import PatientRegister
 from repository.actor import Repository
 from repository.document_store import DocumentStore
 from repository.settling import IsRegistered
-from server.affinity_domain import code_sets, known_patients, patient_register
+from server.affinity_domain import known_codes, known_patients, patient_register
+from server.code_file import ChangingCodes
 from server.fhir_wiring import kept_secret, mhd_at, trusted_servers
 from server.remote_actors import RemoteRegistry, RemoteRepository
 from server.remote_pages import RemotePages
@@ -61,6 +62,7 @@ class Wired:
     checks: Mapping[str, Check]
     mhd_at: MhdAt | None
     patients: PatientRegister | None
+    codes: ChangingCodes | None
 
 
 @asynccontextmanager
@@ -89,7 +91,9 @@ async def wired(settings: Settings) -> AsyncIterator[Wired]:
         answering = registry if isinstance(registry, Registry) else None
         patients = patient_register(settings, registry.store) if isinstance(registry, Registry) else None
         mhd = await opened.enter_async_context(_mhd(settings, registry, repository))
-        yield Wired(answering, repository, documents, is_registered, checks, mhd, patients)
+        codes = registry.code_sets if isinstance(registry, Registry) else None
+        followed = codes if isinstance(codes, ChangingCodes) else None
+        yield Wired(answering, repository, documents, is_registered, checks, mhd, patients, followed)
 
 
 @asynccontextmanager
@@ -154,7 +158,7 @@ def local_registry(settings: Settings, store: MetadataStore) -> Registry:
     return Registry(
         store=store,
         patients=known_patients(settings, store),
-        code_sets=code_sets(settings),
+        code_sets=known_codes(settings),
         max_results=settings.limits.results,
         home_community_id=settings.home_community_id,
         limited_metadata=_takes_limited_metadata(settings),

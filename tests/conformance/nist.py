@@ -4,7 +4,8 @@
 and retrievals to the other. The MongoDB and S3 servers are those of the tests (tests/store_servers.py).
 
 Each server knows only the patients that are fed to it (patients.policy = "known"); the runner feeds each one before it
-uses it, by HL7 v2 over MLLP.
+uses it, by HL7 v2 over MLLP. Codes that are not in the code table of the plans are rejected; those of hand-written
+messages of older years are warned of.
 
 The plans and their runner are reference material beside the project (../shared/nist-testkit); the exit code is the
 runner's. The groups named here are those that docs/conformance.md claims.
@@ -17,6 +18,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -24,13 +26,18 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
 # Run as a script, the project's root has to be found first.
+from server.code_file import write_code_file  # noqa: E402
+from server.code_import import imported  # noqa: E402
+from server.settings import CodeSet, Policy  # noqa: E402
 from tests.server_process import ServerProcess, free_port, server_process  # noqa: E402
 from tests.shared_stores import as_environment, shared_stores  # noqa: E402
 from tests.store_servers import running_mongodb, running_s3  # noqa: E402
 
+CODES = ROOT.parent / "shared" / "nist-testkit" / "reference" / "codes.xml"
 RUNNER = ROOT.parent / "shared" / "nist-testkit" / "run.py"
 AFFINITY_DOMAIN = "1.3.6.1.4.1.21367.13.20.1000"  # whose patient ids the runner makes up
-GROUPS = ("registry", "registry-mpq", "repository", "repository-wire", "testdata")
+GROUPS = ("registry", "registry-mpq", "repository", "testdata")
+GROUPS_WITH_OLD_CODES = ("repository-wire",)
 
 
 def main() -> int:
@@ -48,7 +55,9 @@ def main() -> int:
         parser.error("several servers share mongodb+s3, and not sqlite+files")
     with ExitStack() as running:
         directory = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="toimik-nist-")))
-        environment = {}
+        codes_file = directory / "codes.toml"
+        _write_codes(codes_file, Policy.REJECT)
+        environment: dict[str, str] = {}
         feed_ports = [free_port() for _ in range(arguments.nodes)]
         if arguments.stores == "mongodb+s3":
             servers = running.enter_context(running_mongodb()), running.enter_context(running_s3())
@@ -58,28 +67,44 @@ def main() -> int:
                 server_process(
                     directory / f"node-{number}",
                     workers=arguments.workers,
-                    environment={**environment, **_patients(feed_port)},
+                    environment={**environment, **_affinity_domain(feed_port, codes_file)},
                 )
             )
             for number, feed_port in enumerate(feed_ports)
         ]
         feed = f"mllp://127.0.0.1:{feed_ports[0]}"
         command = [sys.executable, str(RUNNER), *_endpoints(nodes[0], nodes[-1]), "--patient-feed", feed]
-        for group in GROUPS:
-            command += ["--group", group]
-        outcome = subprocess.run([*command, *arguments.rest], check=False)
+        exit_code = _run(command, GROUPS, arguments.rest)
+        # Their messages have codes of older years: the servers read the file again, and take them with a warning.
+        _write_codes(codes_file, Policy.WARN)
+        exit_code = _run(command, GROUPS_WITH_OLD_CODES, arguments.rest) or exit_code
         if any(node.stop() != 0 for node in nodes):
             sys.stderr.write("a server did not stop cleanly\n")
             return 1
-        return outcome.returncode
+        return exit_code
 
 
-def _patients(feed_port: int) -> dict[str, str]:
-    """The settings of a server that has to be told of patients."""
+def _run(command: Sequence[str], groups: Sequence[str], rest: Sequence[str]) -> int:
+    chosen = [argument for group in groups for argument in ("--group", group)]
+    return subprocess.run([*command, *chosen, *rest], check=False).returncode
+
+
+def _write_codes(path: Path, policy: Policy) -> None:
+    """The codes of the affinity domain that the plans are written for. mimeType is free: a plan sends text/goofy."""
+    codes = {
+        attribute: CodeSet(policy=Policy.ACCEPT if attribute == "mime_type" else policy, values=values)
+        for attribute, values in imported(CODES.read_bytes(), None).items()
+    }
+    write_code_file(path, codes)
+
+
+def _affinity_domain(feed_port: int, codes_file: Path) -> dict[str, str]:
+    """The settings of a server that has to be told of patients, and takes no other codes than those of a file."""
     return {
         "TOIMIK_PATIENTS__POLICY": "known",
         "TOIMIK_PATIENTS__ASSIGNING_AUTHORITIES": json.dumps([{"oid": AFFINITY_DOMAIN}]),
         "TOIMIK_PATIENTS__MLLP_PORT": str(feed_port),
+        "TOIMIK_CODES_FILE": str(codes_file),
     }
 
 
