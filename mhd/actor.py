@@ -4,6 +4,7 @@ Document Recipient    document_recipient.py: Provide Document Bundle [ITI-65], S
                       Generate Metadata [ITI-106]
 Document Responder    document_responder.py: Find Document Lists [ITI-66], Find Document References [ITI-67],
                       Retrieve Document [ITI-68]
+Patient identities    iti104_patient_identity_feed.py: Patient Identity Feed FHIR [ITI-104]
 """
 
 from __future__ import annotations
@@ -14,18 +15,23 @@ from typing import Protocol
 from mhd.capability_statement import Capabilities, capability_statement
 from mhd.document_responder import DocumentResponder
 from mhd.fhir_json import written
+from mhd.iti104_patient_identity_feed import PatientFeed
 from mhd.messages import FhirAnswer, Recipient
 from mhd.resource_reads import answer_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mhd:
-    """Document Recipient and Document Responder."""
+    """Document Recipient and Document Responder.
+
+    feed   None where the registry, and with it its patients, is elsewhere
+    """
 
     base: str
     recipient: Recipient
     responder: DocumentResponder
     can: Capabilities
+    feed: PatientFeed | None = None
 
     def capabilities(self) -> FhirAnswer:
         """The CapabilityStatement."""

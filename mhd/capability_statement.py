@@ -23,6 +23,7 @@ class Capabilities:
     version       of Toimik
     submissions   ITI-65 is answered
     patients      there are Patient resources
+    patient_feed  ITI-104 is answered
     """
 
     version: str
@@ -32,6 +33,7 @@ class Capabilities:
     fhir_documents: bool = False
     target_communities: bool = False
     patients: bool = True
+    patient_feed: bool = True
 
 
 def capability_statement(base: str, capabilities: Capabilities) -> Json:
@@ -83,7 +85,9 @@ def _resources(capabilities: Capabilities) -> Iterator[Json]:
     yield references
     yield _searchable(LISTS, "SubmissionSet", "Folder")
     if capabilities.patients:
-        yield {"type": "Patient", "interaction": [{"code": "read"}]}
+        feed = {"conditionalUpdate": True} if capabilities.patient_feed else {}
+        interactions = ["read", *(["update"] if capabilities.patient_feed else [])]
+        yield {"type": "Patient", "interaction": [{"code": each} for each in interactions], **feed}
 
 
 def _searchable(kind: SearchType, *profiles: str) -> Json:

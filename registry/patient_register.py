@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from enum import Enum, auto
 from uuid import UUID, uuid4
 
 from registry.metadata_store import (
@@ -25,27 +25,15 @@ from registry.metadata_store import (
     StoreBusy,
 )
 from registry.patient_identities import OpenPatients
+from xds.errors import XdsError
 from xds.hl7v2 import CX, HD
 from xds.metadata_names import shown
+from xds.patient_feeds import FeedRefused as FeedRefused
+from xds.patient_feeds import PatientFeeds
+from xds.patient_feeds import Reason as Reason
+from xds.transactions import ITI_42
 
 _LONGEST_PAUSE_SECONDS = 2.0
-
-
-class Reason(Enum):
-    """Why what a feed says is refused: each protocol has a code of its own for it."""
-
-    MISSING = auto()
-    MALFORMED = auto()
-    UNKNOWN = auto()
-    DUPLICATE = auto()
-
-
-class FeedRefused(Exception):
-    """What a feed says can not be; nothing was changed. The text is a sentence for its sender."""
-
-    def __init__(self, reason: Reason, sentence: str) -> None:
-        super().__init__(sentence)
-        self.reason = reason
 
 
 def now() -> datetime:
@@ -175,3 +163,30 @@ class PatientRegister:
     def _change(self, patient_id: CX, identity: IdentityChange) -> RegistryChange:
         time = self.clock().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         return RegistryChange(patient_id.text, str(self.new_uuid()), time, (), (), identity)
+
+
+@dataclass(frozen=True, slots=True)
+class FeedsOfOthers(PatientFeeds):
+    """The register, for services that do not know stores."""
+
+    register: PatientRegister
+
+    async def admit(self, patient_ids: Sequence[CX]) -> CX:
+        with _busy_told():
+            return await self.register.admit(patient_ids)
+
+    async def merge(self, surviving: Sequence[CX], subsumed: Sequence[CX]) -> tuple[CX, CX]:
+        with _busy_told():
+            return await self.register.merge(surviving, subsumed)
+
+    async def is_active(self, patient_id: CX) -> bool:
+        with _busy_told():
+            return await self.register.is_active(patient_id)
+
+
+@contextmanager
+def _busy_told() -> Iterator[None]:
+    try:
+        yield
+    except StoreBusy as busy:
+        raise XdsError(ITI_42.busy_code, "The registry is busy; send the message again later.") from busy

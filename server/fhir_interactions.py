@@ -15,11 +15,13 @@ from mhd.messages import (
     ITI_66,
     ITI_67,
     ITI_68,
+    ITI_104,
     ITI_105,
     ITI_106,
     FhirAnswer,
     FhirTransaction,
 )
+from mhd.operation_outcome import Issue, IssueType, Refused
 from server.fhir_documents import retrieved
 from server.fhir_exchange import Exchange
 
@@ -79,6 +81,13 @@ async def _patient(mhd: Mhd, _exchange: Exchange, resource_id: str) -> FhirAnswe
     return await mhd.responder.patient(resource_id)
 
 
+async def _patient_feed(mhd: Mhd, exchange: Exchange, _: str) -> FhirAnswer:
+    if mhd.feed is None:
+        elsewhere = "The registry is on another host; feed patients to it there."
+        raise Refused(Issue(IssueType.NOT_SUPPORTED, elsewhere, http=404))
+    return await mhd.feed.put(await exchange.resource(), exchange.parameters)
+
+
 async def _document(mhd: Mhd, exchange: Exchange, resource_id: str) -> web.StreamResponse:
     return await retrieved(await mhd.responder.document(resource_id), exchange)
 
@@ -97,5 +106,6 @@ INTERACTIONS: Final = (
     Interaction("POST", "List/_search", ITI_66, _find_document_lists),
     Interaction("GET", f"List/{ID}", FHIR_READ, _list),
     Interaction("GET", f"Patient/{ID}", FHIR_READ, _patient),
+    Interaction("PUT", "Patient", ITI_104, _patient_feed),
     Interaction("GET", f"Binary/{ID}", ITI_68, _document),
 )

@@ -25,6 +25,7 @@ from mhd.document_recipient import DocumentRecipient
 from mhd.document_responder import DocumentResponder
 from mhd.domain import MhdDomain
 from mhd.elsewhere import Elsewhere, Nowhere
+from mhd.iti104_patient_identity_feed import PatientFeed
 from mhd.patients import PatientResolver
 from mhd.renderer import Completion, Renderer
 from mhd.search import Search
@@ -49,6 +50,7 @@ from xds.cda_header import CdaHeader
 from xds.ebxml_writer import codec
 from xds.metadata import Code, LocalizedString
 from xds.paged_search import PagedRegistry
+from xds.patient_feeds import PatientFeeds
 from xds.xml import XmlProblem
 
 _BASES: Final = 16
@@ -69,6 +71,7 @@ def mhd_at(
     pages: PagedRegistry,
     repository: DocumentRepository,
     elsewhere: Elsewhere,
+    feeds: PatientFeeds | None = None,
 ) -> MhdAt:
     """The MHD actors, for whatever base URL they are reached at. pages: the same registry, as MHD searches it.
 
@@ -117,7 +120,8 @@ def mhd_at(
             options=options,
             elsewhere=elsewhere,
         )
-        return Mhd(base=base, recipient=recipient, responder=responder, can=_capabilities(settings))
+        feed = PatientFeed(base, feeds, pages) if feeds is not None else None
+        return Mhd(base=base, recipient=recipient, responder=responder, can=_capabilities(settings), feed=feed)
 
     return at
 

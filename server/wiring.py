@@ -14,7 +14,7 @@ import aiohttp
 from mhd.actor import MhdAt
 from registry.actor import Registry
 from registry.metadata_store import MetadataStore
-from registry.patient_register import PatientRegister
+from registry.patient_register import FeedsOfOthers, PatientRegister
 from repository.actor import Repository
 from repository.document_store import DocumentStore
 from repository.settling import IsRegistered
@@ -90,7 +90,7 @@ async def wired(settings: Settings) -> AsyncIterator[Wired]:
             )
         answering = registry if isinstance(registry, Registry) else None
         patients = patient_register(settings, registry.store) if isinstance(registry, Registry) else None
-        mhd = await opened.enter_async_context(_mhd(settings, registry, repository))
+        mhd = await opened.enter_async_context(_mhd(settings, registry, repository, patients))
         codes = registry.code_sets if isinstance(registry, Registry) else None
         followed = codes if isinstance(codes, ChangingCodes) else None
         yield Wired(answering, repository, documents, is_registered, checks, mhd, patients, followed)
@@ -98,7 +98,10 @@ async def wired(settings: Settings) -> AsyncIterator[Wired]:
 
 @asynccontextmanager
 async def _mhd(
-    settings: Settings, registry: DocumentRegistry, repository: DocumentRepository | None
+    settings: Settings,
+    registry: DocumentRegistry,
+    repository: DocumentRepository | None,
+    patients: PatientRegister | None,
 ) -> AsyncIterator[MhdAt | None]:
     """The MHD actors; None: not among this server's actors."""
     if Actor.MHD not in settings.actors:
@@ -109,7 +112,8 @@ async def _mhd(
             repository = await opened.enter_async_context(_repository_elsewhere(settings))
         trusted = await opened.enter_async_context(trusted_servers(settings))
         pages = _pages(settings, registry)
-        yield mhd_at(settings, registry=registry, pages=pages, repository=repository, elsewhere=trusted)
+        feeds = None if patients is None else FeedsOfOthers(patients)
+        yield mhd_at(settings, registry=registry, pages=pages, repository=repository, elsewhere=trusted, feeds=feeds)
 
 
 def _pages(settings: Settings, registry: DocumentRegistry) -> PagedRegistry:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Mapping
 from http import HTTPStatus
 from typing import Any
@@ -164,3 +165,96 @@ async def test_hl7_v3_with_a_document_type_is_refused_unread(wire: Wire) -> None
     message = patient_feed("PRPA_IN201301UV02", None, extra="&xxe;")
 
     assert (await wire.simple(ADDED, message)).status == HTTPStatus.BAD_REQUEST
+
+
+# --- FHIR ------------------------------------------------------------------------------------------------------------
+
+
+def fhir_patient(patient: CX, **more: Any) -> dict[str, Any]:
+    return {
+        "resourceType": "Patient",
+        "identifier": [{"system": "urn:oid:1.2.3", "value": "0815"}, identifier_of(patient)],
+        "name": [{"family": "Doe"}],
+        **more,
+    }
+
+
+def identifier_of(patient: CX) -> dict[str, str]:
+    return {"system": f"urn:oid:{patient.assigning_authority.universal_id}", "value": patient.id_number}
+
+
+async def put(wire: Wire, patient: CX | None, body: Any) -> tuple[int, str]:
+    """ITI-104: the HTTP status, and the code of the first issue."""
+    named = identifier_of(patient) if patient is not None else {}
+    query = {"identifier": f"{named['system']}|{named['value']}"} if named else {}
+    async with wire.session.put(
+        f"{wire.base}/fhir/Patient",
+        params=query,
+        data=json.dumps(body),
+        headers={"Content-Type": "application/fhir+json", "Accept": "application/fhir+json"},
+    ) as response:
+        return response.status, (await response.json(content_type=None))["issue"][0]["code"]
+
+
+async def test_a_patient_may_be_fed_and_merged_by_fhir(wire: Wire) -> None:
+    jane, john = new_patients("jane", "john")
+
+    for patient in (jane, john):
+        assert (await put(wire, patient, fhir_patient(patient)))[0] == HTTPStatus.CREATED
+        assert (await put(wire, patient, fhir_patient(patient)))[0] == HTTPStatus.OK
+        assert (await submit(wire, patient)).registry_response.succeeded
+    link = [{"type": "replaced-by", "other": {"identifier": identifier_of(jane)}}]
+    assert (await put(wire, john, fhir_patient(john, active=False, link=link)))[0] == HTTPStatus.OK
+
+    assert [entry.patient_id for entry in await documents_of(wire, jane)] == [jane, jane]
+    assert await put(wire, john, fhir_patient(john)) == (HTTPStatus.UNPROCESSABLE_ENTITY, "duplicate")
+
+
+async def test_a_patient_that_replaces_another_may_say_so_itself(wire: Wire) -> None:
+    jane, john = new_patients("jane", "john")
+    await put(wire, john, fhir_patient(john))
+    named = identifier_of(john)
+    reference = f"Patient?identifier={named['system']}|{named['value']}"
+    link = [{"type": "replaces", "other": {"reference": reference}}, {"type": "seealso", "other": {}}]
+
+    assert (await put(wire, jane, fhir_patient(jane, link=link)))[0] == HTTPStatus.CREATED
+
+    assert (await submit(wire, john)).codes == [ErrorCode.UNKNOWN_PATIENT_ID]
+
+
+@pytest.mark.parametrize(
+    ("named", "body", "status", "code"),
+    [
+        (None, fhir_patient(CX.of("1", PATIENT_AUTHORITY)), 400, "required"),
+        (CX.of("2", PATIENT_AUTHORITY), fhir_patient(CX.of("1", PATIENT_AUTHORITY)), 400, "value"),
+        (CX.of("0815", "1.2.3"), fhir_patient(CX.of("1", PATIENT_AUTHORITY)), 422, "value"),
+        (CX.of("1", PATIENT_AUTHORITY), {"resourceType": "Person"}, 400, "value"),
+        (
+            CX.of("1", PATIENT_AUTHORITY),
+            fhir_patient(CX.of("1", PATIENT_AUTHORITY), link=[{"type": "replaced-by", "other": {"display": "Jane"}}]),
+            400,
+            "value",
+        ),
+        (
+            CX.of("never", PATIENT_AUTHORITY),
+            fhir_patient(
+                CX.of("never", PATIENT_AUTHORITY),
+                link=[{"type": "replaced-by", "other": {"identifier": identifier_of(CX.of("no", PATIENT_AUTHORITY))}}],
+            ),
+            422,
+            "not-found",
+        ),
+    ],
+    ids=[
+        "no identifier",
+        "another identifier",
+        "another authority",
+        "no Patient",
+        "a link to a name",
+        "unknown patients",
+    ],
+)
+async def test_what_a_fhir_feed_can_not_mean_is_refused(
+    wire: Wire, named: CX | None, body: dict[str, Any], status: int, code: str
+) -> None:
+    assert await put(wire, named, body) == (status, code)

@@ -1,0 +1,115 @@
+"""Patient Identity Feed FHIR [ITI-104], as a Document Registry takes it: which patients there are, and who was merged.
+
+PIXm 2:3.104. A Patient is put to `Patient?identifier=system|value`. Nothing of it is kept but its id; there is nothing
+to be read back. One that was replaced says so by a link, and so does the one that replaces it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import parse_qsl
+
+from mhd.identifiers import cx_of
+from mhd.messages import FhirAnswer, Json
+from mhd.operation_outcome import Issue, IssueSeverity, IssueType, Outcome, Refused
+from mhd.patients import PatientKeys
+from xds.hl7v2 import CX
+from xds.patient_feeds import FeedRefused, PatientFeeds, Reason
+
+_ISSUES: Final = {
+    Reason.MISSING: IssueType.REQUIRED,
+    Reason.MALFORMED: IssueType.VALUE,
+    Reason.UNKNOWN: IssueType.NOT_FOUND,
+    Reason.DUPLICATE: IssueType.DUPLICATE,
+}
+_REPLACED_BY: Final = "replaced-by"
+_REPLACES: Final = "replaces"
+
+
+@dataclass(frozen=True, slots=True)
+class PatientFeed:
+    """Takes Patients."""
+
+    base: str
+    feeds: PatientFeeds
+    keys: PatientKeys
+
+    async def put(self, patient: Json, parameters: Sequence[tuple[str, str]]) -> FhirAnswer:
+        """The Patient whose identifier the parameters name. Raises Refused."""
+        if patient.get("resourceType") != "Patient":
+            raise Refused(Issue(IssueType.VALUE, "The body is no Patient; send one.", "Patient"))
+        named = _named(parameters)
+        identifiers = [cx for each in patient.get("identifier") or () if (cx := cx_of(each)) is not None]
+        if named not in identifiers:
+            raise Refused(
+                Issue(
+                    IssueType.VALUE,
+                    "The identifier of the URL is none of Patient.identifier; send the same in both.",
+                    "Patient.identifier",
+                )
+            )
+        try:
+            return await self._taken(named, patient)
+        except FeedRefused as refusal:
+            issue = Issue(_ISSUES[refusal.reason], str(refusal), "Patient.identifier", http=422)
+            raise Refused(issue) from refusal
+
+    async def _taken(self, named: CX, patient: Json) -> FhirAnswer:
+        was_active = await self.feeds.is_active(named)
+        successors, predecessors = list(_linked(patient, _REPLACED_BY)), list(_linked(patient, _REPLACES))
+        for survivor in successors:
+            await self.feeds.merge([survivor], [named])
+        if not successors:
+            named = await self.feeds.admit([named])
+        for subsumed in predecessors:
+            await self.feeds.merge([named], [subsumed])
+        known = Issue(IssueType.INFORMATIONAL, "The patient is known.", severity=IssueSeverity.INFORMATION)
+        key = await self.keys.patient_key(named.text)
+        location = f"{self.base}/Patient/{key}" if key is not None else None
+        return FhirAnswer(Outcome((known,)).resource(), 200 if was_active or successors else 201, location)
+
+
+def _named(parameters: Sequence[tuple[str, str]]) -> CX:
+    values = [value for name, value in parameters if name == "identifier"]
+    patient_id = _token(values[0]) if len(values) == 1 else None
+    if patient_id is None:
+        raise Refused(
+            Issue(
+                IssueType.REQUIRED,
+                "The URL does not name the patient; put it to Patient?identifier=urn:oid:1.2.3|4711, with an OID as "
+                "system.",
+            )
+        )
+    return patient_id
+
+
+def _token(text: str) -> CX | None:
+    system, bar, value = text.partition("|")
+    return cx_of({"system": system, "value": value}) if bar and value else None
+
+
+def _linked(patient: Json, kind: str) -> Iterator[CX]:
+    """The patients at the ends of links of a type. Raises Refused where one is not named by an identifier."""
+    for number, link in enumerate(patient.get("link") or ()):
+        if link.get("type") != kind:
+            continue
+        other = link.get("other") or {}
+        found = cx_of(other.get("identifier") or {}) or _of_reference(str(other.get("reference", "")))
+        if found is None:
+            raise Refused(
+                Issue(
+                    IssueType.VALUE,
+                    "The link does not name a patient; send other.identifier with an OID as system.",
+                    f"Patient.link[{number}].other",
+                )
+            )
+        yield found
+
+
+def _of_reference(reference: str) -> CX | None:
+    """Patient?identifier=system|value."""
+    query = reference.partition("Patient?")[2]
+    values = [value for name, value in parse_qsl(query) if name == "identifier"]
+    return _token(values[0]) if len(values) == 1 else None

@@ -1,0 +1,42 @@
+"""What a patient identity feed may ask of a Document Registry, in whatever form it comes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum, auto
+from typing import Protocol
+
+from xds.hl7v2 import CX
+
+
+class Reason(Enum):
+    """Why what a feed says is refused: each protocol has a code of its own for it."""
+
+    MISSING = auto()
+    MALFORMED = auto()
+    UNKNOWN = auto()
+    DUPLICATE = auto()
+
+
+class FeedRefused(Exception):
+    """What a feed says can not be; nothing was changed. The text is a sentence for its sender."""
+
+    def __init__(self, reason: Reason, sentence: str) -> None:
+        super().__init__(sentence)
+        self.reason = reason
+
+
+class PatientFeeds(Protocol):
+    """Takes what feeds say. Raises FeedRefused, and XdsError: XDSRegistryBusy where the store can not answer now."""
+
+    async def admit(self, patient_ids: Sequence[CX]) -> CX:
+        """Remember a patient, of whom a feed sent these ids; the id that is remembered."""
+        ...
+
+    async def merge(self, surviving: Sequence[CX], subsumed: Sequence[CX]) -> tuple[CX, CX]:
+        """Have one patient answer for another as well, for good; the surviving and the subsumed id."""
+        ...
+
+    async def is_active(self, patient_id: CX) -> bool:
+        """Whether a feed named this patient, and none merged it into another."""
+        ...
