@@ -5,6 +5,7 @@ Document Recipient    document_recipient.py: Provide Document Bundle [ITI-65], S
 Document Responder    document_responder.py: Find Document Lists [ITI-66], Find Document References [ITI-67],
                       Retrieve Document [ITI-68]
 Patient identities    iti104_patient_identity_feed.py: Patient Identity Feed FHIR [ITI-104]
+                      iti93_mobile_patient_identity_feed.py: Mobile Patient Identity Feed [ITI-93]
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Protocol
 from mhd.capability_statement import Capabilities, capability_statement
 from mhd.document_responder import DocumentResponder
 from mhd.fhir_json import written
+from mhd.iti93_mobile_patient_identity_feed import MobilePatientFeed
 from mhd.iti104_patient_identity_feed import PatientFeed
 from mhd.messages import FhirAnswer, Recipient
 from mhd.resource_reads import answer_of
@@ -24,7 +26,7 @@ from mhd.resource_reads import answer_of
 class Mhd:
     """Document Recipient and Document Responder.
 
-    feed   None where the registry, and with it its patients, is elsewhere
+    feed, mobile_feed   None where the registry, and with it its patients, is elsewhere
     """
 
     base: str
@@ -32,6 +34,7 @@ class Mhd:
     responder: DocumentResponder
     can: Capabilities
     feed: PatientFeed | None = None
+    mobile_feed: MobilePatientFeed | None = None
 
     def capabilities(self) -> FhirAnswer:
         """The CapabilityStatement."""

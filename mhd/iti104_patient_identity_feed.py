@@ -24,7 +24,7 @@ _ISSUES: Final = {
     Reason.UNKNOWN: IssueType.NOT_FOUND,
     Reason.DUPLICATE: IssueType.DUPLICATE,
 }
-_REPLACED_BY: Final = "replaced-by"
+REPLACED_BY: Final = "replaced-by"
 _REPLACES: Final = "replaces"
 
 
@@ -53,12 +53,11 @@ class PatientFeed:
         try:
             return await self._taken(named, patient)
         except FeedRefused as refusal:
-            issue = Issue(_ISSUES[refusal.reason], str(refusal), "Patient.identifier", http=422)
-            raise Refused(issue) from refusal
+            raise refused(refusal, "Patient.identifier") from refusal
 
     async def _taken(self, named: CX, patient: Json) -> FhirAnswer:
         was_active = await self.feeds.is_active(named)
-        successors, predecessors = list(_linked(patient, _REPLACED_BY)), list(_linked(patient, _REPLACES))
+        successors, predecessors = list(_linked(patient, REPLACED_BY)), list(_linked(patient, _REPLACES))
         for survivor in successors:
             await self.feeds.merge([survivor], [named])
         if not successors:
@@ -69,6 +68,11 @@ class PatientFeed:
         key = await self.keys.patient_key(named.text)
         location = f"{self.base}/Patient/{key}" if key is not None else None
         return FhirAnswer(Outcome((known,)).resource(), 200 if was_active or successors else 201, location)
+
+
+def refused(refusal: FeedRefused, expression: str) -> Refused:
+    """What a registry says of a feed, in FHIR's words."""
+    return Refused(Issue(_ISSUES[refusal.reason], str(refusal), expression, http=422))
 
 
 def _named(parameters: Sequence[tuple[str, str]]) -> CX:

@@ -15,6 +15,7 @@ from mhd.messages import (
     ITI_66,
     ITI_67,
     ITI_68,
+    ITI_93,
     ITI_104,
     ITI_105,
     ITI_106,
@@ -83,9 +84,19 @@ async def _patient(mhd: Mhd, _exchange: Exchange, resource_id: str) -> FhirAnswe
 
 async def _patient_feed(mhd: Mhd, exchange: Exchange, _: str) -> FhirAnswer:
     if mhd.feed is None:
-        elsewhere = "The registry is on another host; feed patients to it there."
-        raise Refused(Issue(IssueType.NOT_SUPPORTED, elsewhere, http=404))
+        raise _fed_elsewhere()
     return await mhd.feed.put(await exchange.resource(), exchange.parameters)
+
+
+async def _mobile_patient_feed(mhd: Mhd, exchange: Exchange, _: str) -> FhirAnswer:
+    if mhd.mobile_feed is None:
+        raise _fed_elsewhere()
+    return await mhd.mobile_feed.process(await exchange.resource())
+
+
+def _fed_elsewhere() -> Refused:
+    elsewhere = "The registry is on another host; feed patients to it there."
+    return Refused(Issue(IssueType.NOT_SUPPORTED, elsewhere, http=404))
 
 
 async def _document(mhd: Mhd, exchange: Exchange, resource_id: str) -> web.StreamResponse:
@@ -107,5 +118,6 @@ INTERACTIONS: Final = (
     Interaction("GET", f"List/{ID}", FHIR_READ, _list),
     Interaction("GET", f"Patient/{ID}", FHIR_READ, _patient),
     Interaction("PUT", "Patient", ITI_104, _patient_feed),
+    Interaction("POST", "$process-message", ITI_93, _mobile_patient_feed),
     Interaction("GET", f"Binary/{ID}", ITI_68, _document),
 )

@@ -25,6 +25,7 @@ from mhd.document_recipient import DocumentRecipient
 from mhd.document_responder import DocumentResponder
 from mhd.domain import MhdDomain
 from mhd.elsewhere import Elsewhere, Nowhere
+from mhd.iti93_mobile_patient_identity_feed import MobilePatientFeed
 from mhd.iti104_patient_identity_feed import PatientFeed
 from mhd.patients import PatientResolver
 from mhd.renderer import Completion, Renderer
@@ -121,7 +122,15 @@ def mhd_at(
             elsewhere=elsewhere,
         )
         feed = PatientFeed(base, feeds, pages) if feeds is not None else None
-        return Mhd(base=base, recipient=recipient, responder=responder, can=_capabilities(settings), feed=feed)
+        mobile_feed = MobilePatientFeed(feeds) if feeds is not None else None
+        return Mhd(
+            base=base,
+            recipient=recipient,
+            responder=responder,
+            can=_capabilities(settings),
+            feed=feed,
+            mobile_feed=mobile_feed,
+        )
 
     return at
 
@@ -186,6 +195,7 @@ def _capabilities(settings: Settings) -> Capabilities:
     return Capabilities(
         version("toimik"),
         submissions=True,
+        patient_feed=Actor.REGISTRY in settings.actors,
         simplified_publish=settings.mhd.simplified_publish,
         generate_metadata=settings.mhd.generate_metadata,
         fhir_documents=settings.mhd.fhir_documents,

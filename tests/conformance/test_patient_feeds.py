@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
+from mhd.iti93_mobile_patient_identity_feed import EVENT
 from tests.builders import PATIENT_AUTHORITY, document_entry, submission, unmeasured
 from tests.conformance.wire import Reply, Wire, running_server
 from tests.hl7v3_builders import patient_feed
@@ -258,3 +259,61 @@ async def test_what_a_fhir_feed_can_not_mean_is_refused(
     wire: Wire, named: CX | None, body: dict[str, Any], status: int, code: str
 ) -> None:
     assert await put(wire, named, body) == (status, code)
+
+
+def fhir_message(*patients: dict[str, Any], method: str = "PUT", event: str = EVENT) -> dict[str, Any]:
+    history = {
+        "resourceType": "Bundle",
+        "type": "history",
+        "entry": [
+            {
+                "fullUrl": f"https://pmir.example/Patient/{number}",
+                "resource": patient,
+                "request": {"method": method, "url": f"Patient/{number}"},
+                "response": {"status": "200"},
+            }
+            for number, patient in enumerate(patients)
+        ],
+    }
+    header = {"resourceType": "MessageHeader", "id": "m1", "eventUri": event, "source": {"endpoint": "urn:x"}}
+    return {
+        "resourceType": "Bundle",
+        "type": "message",
+        "entry": [{"fullUrl": "urn:uuid:1", "resource": header}, {"fullUrl": "urn:uuid:2", "resource": history}],
+    }
+
+
+async def process(wire: Wire, message: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    async with wire.session.post(
+        f"{wire.base}/fhir/$process-message",
+        data=json.dumps(message),
+        headers={"Content-Type": "application/fhir+json", "Accept": "application/fhir+json"},
+    ) as response:
+        return response.status, await response.json(content_type=None)
+
+
+async def test_patients_may_be_fed_and_merged_by_fhir_messages(wire: Wire) -> None:
+    jane, john = new_patients("jane", "john")
+    link = [{"type": "replaced-by", "other": {"reference": "Patient/1"}}]
+
+    status, answer = await process(wire, fhir_message(fhir_patient(jane), fhir_patient(john), method="POST"))
+    merged, _ = await process(wire, fhir_message(fhir_patient(john, active=False, link=link), fhir_patient(jane)))
+
+    assert (status, merged) == (HTTPStatus.OK, HTTPStatus.OK)
+    assert answer["entry"][0]["resource"]["response"] == {"identifier": "m1", "code": "ok"}
+    assert (await submit(wire, jane)).registry_response.succeeded
+    assert (await submit(wire, john)).codes == [ErrorCode.UNKNOWN_PATIENT_ID]
+
+
+@pytest.mark.parametrize(
+    ("changes", "status"),
+    [({"method": "DELETE"}, 422), ({"event": "urn:other"}, 400)],
+    ids=["a removal", "another event"],
+)
+async def test_a_fhir_message_that_can_not_be_taken_changes_nothing(
+    wire: Wire, changes: dict[str, Any], status: int
+) -> None:
+    (jane,) = new_patients("jane")
+
+    assert (await process(wire, fhir_message(fhir_patient(jane), **changes)))[0] == status
+    assert (await submit(wire, jane)).codes == [ErrorCode.UNKNOWN_PATIENT_ID]

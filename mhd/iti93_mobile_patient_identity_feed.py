@@ -1,0 +1,138 @@
+"""Mobile Patient Identity Feed [ITI-93], as a Document Registry takes it.
+
+PMIR 2:3.93. A message is a Bundle: a MessageHeader, and a history of Patients that were created, updated or replaced.
+All of it is judged before any of it is taken; a message that is sent again does no harm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+from uuid import uuid4
+
+from mhd.identifiers import cx_of
+from mhd.iti104_patient_identity_feed import REPLACED_BY, refused
+from mhd.messages import FhirAnswer, Json
+from mhd.operation_outcome import Issue, IssueType, Refused
+from xds.hl7v2 import CX
+from xds.patient_feeds import FeedRefused, PatientFeeds
+
+EVENT: Final = "urn:ihe:iti:pmir:2019:patient-feed"
+_TAKEN: Final = ("POST", "PUT")
+
+
+@dataclass(frozen=True, slots=True)
+class MobilePatientFeed:
+    """Takes messages."""
+
+    feeds: PatientFeeds
+
+    async def process(self, message: Json) -> FhirAnswer:
+        """The message that says how it went. Raises Refused."""
+        header = _header(message)
+        history = _history(message)
+        by_url = {str(entry.get("fullUrl", "")): _patient(entry) for entry in history}
+        judged = [_judged(number, entry, by_url) for number, entry in enumerate(history)]
+        for number, (patient_ids, survivors) in enumerate(judged):
+            try:
+                if survivors:
+                    await self.feeds.merge(survivors, patient_ids)
+                else:
+                    await self.feeds.admit(patient_ids)
+            except FeedRefused as refusal:
+                raise refused(refusal, f"Bundle.entry[1].resource.entry[{number}].resource.identifier") from refusal
+        return FhirAnswer(_response(header))
+
+
+def _header(message: Json) -> Json:
+    entries = message.get("entry") or []
+    header = (entries[0].get("resource") or {}) if entries else {}
+    if message.get("resourceType") != "Bundle" or message.get("type") != "message":
+        raise Refused(Issue(IssueType.VALUE, "Send a Bundle of the type message.", "Bundle.type"))
+    if header.get("resourceType") != "MessageHeader" or header.get("eventUri") != EVENT:
+        raise Refused(
+            Issue(
+                IssueType.NOT_SUPPORTED,
+                f"The first entry is no MessageHeader with the eventUri {EVENT}; other messages are not taken.",
+                "Bundle.entry[0].resource",
+            )
+        )
+    return dict(header)
+
+
+def _history(message: Json) -> list[Mapping[str, Any]]:
+    bundles = [(entry.get("resource") or {}) for entry in message["entry"][1:]]
+    if len(bundles) != 1 or bundles[0].get("resourceType") != "Bundle" or bundles[0].get("type") != "history":
+        raise Refused(
+            Issue(IssueType.REQUIRED, "The second entry is to be one Bundle of the type history.", "Bundle.entry[1]")
+        )
+    return list(bundles[0].get("entry") or [])
+
+
+def _patient(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    return entry.get("resource") or {}
+
+
+def _identifiers(patient: Mapping[str, Any]) -> list[CX]:
+    return [cx for each in patient.get("identifier") or () if (cx := cx_of(each)) is not None]
+
+
+def _judged(
+    number: int, entry: Mapping[str, Any], by_url: Mapping[str, Mapping[str, Any]]
+) -> tuple[list[CX], list[CX]]:
+    """(the patient's ids, those of the one that replaced it)."""
+    patient, place = _patient(entry), f"Bundle.entry[1].resource.entry[{number}]"
+    if patient.get("resourceType") != "Patient":
+        raise Refused(Issue(IssueType.VALUE, "The entry holds no Patient; send Patients only.", place))
+    if (entry.get("request") or {}).get("method") not in _TAKEN:
+        raise Refused(
+            Issue(
+                IssueType.NOT_SUPPORTED,
+                "The entry is neither a POST nor a PUT; a registry forgets no patient.",
+                f"{place}.request.method",
+                http=422,
+            )
+        )
+    survivors: list[CX] = []
+    for link in patient.get("link") or ():
+        if link.get("type") == REPLACED_BY:
+            survivors = list(_survivors(link.get("other") or {}, by_url))
+            if not survivors:
+                raise Refused(
+                    Issue(
+                        IssueType.VALUE,
+                        "The link names no patient; send other.identifier with an OID as system, or the other Patient "
+                        "in the same message.",
+                        f"{place}.resource.link",
+                    )
+                )
+    return _identifiers(patient), survivors
+
+
+def _survivors(other: Mapping[str, Any], by_url: Mapping[str, Mapping[str, Any]]) -> Iterator[CX]:
+    named = cx_of(other.get("identifier") or {})
+    if named is not None:
+        yield named
+        return
+    reference = str(other.get("reference", ""))
+    for url, patient in by_url.items():
+        if reference and (url == reference or url.endswith(f"/{reference}")):
+            yield from _identifiers(patient)
+
+
+def _response(header: Json) -> Json:
+    identifier = str(header.get("id") or "unknown")
+    answer = {
+        "resourceType": "MessageHeader",
+        "eventUri": EVENT,
+        "source": {"name": "Toimik", "endpoint": "urn:toimik"},
+        "response": {"identifier": identifier, "code": "ok"},
+    }
+    return {
+        "resourceType": "Bundle",
+        "type": "message",
+        "timestamp": datetime.now(UTC).isoformat(timespec="seconds"),
+        "entry": [{"fullUrl": uuid4().urn, "resource": answer}],
+    }
