@@ -19,6 +19,7 @@ from registry.metadata_store import (
     MetadataStore,
     PatientIdentity,
     Questions,
+    Removal,
     StoreDamaged,
 )
 from registry.search_columns import search_columns
@@ -134,6 +135,8 @@ class _Replay:
         self.objects: dict[str, AnyObject] = {}
         self._identity: PatientIdentity | None = None
         self._renderings: dict[str, bytes] = {}  # of objects that were never revised: as logged
+        self._brought: dict[str, int] = {}  # by which record, as far as it is not blanked
+        self._removals: list[Removal] = []
 
     def add(self, record: LogRecord) -> None:
         self.records += 1
@@ -154,10 +157,12 @@ class _Replay:
         if change.identity is not None:
             merged = self._identity.merged_into if self._identity else None
             self._identity = PatientIdentity(merged or change.identity.merged_into)
+        self._blanked |= bool(change.blanks)
         for rendering in change.renderings:
             item = self._codec.read(rendering)
             self.objects[item.entry_uuid] = item
             self._renderings[item.entry_uuid] = rendering
+            self._brought[item.entry_uuid] = self.records
         for revision in change.revisions:
             item_before = self.objects.get(revision.entry_uuid)
             if item_before is not None:
@@ -165,6 +170,16 @@ class _Replay:
                 self._renderings.pop(revision.entry_uuid, None)
             elif not self._blanked:
                 raise StoreDamaged(f"{revision.entry_uuid} is revised, but was never registered")
+        for removal in change.removals:
+            self._remove(removal)
+
+    def _remove(self, removal: Removal) -> None:
+        record = self._brought.get(removal.entry_uuid)
+        if record is not None:
+            self.problems.append(f"record {record} still holds {removal.entry_uuid}, which was removed")
+        self.objects.pop(removal.entry_uuid, None)
+        self._renderings.pop(removal.entry_uuid, None)
+        self._removals.append(removal)
 
     def row_problem(self, row: IndexRow) -> str | None:
         """What the index says otherwise than the log, in a sentence."""
@@ -203,11 +218,18 @@ class _Replay:
         """What the store must know if its identifiers are right."""
         return Questions(
             self.patient_id,
-            identifiers=frozenset(name for item in self.objects.values() for name in _identifiers(item)),
-            document_ids=frozenset(
-                item.unique_id for item in self.objects.values() if isinstance(item, DocumentEntry) and item.unique_id
+            identifiers=frozenset(
+                {
+                    *(name for item in self.objects.values() for name in _identifiers(item)),
+                    *(removal.entry_uuid for removal in self._removals),
+                }
             ),
+            document_ids=frozenset(filter(None, self._document_ids())),
         )
+
+    def _document_ids(self) -> Iterator[str | None]:
+        yield from (each.unique_id for each in self.objects.values() if isinstance(each, DocumentEntry))
+        yield from (each.unique_id for each in self._removals if each.kind == ObjectKind.DOCUMENT_ENTRY)
 
     def fact_problems(self, facts: Facts) -> Iterator[str]:
         """What the store knows otherwise than the log, in sentences."""
@@ -222,6 +244,14 @@ class _Replay:
                 fingerprint = Fingerprint(item.entry_uuid, item.hash.lower() if item.hash else None, item.size)
                 if fingerprint not in facts.documents.get(item.unique_id, ()):
                     yield f"hash and size of {item.entry_uuid} are not found by its uniqueId"
+        for removal in self._removals:
+            if facts.taken.get(removal.entry_uuid) != removal.kind:
+                yield f"{removal.entry_uuid}, which was removed, is not among the identifiers that are taken"
+            if removal.kind != ObjectKind.DOCUMENT_ENTRY or not removal.unique_id:
+                continue
+            left = Fingerprint(removal.entry_uuid, removal.hash, removal.size)
+            if left not in facts.documents.get(removal.unique_id, ()):
+                yield f"hash and size of {removal.entry_uuid}, which was removed, are not found by its uniqueId"
 
 
 def _identifiers(item: AnyObject) -> tuple[str, ...]:

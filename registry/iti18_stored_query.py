@@ -14,7 +14,7 @@ from typing import TypeAlias
 from registry.metadata_store import Criteria, Finder, Match, StoredObject
 from xds.actors import Found, QueryRequest, QueryResponse, ReturnType
 from xds.errors import ErrorCode, ResponseStatus, XdsError
-from xds.metadata import AssociationType, AvailabilityStatus, ObjectKind
+from xds.metadata import OFFLINE, UPDATE_OPERATIONS, AssociationType, AvailabilityStatus, ObjectKind
 from xds.stored_queries import Answer, BoundQuery, Condition, Operator, bind
 from xds.transactions import ITI_18, Transaction
 
@@ -79,7 +79,7 @@ def _refuse_what_no_answer_may_hold(query: BoundQuery, found: Objects, max_resul
 
 
 async def _without_older_versions(query: BoundQuery, found: Objects, store: Finder) -> Objects:
-    """What is found at $MetadataLevel 1: of DocumentEntries and Folders no version that has a successor.
+    """What is found at $MetadataLevel 1: of DocumentEntries no version that has a successor.
 
     Whatever has a successor is Deprecated, so most answers need no look at it. A successor may be another patient's.
     """
@@ -227,13 +227,13 @@ async def _find(
     conditions = tuple(conditions)
     if any(not group for condition in conditions for group in condition.groups):
         return ()  # nothing is any of nothing
-    found = await store.find(_criteria(kind, conditions, patients), rendering=False)
+    found = await store.find(_criteria(kind, (*conditions, *_of_level(query, kind)), patients), rendering=False)
     return await _without_older_versions(query, found, store)
 
 
 def _matching(query: BoundQuery) -> Criteria:
     kind = query.query.finds
-    return _criteria(kind, (*query.start, *_filters(query, kind)), query.patient_ids)
+    return _criteria(kind, (*query.start, *_filters(query, kind), *_of_level(query, kind)), query.patient_ids)
 
 
 def _criteria(kind: ObjectKind, conditions: Iterable[Condition], patients: tuple[str, ...]) -> Criteria:
@@ -242,6 +242,22 @@ def _criteria(kind: ObjectKind, conditions: Iterable[Condition], patients: tuple
 
 def _filters(query: BoundQuery, kind: ObjectKind) -> tuple[Condition, ...]:
     return tuple(query.filters.get(kind, ()))
+
+
+_APPROVED = Condition("availability_status", Operator.ANY_OF, ((AvailabilityStatus.APPROVED.value,),))
+_AT_FIRST_LEVEL = {  # ITI TF-2: 3.18.4.1.2.3.5.1.1
+    ObjectKind.DOCUMENT_ENTRY: (Condition("document_availability", Operator.NONE_OF, ((OFFLINE,),)),),
+    ObjectKind.FOLDER: (_APPROVED,),
+    ObjectKind.ASSOCIATION: (
+        _APPROVED,
+        Condition("association_type", Operator.NONE_OF, (tuple(each.value for each in UPDATE_OPERATIONS),)),
+    ),
+}
+
+
+def _of_level(query: BoundQuery, kind: ObjectKind) -> tuple[Condition, ...]:
+    """What objects have to meet besides, where $MetadataLevel is 1."""
+    return () if query.all_versions else _AT_FIRST_LEVEL.get(kind, ())
 
 
 def _any_of(attribute: str, values: tuple[str, ...]) -> Condition:

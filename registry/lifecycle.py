@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeAlias
 from uuid import UUID
 
-from registry.metadata_store import Facts, Questions, RegistryChange, Revision
+from registry.metadata_store import Facts, Questions, RegistryChange, Removal, Revision
 from xds.errors import ErrorCode, Finding, Severity, XdsError
 from xds.hl7v2 import DTM
 from xds.metadata import (
@@ -343,6 +343,15 @@ def _folder_updates(links: Sequence[Association], facts: Facts, update_time: str
     for source in sources:
         if isinstance(facts.objects.get(source), Folder):
             yield Revision(source, last_update_time=update_time)
+
+
+def removal_of(item: AnyObject) -> Removal:
+    """The removal of an object, with the names that stay its own."""
+    if isinstance(item, DocumentEntry):
+        digest = item.hash.lower() if item.hash else None
+        return Removal(item.entry_uuid, item.kind.value, item.unique_id, digest, item.size)
+    unique_id = None if isinstance(item, Association) else item.unique_id
+    return Removal(item.entry_uuid, item.kind.value, unique_id)
 
 
 def _is_membership(link: Association) -> bool:

@@ -124,8 +124,8 @@ class Facts:
     """The answers to Questions, as they stood at one moment.
 
     sequence          of the dossier's last change; 0 where there is none
-    taken             those of `identifiers` that are in use, and by which kind of object
-    documents         by uniqueId: every registered document that has it
+    taken             those of `identifiers` that are in use, or were until removed, and by which kind of object
+    documents         by uniqueId: every document that has it, be it registered or removed
     objects           by entryUUID: those of `references` that exist (of any patient), and the relatives of `replaced`:
                       - the sources of Approved APND, XFRM and XFRM_RPLC associations to them, and to those, and so on
                       - the Folders that hold any of the replaced
@@ -177,6 +177,22 @@ class PatientIdentity:
 
 
 @dataclass(frozen=True, slots=True)
+class Removal:
+    """An object that a change removes, and what is kept of it: names that nobody may have after it.
+
+    kind        of ObjectKind
+    unique_id   of the object, where it has one
+    hash, size  of a document, hash in lower case: its uniqueId means these bytes for ever
+    """
+
+    entry_uuid: str
+    kind: str
+    unique_id: str | None = None
+    hash: str | None = None
+    size: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class RegistryChange:
     """What one accepted submission does to one dossier: the unit that is committed, logged and replayed.
 
@@ -184,6 +200,7 @@ class RegistryChange:
     time        when it was judged: UTC, `YYYY-MM-DDThh:mm:ss.ffffffZ`
     objects     new objects, complete: entryUUIDs, logicalIDs, versions and statuses are as they will be found
     identity    what a feed says of the patient
+    removals    objects that are gone afterwards, in the index and in all records of the log; not among `revisions`
     """
 
     patient_id: str
@@ -192,6 +209,7 @@ class RegistryChange:
     objects: tuple[AnyObject, ...]
     revisions: tuple[Revision, ...] = ()
     identity: IdentityChange | None = None
+    removals: tuple[Removal, ...] = ()
 
 
 class FactsMoved(Exception):
@@ -259,7 +277,8 @@ class MetadataStore(Finder, Protocol):
         When this returns, the change survives a crash of the process and of the machine, and every query of every
         process sees it. Of two changes judged on the same sequence of a dossier one is committed; two changes of
         different dossiers that bring the same identifier can not both be committed, nor two that bring the same
-        document uniqueId with different hashes.
+        document uniqueId with different hashes (but as versions of one DocumentEntry).
+        What it removes is blanked in the log: in the records that brought it there is nothing left but its SHA-256.
         Raises FactsMoved; OutcomeOpen, where the store is on another host.
         """
         ...

@@ -73,6 +73,13 @@ class Claims:
                 return True
             await asyncio.sleep(_PAUSE_SECONDS * random.random())  # noqa: S311 - a pause is no secret
 
+    async def remember(self, record: Record, claims: Sequence[Claim]) -> None:
+        """Write down for a record what nobody holds: names of what was removed, where that is not known any more."""
+        held = await self.holders([claim.identifier for claim in claims])
+        missing = [claim for claim in claims if 0 not in held.get(claim.identifier, {})]
+        if missing:
+            await self.database.insert(IDENTIFIERS, [claim.document(0, record) for claim in missing])
+
     async def holders(self, identifiers: Collection[str]) -> dict[str, dict[int | str, Document]]:
         """By identifier and slot: all that is written down."""
         held: dict[str, dict[int | str, Document]] = defaultdict(dict)

@@ -26,6 +26,7 @@ class PreparedChange:
     record_id: ObjectId
     change: RegistryChange
     body: bytes
+    body_hash: bytes
     compressed_body: bytes
     content: Content
 
@@ -48,12 +49,12 @@ class PreparedChange:
         )
         record_id = ObjectId()
         claims_of(objects, record_id)
-        body = encoded(renderings, change.revisions, change.identity)
+        body, body_hash = encoded(renderings, change.revisions, change.identity, change.removals)
         compressed_body = compression.compress_body(body)
         if max([len(compressed_body), *(len(ebrim) for _, ebrim in objects)]) > LARGEST_BYTES:
             raise StoreFull("the change is larger than a MongoDB server keeps: 16 MiB, compressed")
-        content = Content(objects, change.revisions, change.identity)
-        return cls(patient_key(change.patient_id), record_id, change, body, compressed_body, content)
+        content = Content(objects, change.revisions, change.identity, change.removals)
+        return cls(patient_key(change.patient_id), record_id, change, body, body_hash, compressed_body, content)
 
     def record(self, head: Head) -> Record:
         """The record that comes after the end of the dossier's log."""
@@ -64,5 +65,6 @@ class PreparedChange:
             change_id=self.change.change_id,
             time=self.change.time,
             body=self.body,
+            body_hash=self.body_hash,
         )
         return Record(self.record_id, self.patient_key, head.position + 1, True, False, log)

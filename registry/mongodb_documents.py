@@ -15,7 +15,7 @@ from bson import Int64, ObjectId
 
 from registry.change_body import decoded as decoded_body
 from registry.dossier_log import LogRecord
-from registry.metadata_store import IdentityChange, IndexRow, Revision, StoreDamaged
+from registry.metadata_store import IdentityChange, IndexRow, Removal, Revision, StoreDamaged
 from registry.mongodb_database import Document
 from registry.rendering_compression import RenderingCompression
 from registry.search_columns import COLUMN_SHAPES, SEARCH_COLUMNS, Column, Shape, registration_columns
@@ -61,11 +61,16 @@ class Rendered(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What a record of the log brings and revises."""
+    """What a record of the log brings, revises and removes.
+
+    blanks   how many objects it brought that were removed since
+    """
 
     objects: tuple[Rendered, ...]
     revisions: tuple[Revision, ...]
     identity: IdentityChange | None = None
+    removals: tuple[Removal, ...] = ()
+    blanks: int = 0
 
     @classmethod
     def of(cls, body: bytes | None, codec: ObjectCodec, compression: RenderingCompression) -> Content:
@@ -74,12 +79,17 @@ class Content:
         Raises StoreDamaged.
         """
         if body is None:
-            return cls((), ())
+            return cls((), (), blanks=1)
         read = decoded_body(body)
         objects = tuple(
             Rendered(decoded(rendering, codec), compression.compress(rendering)) for rendering in read.renderings
         )
-        return cls(objects, read.revisions, read.identity)
+        return cls(objects, read.revisions, read.identity, read.removals, read.blanks)
+
+    @property
+    def removed(self) -> frozenset[str]:
+        """The entryUUIDs of what it removes."""
+        return frozenset(removal.entry_uuid for removal in self.removals)
 
 
 def decoded(rendering: bytes, codec: ObjectCodec) -> AnyObject:
@@ -233,8 +243,22 @@ def _claims(objects: Iterable[Rendered]) -> Iterator[Claim]:
             yield Claim(item.unique_id, kind, entry_uuid, listed=item.logical_id not in (None, entry_uuid))
         elif isinstance(item, DocumentEntry) and item.unique_id:
             folded = item.hash.lower() if item.hash else None
-            # Without a hash a document contradicts no other, so it keeps none away.
-            yield Claim(document_name(item.unique_id), kind, entry_uuid, folded is None, folded, item.size)
+            # Without a hash a document contradicts no other, so it keeps none away. An update may correct the hash.
+            listed = folded is None or item.logical_id not in (None, entry_uuid)
+            yield Claim(document_name(item.unique_id), kind, entry_uuid, listed, folded, item.size)
+
+
+def lasting_claims(removals: Iterable[Removal]) -> tuple[Claim, ...]:
+    """The names that nobody may have after what was removed, sorted."""
+    claims: list[Claim] = []
+    for removal in removals:
+        claims.append(Claim(removal.entry_uuid, removal.kind, removal.entry_uuid))
+        if removal.unique_id and removal.kind == ObjectKind.DOCUMENT_ENTRY:
+            name = document_name(removal.unique_id)
+            claims.append(Claim(name, removal.kind, removal.entry_uuid, False, removal.hash, removal.size))
+        elif removal.unique_id:
+            claims.append(Claim(removal.unique_id, removal.kind, removal.entry_uuid))
+    return tuple(sorted(claims, key=lambda claim: claim.identifier))
 
 
 def _listed(claim: Claim) -> Claim:

@@ -58,7 +58,7 @@ class ObjectIndex:
         self._fhir = fhir
 
     async def write(self, record: Record, content: Content, known: Mapping[str, Current] | None = None) -> bool:
-        """Write what a record brings and revises.
+        """Write what a record brings and revises, and leave nothing but a name of what it removes.
 
         known   all that it revises, as it stood before; read where it is not known
         Returns whether the index was told that the change is unfinished.
@@ -72,11 +72,11 @@ class ObjectIndex:
             documents += [document for _, document in self.revised_versions(record, content.revisions, known)]
         several = any(count > 1 for count in Counter(document["kind"] for document in documents).values())
         # A revised object has two versions for a moment.
-        is_told = several or bool(content.revisions)
+        past = [*(revision.entry_uuid for revision in content.revisions), *sorted(content.removed)]
+        is_told = several or bool(past)
         sign = [unfinished_document(record)] if is_told else []
-        if content.revisions:
-            revised_uuids = [revision.entry_uuid for revision in content.revisions]
-            await self._insert_and_supersede(record, [*sign, *documents], revised_uuids)
+        if past:
+            await self._insert_and_supersede(record, [*sign, *documents], past)
         elif not await self._database.insert(OBJECTS, [*sign, *documents]):
             await self._insert_missing([*sign, *documents])
         return is_told
@@ -156,6 +156,7 @@ class Versions:
     """All versions that the records of one dossier make of its objects, one record after the other.
 
     current     the objects as they stand after the last record, by entryUUID
+    removed     entryUUIDs of what the records remove
     documents   by _id; superseded where there is a later version
     """
 
@@ -165,6 +166,7 @@ class Versions:
         self._newest: dict[str, str] = {}
         self.current = dict(current or {})
         self.documents: dict[str, Document] = {}
+        self.removed: set[str] = set()
 
     def add(self, record: Record, content: Content) -> None:
         """The next record. What it revises and nobody knows is passed over."""
@@ -173,6 +175,12 @@ class Versions:
         self.documents.update((each["_id"], each) for each in identity_documents(record, content.identity))
         for version, document in self._index.revised_versions(record, content.revisions, self.current):
             self._add(version, document)
+        for entry_uuid in content.removed:
+            self.removed.add(entry_uuid)
+            self.current.pop(entry_uuid, None)
+            last = self._newest.pop(entry_uuid, None)
+            if last is not None:
+                self.documents[last] = superseded_document(self.documents[last])
 
     def _add(self, version: Current, document: Document) -> None:
         entry_uuid = version.item.entry_uuid

@@ -7,11 +7,12 @@ registry/mongodb_resolver.py, the same by whoever does it.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator, Callable, Collection
 from typing import NamedTuple
 
 from bson import ObjectId
 
+from registry.change_body import blanked
 from registry.dossier_log import FIRST_PREVIOUS_HASH
 from registry.metadata_store import StoreBusy
 from registry.mongodb_database import Document, Filter, MongoDatabase
@@ -131,6 +132,23 @@ class ChangeLog:
         """Mark records from which nothing is left to be done."""
         wanted = {"patient_key": {"$in": sorted(patient_keys)}, "_id": {"$in": list(ids)}}
         await self._database.update(CHANGES, wanted, {"$unset": {"open": ""}})
+
+    async def blank(self, record: Record, is_removed: Callable[[bytes], bool]) -> None:
+        """Leave in the dossier's records before this one nothing of the renderings of which that is true.
+
+        It may be done again, and by two at once: what somebody else has blanked meanwhile is looked at again.
+        """
+        earlier = {"patient_key": record.patient_key, "position": {"$lt": record.position}, "body": {"$exists": True}}
+        for found in await self._database.find(CHANGES, earlier, projection={"position": 1}):
+            key = {"patient_key": record.patient_key, "_id": found["_id"]}
+            while True:
+                documents = await self._database.find(CHANGES, key, projection={"body": 1})
+                body = documents[0].get("body") if documents else None
+                left = None if body is None else blanked(self._compression.restore(bytes(body)), is_removed)
+                if left is None:
+                    break
+                update = {"$set": {"body": self._compression.compress_body(left)}}
+                await self._database.update(CHANGES, {**key, "body": body}, update)
 
     async def count(self) -> int:
         """How many records stand or may stand."""

@@ -7,11 +7,21 @@ exchanged, and a run that was interrupted is simply begun again.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 
 from registry.metadata_store import Progress, StoreDamaged
 from registry.mongodb_database import Document, MongoDatabase
-from registry.mongodb_documents import MERGED, ORDER, UNFINISHED, Claim, Content, Record, claims_of
+from registry.mongodb_documents import (
+    MERGED,
+    ORDER,
+    SUPERSEDED,
+    UNFINISHED,
+    Claim,
+    Content,
+    Record,
+    claims_of,
+    lasting_claims,
+)
 from registry.mongodb_index import Versions
 from registry.mongodb_resolver import Resolver
 from registry.mongodb_schema import CHANGES, OBJECTS, index_is_current
@@ -56,7 +66,8 @@ class Reindexing:
             expected = await self._expected(standing)
             there = await self._database.find(OBJECTS, {"patient_key": key})
             if await self._is_last(records[-1]):
-                await self._put_right(key, expected, {document["_id"]: document for document in there})
+                there = [document for document in there if not _is_left_of(document, expected.removed)]
+                await self._put_right(key, expected.documents, {document["_id"]: document for document in there})
                 if await self._is_last(records[-1]):
                     return len(standing)
             records = [record async for record in self._resolver.log.streamed({"patient_key": key})]
@@ -65,18 +76,19 @@ class Reindexing:
         last = await self._resolver.log.last(record.patient_key)
         return last is None or last.id == record.id
 
-    async def _expected(self, records: Sequence[Record]) -> Mapping[str, Document]:
-        """By _id: each version there ever was, as it should be."""
+    async def _expected(self, records: Sequence[Record]) -> Versions:
+        """Each version there ever was, as it should be; but for those of objects that were removed."""
         versions = Versions(self._resolver.index)
         claims: list[tuple[Record, Sequence[Claim]]] = []
-        has_blanks = any(record.log.body is None for record in records)
+        contents = {record.id: self._content(record) for record in records}
+        has_blanks = any(content.blanks for content in contents.values())
         previous: Record | None = None
         for record in records:
             problem = record.log.problem(previous.log if previous else None)
             if problem:
                 raise StoreDamaged(f"dossier {record.patient_key}: {problem}")
             previous = record
-            content = self._content(record)
+            content = contents[record.id]
             claims.append((record, claims_of(content.objects, record.id)))
             versions.add(record, content)
             for revision in content.revisions:
@@ -85,7 +97,9 @@ class Reindexing:
                         f"dossier {record.patient_key}: {revision.entry_uuid} is revised, but was never registered"
                     )
         await self._restore_identifiers(claims)
-        return versions.documents
+        for record in records:
+            await self._resolver.claims.remember(record, lasting_claims(contents[record.id].removals))
+        return versions
 
     def _content(self, record: Record) -> Content:
         try:
@@ -139,6 +153,11 @@ class Reindexing:
             strays = keys - {document["patient_key"] for document in logged}
             if strays:
                 await self._database.delete(OBJECTS, {"patient_key": {"$in": sorted(strays)}})
+
+
+def _is_left_of(document: Document, removed: Collection[str]) -> bool:
+    """Whether it is what tells whoever comes late that a removed object was here."""
+    return document["kind"] == SUPERSEDED and document["entry_uuid"] in removed
 
 
 async def _dossiers(records: AsyncIterator[Record]) -> AsyncIterator[list[Record]]:

@@ -132,7 +132,7 @@ class Replay:
     async def _write(self, dossier: Sequence[_Copied]) -> None:
         """Write the records of one dossier to the index: of each object the last version, and that it had others."""
         brought = {item.entry_uuid for each in dossier for item, _ in each.content.objects}
-        revised = {revision.entry_uuid for each in dossier for revision in each.content.revisions}
+        revised = {entry_uuid for each in dossier for entry_uuid in _past(each.content)}
         first, older = dossier[0].record, sorted(revised - brought)
         await self._resolver.index.remember_patient(first)
         versions = Versions(self._resolver.index, await self._resolver.index.current(first, older) if older else None)
@@ -141,12 +141,16 @@ class Replay:
         await self._database.insert_missing(OBJECTS, list(versions.documents.values()))
         for entry_uuid in older:
             # Of its versions in the index the last one of these stays.
-            last = max(each.record.log.sequence for each in dossier if _revises(each.content, entry_uuid))
+            last = max(each.record.log.sequence for each in dossier if entry_uuid in _past(each.content))
             await self._resolver.index.supersede(first.patient_key, [entry_uuid], last)
+        for each in dossier:
+            if each.content.removals:  # what was copied before the other store removed it
+                await self._resolver.forget(each.record, each.content)
 
 
-def _revises(content: Content, entry_uuid: str) -> bool:
-    return any(revision.entry_uuid == entry_uuid for revision in content.revisions)
+def _past(content: Content) -> frozenset[str]:
+    """The entryUUIDs of what a record revises or removes."""
+    return content.removed | {revision.entry_uuid for revision in content.revisions}
 
 
 def _by_dossier(copied: Iterable[_Copied]) -> Iterable[list[_Copied]]:

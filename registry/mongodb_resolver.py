@@ -22,7 +22,16 @@ from registry.fhir_resources import FhirResources
 from registry.metadata_store import StoreBusy, StoreDamaged, StoreFull
 from registry.mongodb_claims import Claims
 from registry.mongodb_database import Document, Filter, MongoDatabase
-from registry.mongodb_documents import UNFINISHED, Content, Record, claims_of, patient_key, unfinished_document
+from registry.mongodb_documents import (
+    UNFINISHED,
+    Content,
+    Record,
+    claims_of,
+    decoded,
+    lasting_claims,
+    patient_key,
+    unfinished_document,
+)
 from registry.mongodb_index import Current, ObjectIndex
 from registry.mongodb_log import NO_RECORDS, ChangeLog, Head
 from registry.mongodb_schema import OBJECTS
@@ -119,9 +128,23 @@ class Resolver:
             self._remember(record.id, stands=False)
             return False
         told = await self.index.write(record, content, known)
+        if content.removals:
+            await self.forget(record, content)
         self._remember(record.id, stands=True)
         self._mark(record, told)
         return True
+
+    async def forget(self, record: Record, content: Content) -> None:
+        """Leave nothing of what a record removes in the log before it, but the names that nobody may have after it."""
+        removed = content.removed
+        names = [entry_uuid.encode() for entry_uuid in removed]
+
+        def is_removed(rendering: bytes) -> bool:
+            # Reading XML takes long; most objects do not even mention one of these.
+            return any(name in rendering for name in names) and decoded(rendering, self._codec).entry_uuid in removed
+
+        await self.claims.remember(record, lasting_claims(content.removals))
+        await self.log.blank(record, is_removed)
 
     # --- reading what is whole ---------------------------------------------------------------------------------------
 

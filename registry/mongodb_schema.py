@@ -19,8 +19,8 @@ from registry.mongodb_database import MongoDatabase
 
 logger = logging.getLogger(__name__)
 
-LOG_VERSION = 1
-INDEX_VERSION = 2
+LOG_VERSION = 2
+INDEX_VERSION = 3
 """Raised where what the index keeps of an object changes; an older index is brought up by `toimik reindex`."""
 
 CHANGES = "changes"

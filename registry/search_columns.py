@@ -107,6 +107,7 @@ SEARCH_COLUMNS: Mapping[ObjectKind, tuple[SearchColumn, ...]] = {
         *_EVERY_KIND,
         _plain("unique_id"),
         _plain("object_type"),
+        _plain("document_availability"),
         _plain("repository_unique_id"),
         _code("class_code"),
         _code("type_code"),

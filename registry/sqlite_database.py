@@ -18,13 +18,13 @@ from registry.fhir_resources import SECRET_BYTES
 from registry.metadata_store import StoreBusy, StoreDamaged, StoreFull
 from registry.sqlite_write_turn import WriteTurn
 
-LOG_VERSION = 1
-INDEX_VERSION = 4
+LOG_VERSION = 2
+INDEX_VERSION = 5
 """Raised with every change of schemas/sql/registry_index.sql; an older index is brought up by `toimik reindex`."""
 
 INDEX_TABLES = (
     "identifiers", "patient_identities", "document_entries", "submission_sets", "folders", "associations",
-    "fhir_resources", "patient_keys",
+    "fhir_resources", "patient_keys", "removed_documents",
 )  # fmt: skip
 
 _OLDEST_SQLITE = (3, 37, 0)  # STRICT tables

@@ -22,11 +22,13 @@ from registry.metadata_store import (
     FactsMoved,
     IdentityChange,
     RegistryChange,
+    Removal,
     Revision,
     StoreBusy,
     StoreFull,
 )
 from registry.rendering_compression import RenderingCompression
+from registry.sqlite_blanking import Blanking, overwriting
 from registry.sqlite_database import transaction, translated
 from registry.sqlite_index import IndexedObject, IndexTables, PlacedObject, indexed_objects, placed
 from registry.sqlite_log import Appended, Head, append, move_heads, next_patient
@@ -44,7 +46,8 @@ _HEADS = (
 )
 _TAKEN = "SELECT json_group_array(identifier) FROM identifiers WHERE identifier IN (SELECT value FROM json_each(?))"
 _DOCUMENTS = (
-    "SELECT json_group_array(json_array(unique_id, hash)) FROM document_entries "
+    "SELECT json_group_array(json_array(unique_id, hash)) FROM (SELECT unique_id, hash FROM document_entries "
+    "UNION ALL SELECT unique_id, hash FROM removed_documents) "
     "WHERE unique_id IN (SELECT value FROM json_each(?)) AND hash IS NOT NULL"
 )
 
@@ -61,10 +64,12 @@ class PreparedChange:
     time: str
     expected_sequence: int
     body: bytes
+    body_hash: bytes
     compressed_body: bytes
     objects: tuple[IndexedObject, ...]
     revisions: tuple[Revision, ...]
     identity: IdentityChange | None
+    removals: tuple[Removal, ...]
 
     @classmethod
     def of(
@@ -87,17 +92,19 @@ class PreparedChange:
         identifiers = [identifier for item in objects for identifier in item.identifiers]
         if len(set(identifiers)) < len(identifiers):
             raise ValueError("the change gives one identifier to two objects")
-        body = encoded(renderings, change.revisions, change.identity)
+        body, body_hash = encoded(renderings, change.revisions, change.identity, change.removals)
         return cls(
             change.patient_id,
             change.change_id,
             change.time,
             facts.sequence,
             body,
+            body_hash,
             compression.compress_body(body),
             objects,
             change.revisions,
             change.identity,
+            change.removals,
         )
 
 
@@ -109,6 +116,7 @@ class GroupCommit:
     ) -> None:
         self.connection = connection
         self._index = IndexTables(connection, codec, compression, fhir)
+        self._blanking = Blanking(connection, codec, compression)
 
     def outcomes(self, changes: Sequence[PreparedChange]) -> list[Outcome]:
         """What becomes of each change, in their order. The records among them are durable.
@@ -133,10 +141,11 @@ class GroupCommit:
             return error
 
     def _written(self, changes: Sequence[PreparedChange]) -> list[Outcome]:
-        with translated(), transaction(self.connection):
+        removing = any(change.removals for change in changes)
+        with translated(), overwriting(self.connection, removing), transaction(self.connection):
             group = _Group(self.connection, changes)
             outcomes = [group.outcome(change) for change in changes]
-            group.write(self._index)
+            group.write(self._index, self._blanking)
             return outcomes
 
 
@@ -164,6 +173,7 @@ class _Group:
         self._appended: list[Appended] = []
         self._revisions: list[tuple[Revision, int, str]] = []
         self._identities: list[tuple[str, IdentityChange, int]] = []
+        self._removals: dict[int, list[Removal]] = {}
 
     def outcome(self, change: PreparedChange) -> Outcome:
         """Take the change, or tell why it does not fit any more."""
@@ -180,6 +190,7 @@ class _Group:
             change_id=change.change_id,
             time=change.time,
             body=change.body,
+            body_hash=change.body_hash,
         )
         self._take(change, record, head)
         return record
@@ -201,6 +212,8 @@ class _Group:
         self._revisions += [(revision, head.patient, change.time) for revision in change.revisions]
         if change.identity is not None:
             self._identities.append((change.patient_id, change.identity, head.patient))
+        if change.removals:
+            self._removals.setdefault(head.patient, []).extend(change.removals)
         for item in change.objects:
             self._taken.update(item.identifiers)
             if item.unique_id and item.hash:
@@ -208,7 +221,7 @@ class _Group:
         moved = Head(head.patient, record.sequence, record.hash, head.objects + len(change.objects))
         self._heads[change.patient_id] = self._moved[change.patient_id] = moved
 
-    def write(self, index: IndexTables) -> None:
+    def write(self, index: IndexTables, blanking: Blanking) -> None:
         """Write all that was taken."""
         move_heads(self._connection, self._moved)
         append(self._connection, self._appended)
@@ -219,3 +232,7 @@ class _Group:
         for revision, patient, time in self._revisions:
             if not index.revise(revision, patient, time):
                 raise ValueError(f"{revision.entry_uuid} is to be revised, but is not in the dossier")
+        for patient, removals in self._removals.items():
+            for removal in removals:
+                index.remove(removal, patient)
+            blanking.blank(patient, frozenset(removal.entry_uuid for removal in removals))

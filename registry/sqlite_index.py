@@ -16,7 +16,15 @@ import orjson
 
 from registry.change_body import revised
 from registry.fhir_resources import FhirResources, submitted
-from registry.metadata_store import IdentityChange, IndexRow, PatientIdentity, Revision, StoreDamaged, StoreFull
+from registry.metadata_store import (
+    IdentityChange,
+    IndexRow,
+    PatientIdentity,
+    Removal,
+    Revision,
+    StoreDamaged,
+    StoreFull,
+)
 from registry.rendering_compression import RenderingCompression
 from registry.search_columns import REGISTRATION_COLUMNS, SEARCH_COLUMNS, Column, Shape, registration_columns
 from registry.sqlite_rows import Row, insert_rows
@@ -92,12 +100,14 @@ class IndexedObject:
         match item:
             case SubmissionSet() | Folder():
                 # The versions of a Folder have one uniqueId: the first one takes it.
-                takes_it = item.unique_id and item.logical_id in (None, item.entry_uuid)
-                identifiers = (item.entry_uuid, item.unique_id) if item.unique_id and takes_it else (item.entry_uuid,)
+                names = (item.entry_uuid, item.unique_id) if is_first_version(item) else (item.entry_uuid,)
+                identifiers = tuple(name for name in names if name)
                 return cls(item.kind, identifiers, row, resource=resource, patient_key=key)
-            case DocumentEntry():
+            case DocumentEntry() if is_first_version(item):
                 digest = folded_hash(item)
                 return cls(item.kind, (item.entry_uuid,), row, item.unique_id, digest, resource, key)
+            case DocumentEntry():  # an update may correct the hash
+                return cls(item.kind, (item.entry_uuid,), row, resource=resource, patient_key=key)
             case Association():
                 return cls(item.kind, (item.entry_uuid,), row)
 
@@ -117,6 +127,11 @@ def indexed_objects(
         compressed = None if resource is None else compression.compress(resource)
         indexed.append(IndexedObject.of(item, compression.compress(rendering), registration, compressed))
     return tuple(indexed)
+
+
+def is_first_version(item: AnyObject) -> bool:
+    """Whether there is no version of the object before this one."""
+    return item.logical_id in (None, item.entry_uuid)
 
 
 def folded_hash(entry: DocumentEntry) -> str | None:
@@ -158,6 +173,8 @@ class IndexTables:
         self._patient_keys = f"INSERT INTO {prefix}patient_keys (patient_key, patient)"
         self._identifiers = f"{prefix}identifiers"
         self._identities = f"{prefix}patient_identities"
+        self._removed = f"{prefix}removed_documents"
+        self._resource_table = f"{prefix}fhir_resources"
         self._tables = {kind: f"{prefix}{table}" for kind, table in TABLES.items()}
         self._inserts = {kind: _written("INSERT", kind, table) for kind, table in self._tables.items()}
         self._replacements = {kind: _written("REPLACE", kind, table) for kind, table in self._tables.items()}
@@ -178,7 +195,9 @@ class IndexTables:
         entries = self._tables[ObjectKind.DOCUMENT_ENTRY]
         return any(
             self._connection.execute(
-                f"SELECT 1 FROM {entries} WHERE unique_id = ? AND hash <> ? LIMIT 1", (item.unique_id, item.hash)
+                f"SELECT 1 FROM {entries} WHERE unique_id = ?1 AND hash <> ?2 UNION ALL "
+                f"SELECT 1 FROM {self._removed} WHERE unique_id = ?1 AND hash <> ?2 LIMIT 1",
+                (item.unique_id, item.hash),
             ).fetchone()
             for item in objects
             if item.unique_id is not None and item.hash is not None
@@ -225,7 +244,7 @@ class IndexTables:
             (row_id,),
         ).fetchone()
         if stored is None:
-            raise StoreDamaged(f"{revision.entry_uuid} is known, but the index has no row of it")
+            return False  # it was removed
         item = revised(read(stored[0], self._codec, self._compression), revision)
         owner = item.patient_id.text if not isinstance(item, Association) and item.patient_id else ""
         registration = self._fhir.registration(owner, time, stored[1])
@@ -236,6 +255,26 @@ class IndexTables:
             compressed = self._compression.compress(resource)
             insert_rows(self._connection, f"REPLACE {self._resources}", [(row_id, compressed)])
         return True
+
+    def remove(self, removal: Removal, patient: int) -> None:
+        """Delete one object's row, where it is there, and write down what nobody may have after it."""
+        kind = ObjectKind(removal.kind)
+        holder = self._connection.execute(
+            f"SELECT object FROM {self._identifiers} WHERE identifier = ?", (removal.entry_uuid,)
+        ).fetchone()
+        if holder is not None:
+            self._connection.execute(f"DELETE FROM {self._tables[kind]} WHERE id = ?", holder)
+            self._connection.execute(f"DELETE FROM {self._resource_table} WHERE id = ?", holder)
+        if kind is ObjectKind.DOCUMENT_ENTRY and removal.unique_id:
+            self._connection.execute(
+                f"REPLACE INTO {self._removed} (unique_id, entry_uuid, hash, size) VALUES (?, ?, ?, ?)",
+                (removal.unique_id, removal.entry_uuid, removal.hash, removal.size),
+            )
+        package = kind in (ObjectKind.SUBMISSION_SET, ObjectKind.FOLDER)
+        for name in (removal.entry_uuid, removal.unique_id if package else None):
+            if name:  # in the log there is nothing left of it by which it would be taken
+                held = f"INSERT INTO {self._identifiers} (identifier, kind, object) VALUES (?, ?, ?)"
+                self._connection.execute(f"{held} ON CONFLICT DO NOTHING", (name, removal.kind, first_id(patient)))
 
 
 def read(compressed: bytes, codec: ObjectCodec, compression: RenderingCompression) -> AnyObject:

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from registry.change_body import decoded as decoded_body
 from registry.dossier_log import LogRecord
 from registry.fhir_resources import FhirResources
-from registry.metadata_store import IdentityChange, Revision, StoreDamaged
+from registry.metadata_store import IdentityChange, Removal, Revision, StoreDamaged
 from registry.rendering_compression import RenderingCompression
+from registry.sqlite_blanking import Blanking, has_blanks
 from registry.sqlite_database import Database, transaction
-from registry.sqlite_index import IndexedObject, IndexTables, decoded, first_id, indexed_objects, last_id, placed
+from registry.sqlite_index import IndexedObject, IndexTables, decoded, indexed_objects, placed
 from xds.actors import ObjectCodec
 
 
@@ -27,6 +28,7 @@ class Content:
     objects: tuple[IndexedObject, ...] = ()
     revisions: tuple[Revision, ...] = ()
     identified: tuple[str, IdentityChange] | None = None
+    removals: tuple[Removal, ...] = ()
 
 
 class SecondWriter:
@@ -54,6 +56,7 @@ class SecondWriter:
         self.connection.execute("PRAGMA wal_autocheckpoint = 1000")
         self._turn = database.write_turn()
         self.index = IndexTables(self.connection, codec, compression, fhir, index_prefix)
+        self._blanking = Blanking(self.connection, codec, compression)
 
     @contextmanager
     def in_turn(self) -> Iterator[None]:
@@ -72,7 +75,7 @@ class SecondWriter:
         rendered = [(decoded(rendering, self._codec), rendering) for rendering in body.renderings]
         objects = indexed_objects(rendered, record.patient_id, record.time, self._compression, self._fhir)
         identified = None if body.identity is None else (record.patient_id, body.identity)
-        return Content(objects, body.revisions, identified)
+        return Content(objects, body.revisions, identified, body.removals)
 
     def enter(self, content: Content, patient: int, time: str, *, after: int) -> int:
         """Write a record to the index; how many objects the dossier has then.
@@ -89,20 +92,16 @@ class SecondWriter:
         if content.identified is not None:
             self.index.identify(*content.identified, patient)
         for revision in content.revisions:
-            if not self.index.revise(revision, patient, time) and not self._has_blanks(patient):
+            if self.index.revise(revision, patient, time):
+                continue
+            if not has_blanks(self.connection, self._compression, patient):
                 raise StoreDamaged(f"{revision.entry_uuid} is revised, but was never registered")
+        for removal in content.removals:
+            self.index.remove(removal, patient)
+        if content.removals:  # what was copied before it was removed, perhaps
+            self._blanking.blank(patient, frozenset(removal.entry_uuid for removal in content.removals))
         return after + len(objects)
 
     def close(self) -> None:
         self.connection.close()
         self._turn.close()
-
-    def _has_blanks(self, patient: int) -> bool:
-        """Whether metadata was removed from the dossier, so that a revision may be of an object that is gone."""
-        return (
-            self.connection.execute(
-                "SELECT 1 FROM changes WHERE id > ? AND id <= ? AND body IS NULL LIMIT 1",
-                (first_id(patient), last_id(patient)),
-            ).fetchone()
-            is not None
-        )

@@ -209,7 +209,8 @@ class OutcomeUnknown(Exception):
 class ObjectCodec(Protocol):
     """Registry objects as bytes: how the registry keeps them without knowing XML. Handed in by wiring.
 
-    A rendering is the truth about an object: read(written(x)) == x for every object x that was registered.
+    A rendering is the truth about an object: read(written(x)) == x for every object x that was registered. It holds the
+    object's entryUUID as it is.
     """
 
     def written(self, item: AnyObject) -> bytes:

@@ -65,6 +65,13 @@ RELATIONSHIPS = frozenset(
 """Associations from one DocumentEntry to another (ITI TF-3: 4.2.2.2)."""
 
 
+UPDATE_OPERATIONS = frozenset({AssociationType.UPDATE_AVAILABILITY_STATUS, AssociationType.SUBMIT_ASSOCIATION})
+"""Associations from a SubmissionSet that say what an update does (ITI TF-2: 3.57.4.1.3.3)."""
+
+OFFLINE = "urn:ihe:iti:2010:DocumentAvailability:Offline"
+"""documentAvailability of a document that can not be retrieved (ITI TF-3: 4.2.3.2.30)."""
+
+
 @dataclass(frozen=True, slots=True)
 class LocalizedString:
     """Text in one language. language and charset are None where they were not sent."""

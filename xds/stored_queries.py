@@ -128,7 +128,7 @@ class BoundQuery:
     uuids        entryUUIDs of objects of any kind ($uuid)
     start        what selects the objects that the query finds, or starts with
     filters      what else objects of a kind must meet to be part of the answer
-    all_versions   versions of DocumentEntries and Folders that are not the newest are part of the answer, too
+    all_versions   $MetadataLevel 2: what is not current is part of the answer, too
     """
 
     query: StoredQuery
@@ -264,7 +264,11 @@ _EQUALS, _ANY_OF, _ALL_OF_ANY_OF = Operator.EQUALS, Operator.ANY_OF, Operator.AL
 _AT_OR_AFTER, _BEFORE, _LIKE = Operator.AT_OR_AFTER, Operator.BEFORE, Operator.LIKE
 _OF_ONE_VALUE = (_EQUALS, _AT_OR_AFTER, _BEFORE)
 METADATA_LEVEL = "$MetadataLevel"
-"""A parameter of every query: 1 for the newest versions only (the default), 2 for all of them."""
+"""A parameter of every query: 1 (the default) for what is current only, 2 for all there is.
+
+At 1 no older version of a DocumentEntry or Folder is found, nor what is Offline, nor a Folder or Association that is
+Deprecated (ITI TF-2: 3.18.4.1.2.3.5.1.1).
+"""
 
 _ENTRY_STATUS = Parameter("$XDSDocumentEntryStatus", _ENTRY, "availability_status", _ANY_OF, _status, required=True)
 _SET_STATUS = Parameter("$XDSSubmissionSetStatus", _SET, "availability_status", _ANY_OF, _status, required=True)

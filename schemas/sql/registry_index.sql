@@ -6,6 +6,7 @@
 -- order in which they were registered. Numbers are shared by the four kinds. ebrim is the rendering, zstd.
 
 -- Names that are given out once: entryUUIDs, and uniqueIds of SubmissionSets and Folders (of all versions once).
+-- They stay when the object is removed; then there is no row of that id.
 CREATE TABLE identifiers (
     identifier TEXT PRIMARY KEY,
     kind TEXT NOT NULL,
@@ -27,6 +28,7 @@ CREATE TABLE document_entries (
     availability_status TEXT,
     unique_id TEXT,
     object_type TEXT,
+    document_availability TEXT,
     repository_unique_id TEXT,
     class_code TEXT,
     type_code TEXT,
@@ -131,4 +133,13 @@ CREATE TABLE fhir_resources (
 CREATE TABLE patient_keys (
     patient_key TEXT PRIMARY KEY,
     patient INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- What is left of removed documents: their uniqueIds mean these bytes for ever.
+CREATE TABLE removed_documents (
+    unique_id TEXT NOT NULL,
+    entry_uuid TEXT NOT NULL,
+    hash TEXT,                        -- lower case
+    size TEXT,
+    PRIMARY KEY (unique_id, entry_uuid)
 ) STRICT, WITHOUT ROWID;

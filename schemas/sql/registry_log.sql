@@ -20,7 +20,7 @@ CREATE TABLE changes (
     id INTEGER PRIMARY KEY,           -- patients.id << 24 | sequence
     change_id TEXT NOT NULL,
     time TEXT NOT NULL,
-    body BLOB,                        -- zstd; NULL where it was blanked
+    body BLOB,                        -- zstd; NULL where it was blanked as a whole
     body_hash BLOB NOT NULL,
     previous_hash BLOB NOT NULL,
     hash BLOB NOT NULL

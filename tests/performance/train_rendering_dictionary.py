@@ -207,7 +207,7 @@ def samples(seed: int, count: int) -> Iterator[bytes]:
         objects = variety.dossier()
         renderings = [codec.written(item) for item in objects]
         yield from renderings
-        yield encoded(renderings, ())
+        yield encoded(renderings, ())[0]
         registration = Registration(variety.key(), variety.moment(), variety.time().text)
         yield from filter(None, [renderer.rendered(item, registration) for item in objects])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from uuid import uuid4
 
 from registry.dossier_log import LogRecord
+from registry.lifecycle import removal_of
 from registry.metadata_store import (
     Criteria,
     IdentityChange,
@@ -21,9 +22,15 @@ from xds.metadata import AnyObject, DocumentEntry, ObjectKind
 TIME = "2026-03-14T10:20:00.000000Z"
 
 
-def change_of(*objects: AnyObject, patient: CX = PATIENT, revisions: tuple[Revision, ...] = ()) -> RegistryChange:
-    """A change that brings these objects, which are complete already, and revises others."""
-    return RegistryChange(patient.text, str(uuid4()), TIME, objects, revisions)
+def change_of(
+    *objects: AnyObject,
+    patient: CX = PATIENT,
+    revisions: tuple[Revision, ...] = (),
+    removed: tuple[AnyObject, ...] = (),
+) -> RegistryChange:
+    """A change that brings these objects, which are complete already, revises others and removes others."""
+    removals = tuple(map(removal_of, removed))
+    return RegistryChange(patient.text, str(uuid4()), TIME, objects, revisions, removals=removals)
 
 
 def submitted(*entries: DocumentEntry, patient: CX = PATIENT) -> tuple[AnyObject, ...]:
@@ -39,10 +46,14 @@ async def commit(store: MetadataStore, change: RegistryChange) -> LogRecord:
 
 
 async def register(
-    store: MetadataStore, *objects: AnyObject, patient: CX = PATIENT, revisions: tuple[Revision, ...] = ()
+    store: MetadataStore,
+    *objects: AnyObject,
+    patient: CX = PATIENT,
+    revisions: tuple[Revision, ...] = (),
+    removed: tuple[AnyObject, ...] = (),
 ) -> LogRecord:
     """Commit a change that brings these objects."""
-    return await commit(store, change_of(*objects, patient=patient, revisions=revisions))
+    return await commit(store, change_of(*objects, patient=patient, revisions=revisions, removed=removed))
 
 
 async def identify(store: MetadataStore, patient: CX, merged_into: CX | None = None) -> LogRecord:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterable, Itera
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from registry.change_body import ChangeBody, decoded, encoded
+from registry.change_body import ChangeBody, blanked, decoded, encoded
 from registry.dossier_log import FIRST_PREVIOUS_HASH, LogRecord
 from registry.fhir_resources import submitted
 from registry.metadata_store import (
@@ -24,6 +24,7 @@ from registry.metadata_store import (
     Progress,
     Questions,
     RegistryChange,
+    Removal,
     Revision,
     StoreDamaged,
     StoredObject,
@@ -55,7 +56,7 @@ class PlainCodec:
         self._rendered: dict[bytes, AnyObject] = {}
 
     def written(self, item: AnyObject) -> bytes:
-        rendering = hashlib.sha256(repr(item).encode()).hexdigest().encode()
+        rendering = f"{item.entry_uuid} {hashlib.sha256(repr(item).encode()).hexdigest()}".encode()
         self._rendered[rendering] = item
         return rendering
 
@@ -80,6 +81,7 @@ class MemoryStore(MetadataStore):
     submitted: dict[str, str | None] = field(default_factory=dict)
     objects: dict[str, AnyObject] = field(default_factory=dict)
     owners: dict[str, str] = field(default_factory=dict)
+    removed: dict[str, Removal] = field(default_factory=dict)
     changes: dict[str, list[RegistryChange]] = field(default_factory=dict)
     log: dict[str, list[LogRecord]] = field(default_factory=dict)
 
@@ -101,13 +103,16 @@ class MemoryStore(MetadataStore):
         records = self.log.setdefault(change.patient_id, [])
         if len(records) != facts.sequence or self._clashes(change):
             raise FactsMoved
+        renderings = [self.codec.written(item) for item in change.objects]
+        body, body_hash = encoded(renderings, change.revisions, change.identity, change.removals)
         record = LogRecord.following(
             records[-1].hash if records else FIRST_PREVIOUS_HASH,
             patient_id=change.patient_id,
             sequence=len(records) + 1,
             change_id=change.change_id,
             time=change.time,
-            body=encoded([self.codec.written(item) for item in change.objects], change.revisions, change.identity),
+            body=body,
+            body_hash=body_hash,
         )
         records.append(record)
         self.changes.setdefault(change.patient_id, []).append(change)
@@ -196,7 +201,7 @@ class MemoryStore(MetadataStore):
                 yield IndexRow(item.kind, item.entry_uuid, patient, columns, self.codec.written(item))
 
     async def reindex(self, progress: Progress | None = None) -> int:
-        self.objects, self.owners = {}, {}
+        self.objects, self.owners, self.removed = {}, {}, {}
         changes = [change for dossier in self.changes.values() for change in dossier]
         for done, change in enumerate(changes, 1):
             self._take_effect(change)
@@ -213,8 +218,11 @@ class MemoryStore(MetadataStore):
                 continue
             body = decoded(record.body) if record.body is not None else ChangeBody((), ())
             objects = tuple(self.codec.read(rendering) for rendering in body.renderings)
-            revisions = tuple(each for each in body.revisions if each.entry_uuid in self.objects)
-            change = RegistryChange(record.patient_id, record.change_id, record.time, objects, revisions, body.identity)
+            known = {*self.objects, *(item.entry_uuid for item in objects)}
+            revisions = tuple(each for each in body.revisions if each.entry_uuid in known)
+            change = RegistryChange(
+                record.patient_id, record.change_id, record.time, objects, revisions, body.identity, body.removals
+            )
             if record.problem(log[-1] if log else None) or self._clashes(change):
                 raise StoreDamaged("a record that does not follow")
             self.log.setdefault(record.patient_id, []).append(record)
@@ -236,6 +244,29 @@ class MemoryStore(MetadataStore):
         for revision in change.revisions:
             self.objects[revision.entry_uuid] = _revised(self.objects[revision.entry_uuid], revision)
             self.changed_at[revision.entry_uuid] = change.time
+        for removal in change.removals:
+            self.objects.pop(removal.entry_uuid, None)
+            self.owners.pop(removal.entry_uuid, None)
+            self.removed[removal.entry_uuid] = removal
+        if change.removals:
+            self._blank(change.patient_id, {removal.entry_uuid for removal in change.removals})
+
+    def _blank(self, patient_id: str, entry_uuids: set[str]) -> None:
+        """Leave nothing of these objects in a dossier's log."""
+        for number, record in enumerate(self.log[patient_id]):
+            left = record.body and blanked(
+                record.body, lambda rendering: self.codec.read(rendering).entry_uuid in entry_uuids
+            )
+            if left:
+                self.log[patient_id][number] = replace(record, body=left)
+        self.changes[patient_id] = [
+            replace(
+                change,
+                objects=tuple(each for each in change.objects if each.entry_uuid not in entry_uuids),
+                revisions=tuple(each for each in change.revisions if each.entry_uuid not in entry_uuids),
+            )
+            for change in self.changes[patient_id]
+        ]
 
     def _clashes(self, change: RegistryChange) -> bool:
         """Whether another dossier took an identifier of the change, or its uniqueId for another document."""
@@ -245,8 +276,13 @@ class MemoryStore(MetadataStore):
             unique_id = item.unique_id if first and isinstance(item, SubmissionSet | Folder) else None
             if item.entry_uuid in taken or unique_id in taken:
                 return True
-            if isinstance(item, DocumentEntry) and any(
-                known.hash != (item.hash and item.hash.lower()) for known in self._fingerprints(item.unique_id or "")
+            if (
+                isinstance(item, DocumentEntry)
+                and first
+                and any(
+                    known.hash != (item.hash and item.hash.lower())
+                    for known in self._fingerprints(item.unique_id or "")
+                )
             ):
                 return True
         return False
@@ -256,12 +292,20 @@ class MemoryStore(MetadataStore):
             yield item.entry_uuid, item.kind
             if isinstance(item, SubmissionSet | Folder) and item.unique_id:
                 yield item.unique_id, item.kind
+        for removal in self.removed.values():
+            yield removal.entry_uuid, ObjectKind(removal.kind)
+            if removal.unique_id and removal.kind != ObjectKind.DOCUMENT_ENTRY:
+                yield removal.unique_id, ObjectKind(removal.kind)
 
     def _fingerprints(self, unique_id: str) -> tuple[Fingerprint, ...]:
         return tuple(
             Fingerprint(item.entry_uuid, item.hash and item.hash.lower(), item.size)
             for item in self.objects.values()
             if isinstance(item, DocumentEntry) and item.unique_id == unique_id
+        ) + tuple(
+            Fingerprint(each.entry_uuid, each.hash, each.size)
+            for each in self.removed.values()
+            if each.unique_id == unique_id and each.kind == ObjectKind.DOCUMENT_ENTRY
         )
 
     def _relations(self, replaced: frozenset[str]) -> Iterator[Association]:

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from registry import change_body
 from registry.change_body import ChangeBody, revised
-from registry.dossier_log import FIRST_PREVIOUS_HASH, LogRecord
-from registry.metadata_store import Revision, StoreDamaged
+from registry.dossier_log import FIRST_PREVIOUS_HASH, LogRecord, hash_of
+from registry.metadata_store import Removal, Revision, StoreDamaged
 from tests.builders import document_entry, folder
 from xds.hl7v2 import DTM
-from xds.metadata import AvailabilityStatus
+from xds.metadata import AvailabilityStatus, ObjectKind
 
 
 def record_after(previous: LogRecord | None, body: bytes = b"body") -> LogRecord:
@@ -89,20 +89,52 @@ renderings = st.lists(st.text(st.characters(exclude_categories=["Cs"])).map(str.
 revisions = st.builds(Revision, st.text(), st.none() | st.sampled_from(AvailabilityStatus), st.none() | st.text())
 
 
-@given(renderings, st.lists(revisions, max_size=3).map(tuple))
-def test_a_body_reads_as_it_was_written(new: tuple[bytes, ...], changed: tuple[Revision, ...]) -> None:
-    assert change_body.decoded(change_body.encoded(new, changed)) == ChangeBody(new, changed)
+removals = st.builds(Removal, st.text(), st.sampled_from(ObjectKind), st.none() | st.text(), st.none() | st.text())
+
+
+@given(renderings, st.lists(revisions, max_size=3).map(tuple), st.lists(removals, max_size=2).map(tuple))
+def test_a_body_reads_as_it_was_written(
+    new: tuple[bytes, ...], changed: tuple[Revision, ...], gone: tuple[Removal, ...]
+) -> None:
+    body, digest = change_body.encoded(new, changed, removals=gone)
+
+    assert change_body.decoded(body) == ChangeBody(new, changed, None, gone)
+    assert hash_of(body) == digest
+
+
+@given(renderings, st.lists(revisions, max_size=3).map(tuple), st.data())
+def test_what_is_left_of_a_body_has_the_hash_of_the_whole(
+    new: tuple[bytes, ...], changed: tuple[Revision, ...], data: st.DataObject
+) -> None:
+    body, digest = change_body.encoded(new, changed)
+    gone = set(data.draw(st.lists(st.sampled_from(new), max_size=3))) if new else set()
+
+    left = change_body.blanked(body, gone.__contains__)
+
+    assert (left is None) == (not gone)
+    assert hash_of(left or body) == digest
+    assert change_body.decoded(left or body).renderings == tuple(each for each in new if each not in gone)
+    assert change_body.decoded(left or body).blanks == sum(each in gone for each in new)
+    assert change_body.blanked(left or body, gone.__contains__) is None
+
+
+def test_a_blanked_object_can_not_be_exchanged_for_another() -> None:
+    body, digest = change_body.encoded([b"<a/>", b"<b/>"], ())
+    left = change_body.blanked(body, b"<a/>".__eq__) or b""
+
+    assert hash_of(left.replace(b"<b/>", b"<c/>")) != digest
+    assert hash_of(left.replace(b'{"sha256":"', b'{"sha256":"0')) != digest
 
 
 def test_a_body_says_its_version() -> None:
-    assert change_body.encoded([b"<a/>"], [Revision("urn:uuid:1", last_update_time="20260314101500")]) == (
-        b'{"v":1,"objects":["<a/>"],"revisions":[{"entry_uuid":"urn:uuid:1","last_update_time":"20260314101500"}]}'
+    assert change_body.encoded([b"<a/>"], [Revision("urn:uuid:1", last_update_time="20260314101500")])[0] == (
+        b'{"v":2,"objects":["<a/>"],"revisions":[{"entry_uuid":"urn:uuid:1","last_update_time":"20260314101500"}]}'
     )
-    with pytest.raises(StoreDamaged, match="has version 2, this release reads version 1"):
-        change_body.decoded(b'{"v":2}')
+    with pytest.raises(StoreDamaged, match="has version 3, this release reads version 2"):
+        change_body.decoded(b'{"v":3}')
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"{}", b'{"v":1,"objects":[1],"revisions":[]}', b'{"v":1}'])
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"{}", b'{"v":2,"objects":[1],"revisions":[]}', b'{"v":2}'])
 def test_a_body_that_was_never_written_is_damaged(body: bytes) -> None:
     with pytest.raises(StoreDamaged):
         change_body.decoded(body)

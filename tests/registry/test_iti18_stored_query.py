@@ -510,20 +510,21 @@ async def test_deprecated_associations_are_followed_only_where_they_are_asked_fo
     related = (("$XDSDocumentEntryEntryUUID", named(old)), ("$AssociationTypes", f"('{AssociationType.APND}')"))
     contents = ("$XDSFolderEntryUUID", named(holder))
     folders = ("$XDSDocumentEntryEntryUUID", named(new))
-    any_status = ("$XDSAssociationStatus", ANY_STATUS)
+    any_status = (("$XDSAssociationStatus", ANY_STATUS), (METADATA_LEVEL, "2"))
 
     assert await archive.found("GetRelatedDocuments", *related) == set()
-    assert await archive.found("GetRelatedDocuments", *related, any_status) == ids(old, new, appended)
+    assert await archive.found("GetRelatedDocuments", *related, any_status[0]) == set()
+    assert await archive.found("GetRelatedDocuments", *related, *any_status) == ids(old, new, appended)
     assert await archive.found("GetAssociations", ("$uuid", named(old))) == set()
-    assert await archive.found("GetAssociations", ("$uuid", named(old)), any_status) == ids(appended)
+    assert await archive.found("GetAssociations", ("$uuid", named(old)), *any_status) == ids(appended)
     assert await archive.found("GetDocumentsAndAssociations", folders) == ids(new)
-    assert await archive.found("GetDocumentsAndAssociations", folders, any_status) == ids(new, appended, in_folder)
+    assert await archive.found("GetDocumentsAndAssociations", folders, *any_status) == ids(new, appended, in_folder)
     assert await archive.found("GetFolderAndContents", contents) == ids(holder)
-    assert await archive.found("GetFolderAndContents", contents, any_status) == ids(holder, new, in_folder)
+    assert await archive.found("GetFolderAndContents", contents, *any_status) == ids(holder, new, in_folder)
     assert await archive.found("GetFoldersForDocument", folders) == set()
-    assert await archive.found("GetFoldersForDocument", folders, any_status) == ids(holder)
+    assert await archive.found("GetFoldersForDocument", folders, *any_status) == ids(holder)
     assert await archive.found("GetAll", *ALL) == ids(old, new, holder)
-    assert await archive.found("GetAll", *ALL, any_status) == ids(old, new, holder, appended, in_folder)
+    assert await archive.found("GetAll", *ALL, *any_status) == ids(old, new, holder, appended, in_folder)
 
 
 # Related documents -------------------------------------------------------------------------------------------------
@@ -1050,6 +1051,24 @@ async def test_a_version_that_went_to_another_patient_is_not_found_with_the_firs
 
     assert await archive.found("FindDocuments", *DOCUMENTS) == set()
     assert await archive.found("FindDocuments", *DOCUMENTS, OF_ALL_VERSIONS) == ids(before)
+
+
+async def test_what_is_not_current_is_found_only_at_the_second_level_of_metadata(archive: Archive) -> None:
+    offline = entry(document_availability="urn:ihe:iti:2010:DocumentAvailability:Offline")
+    online = entry(document_availability="urn:ihe:iti:2010:DocumentAvailability:Online")
+    case = registered(folder(), last_update_time=UPDATED)
+    owner = registered(submission_set())
+    update = link(AssociationType.UPDATE_AVAILABILITY_STATUS, owner, online)
+    await archive.keep(offline, online, case, owner, update)
+    await archive.deprecate(case)
+
+    for query, sent, current, others in (
+        ("FindDocuments", DOCUMENTS, (online,), (offline,)),
+        ("FindFolders", FOLDERS, (), (case,)),
+        ("GetAssociations", (("$uuid", named(owner)),), (), (update,)),
+    ):
+        assert await archive.found(query, *sent) == ids(*current)
+        assert await archive.found(query, *sent, OF_ALL_VERSIONS) == ids(*current, *others)
 
 
 async def test_older_versions_do_not_count_for_the_size_of_an_answer(archive: Archive) -> None:

@@ -62,6 +62,7 @@ class Step:
     objects: tuple[AnyObject, ...]
     linked: tuple[tuple[str, int, int], ...]
     deprecated: int
+    removed: tuple[int, ...]
 
 
 steps = st.builds(
@@ -70,6 +71,7 @@ steps = st.builds(
     st.lists(st.one_of(entries, sets, folders), min_size=1, max_size=4).map(tuple),
     several(st.tuples(st.sampled_from(AssociationType), st.integers(0, 9), st.integers(0, 9))),
     st.integers(0, 9),
+    several(st.integers(0, 9)).filter(lambda numbers: len(numbers) < 3),
 )
 
 
@@ -89,7 +91,11 @@ def completed(step: Step, dossier: Sequence[AnyObject]) -> RegistryChange:
     if dossier:
         item = dossier[step.deprecated % len(dossier)]
         revisions.append(Revision(item.entry_uuid, availability_status=AvailabilityStatus.DEPRECATED))
-    return change_of(*owned, *links, patient=step.patient, revisions=tuple(revisions))
+    removed = {dossier[number % len(dossier)].entry_uuid for number in step.removed if dossier} - {
+        revision.entry_uuid for revision in revisions
+    }
+    gone = tuple(item for item in dossier if item.entry_uuid in removed)
+    return change_of(*owned, *links, patient=step.patient, revisions=tuple(revisions), removed=gone)
 
 
 _OPERATORS = (

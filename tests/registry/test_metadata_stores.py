@@ -41,13 +41,14 @@ from tests.builders import (
     oid,
     registered,
     submission_set,
+    text,
 )
 from tests.registry.dossiers import change_of, commit, found, identify, register, submitted
 from tests.registry.memory_store import MemoryStore
 from tests.registry.stores import ADAPTERS, Opening, opening_of
 from xds.ebxml_writer import codec
 from xds.hl7v2 import CX, DTM, XCN, CXi
-from xds.metadata import AnyObject, AssociationType, AvailabilityStatus, DocumentEntry, ObjectKind
+from xds.metadata import AnyObject, AssociationType, AvailabilityStatus, DocumentEntry, Folder, ObjectKind
 
 APPROVED, DEPRECATED = AvailabilityStatus.APPROVED, AvailabilityStatus.DEPRECATED
 ENTRY, SET, FOLDER, ASSOCIATION = ObjectKind
@@ -754,6 +755,142 @@ async def test_the_registry_is_used_while_its_index_is_written_again(store: Meta
 async def test_an_empty_registry_can_be_checked_and_reindexed(store: MetadataStore) -> None:
     assert await store.reindex() == 0
     assert await problems(store) == []
+
+
+# --- removal ---------------------------------------------------------------------------------------------------------
+
+
+async def listed(store: MetadataStore) -> set[str]:
+    return {each for kind in ObjectKind for each in await found(store, kind)}
+
+
+async def removed_in_part(store: MetadataStore) -> tuple[tuple[AnyObject, ...], tuple[AnyObject, ...]]:
+    """A dossier of which some is removed: that, and what stays; the second of three records brought both."""
+    first, second = entry(title=text("The first secret")), entry(title=text("The second secret"))
+    case = registered(folder(), last_update_time=DTM("20260314101500"))
+    owner, *objects = submitted(first, second)
+    memberships = [registered(has_member(case, each)) for each in (first, second)]
+    await register(store, *submitted())
+    await register(store, owner, case, *objects, *memberships)
+    deprecation = Revision(first.entry_uuid, availability_status=DEPRECATED)
+    await register(store, *submitted(), revisions=(deprecation,))
+    gone = (first, case, objects[2], *memberships)
+    await register(store, removed=gone)
+    return gone, (owner, second, objects[3])
+
+
+async def test_what_was_removed_is_not_found_and_the_rest_is(store: MetadataStore) -> None:
+    gone, left = await removed_in_part(store)
+
+    there = await listed(store)
+
+    assert there.isdisjoint(item.entry_uuid for item in gone)
+    assert there >= {item.entry_uuid for item in left}
+    assert not (await store.known(Questions(PATIENT.text, references=frozenset({gone[0].entry_uuid})))).objects
+    assert [row.entry_uuid async for row in store.index_rows() if row.entry_uuid not in there] == []
+
+
+async def test_what_was_removed_is_blanked_in_the_log_and_the_chain_verifies(store: MetadataStore) -> None:
+    gone, _ = await removed_in_part(store)
+
+    previous = None
+    bodies = []
+    async for record in store.records(PATIENT.text):
+        assert record.problem(previous) is None
+        previous = record
+        bodies.append(record.body or b"")
+
+    assert len(bodies) == 4
+    assert not any(b"The first secret" in body for body in bodies)
+    assert b"The second secret" in bodies[1]
+    assert all(b'id=\\"' + item.entry_uuid.encode() not in body for item in gone for body in bodies)
+    assert await problems(store) == []
+
+
+async def test_an_index_written_again_does_not_bring_back_what_was_removed(opened: Opening) -> None:
+    store = await opened()
+    gone, _ = await removed_in_part(store)
+    before, order = await listed(store), await found(store, ENTRY, patients=(PATIENT,))
+
+    await store.reindex()
+
+    assert await listed(store) == before
+    assert await found(store, ENTRY, patients=(PATIENT,)) == order
+    assert await problems(store) == []
+    identifiers = frozenset({gone[0].entry_uuid, getattr(gone[1], "unique_id", "")})
+    facts = await (await opened()).known(Questions(PATIENT.text, identifiers=identifiers))
+    assert facts.taken == {gone[0].entry_uuid: ENTRY, getattr(gone[1], "unique_id", ""): FOLDER}
+
+
+@pytest.mark.parametrize("again", [False, True])
+async def test_the_names_of_what_was_removed_are_given_to_nothing_else(store: MetadataStore, again: bool) -> None:
+    gone, _ = await removed_in_part(store)
+    if again:
+        await store.reindex()
+    old, case = gone[0], gone[1]
+    assert isinstance(old, DocumentEntry)
+    assert isinstance(case, Folder)
+
+    for item in (
+        entry(entry_uuid=old.entry_uuid, logical_id=old.entry_uuid),
+        registered(folder(unique_id=case.unique_id)),
+        entry(unique_id=old.unique_id, hash="0" * 40),
+    ):
+        with pytest.raises(FactsMoved):
+            await register(store, item)
+    same = entry(unique_id=old.unique_id, hash=old.hash)
+    facts = await store.known(Questions(PATIENT.text, document_ids=frozenset({old.unique_id or ""})))
+    await register(store, same)
+
+    assert facts.documents == {old.unique_id: (Fingerprint(old.entry_uuid, old.hash, old.size),)}
+    assert same.entry_uuid in await listed(store)
+
+
+async def test_a_registry_of_which_something_was_removed_is_copied_without_it(store: MetadataStore) -> None:
+    original = MemoryStore(codec)
+    gone, _ = await removed_in_part(original)
+
+    records = [record async for record in original.records()]
+    await store.replay(records)
+
+    assert await listed(store) == await listed(original)
+    assert [record async for record in store.records()] == records
+    assert await problems(store) == []
+    with pytest.raises(FactsMoved):
+        await register(store, entry(entry_uuid=gone[0].entry_uuid, logical_id=gone[0].entry_uuid))
+
+
+async def test_what_was_copied_before_it_was_removed_is_removed_by_the_next_copy(store: MetadataStore) -> None:
+    original = MemoryStore(codec)
+    first = entry(title=text("The first secret"))
+    objects = submitted(first)
+    await register(original, *objects)
+    await store.replay([record async for record in original.records()])
+
+    await register(original, removed=objects)
+    await store.replay([record async for record in original.records()])
+
+    assert await listed(store) == set()
+    assert [record async for record in store.records()] == [record async for record in original.records()]
+    assert await problems(store) == []
+
+
+async def test_a_later_version_may_have_another_hash_and_the_folders_unique_id(store: MetadataStore) -> None:
+    first, case = entry(), registered(folder(), last_update_time=DTM("20260314101500"))
+    later = replace(first, entry_uuid=entry_uuid(), version="2", hash="0" * 40)
+    next_case = replace(case, entry_uuid=entry_uuid(), version="2")
+    await register(store, first, case)
+
+    await register(store, later, next_case)
+
+    by_name = [Match.any_of("unique_id", (item.unique_id or "",)) for item in (first, case)]
+    assert await found(store, ENTRY, by_name[0]) == [first.entry_uuid, later.entry_uuid]
+    assert await found(store, FOLDER, by_name[1]) == [case.entry_uuid, next_case.entry_uuid]
+    assert await problems(store) == []
+    await store.reindex()
+    assert await problems(store) == []
+    with pytest.raises(FactsMoved):
+        await register(store, registered(folder(unique_id=case.unique_id)))
 
 
 # --- replay ----------------------------------------------------------------------------------------------------------
