@@ -3,13 +3,17 @@
 Register Document Set-b [ITI-42]     iti42_register.py
 Registry Stored Query [ITI-18]       iti18_stored_query.py
 Multi-Patient Stored Query [ITI-51]  iti51_multi_patient_query.py
+Update Document Set [ITI-57]         iti57_update.py
+Register On-Demand [ITI-61]          iti61_on_demand.py
+Remove Metadata [ITI-62]             iti62_remove_metadata.py
+Restricted Update [ITI-92]           iti92_restricted_update.py
 Searches in pages, for MHD           PagedRegistry of xds/paged_search.py
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -19,6 +23,10 @@ from registry.code_sets import CodeSets, KnownCodes
 from registry.iti18_stored_query import stored_query
 from registry.iti42_register import register_document_set
 from registry.iti51_multi_patient_query import multi_patient_query
+from registry.iti57_update import update_document_set
+from registry.iti61_on_demand import register_on_demand
+from registry.iti62_remove_metadata import remove_metadata
+from registry.iti92_restricted_update import restricted_update_document_set
 from registry.lifecycle import NewUuid
 from registry.merged_patients import PatientsView
 from registry.metadata_store import MetadataStore, OutcomeOpen, StoreBusy, StoreFull
@@ -27,7 +35,7 @@ from xds.actors import ObjectCodec, OutcomeUnknown, QueryRequest, QueryResponse,
 from xds.errors import RegistryError, ResponseStatus, XdsError
 from xds.metadata import Submission
 from xds.paged_search import Page, PagedSearch
-from xds.transactions import ITI_18, ITI_42, ITI_51, Transaction
+from xds.transactions import ITI_18, ITI_42, ITI_51, ITI_57, ITI_61, ITI_62, ITI_92, Transaction
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +71,29 @@ class Registry:
 
     async def register_document_set(self, submission: Submission) -> RegistryResponse:
         """Register Document Set-b [ITI-42]."""
-        registering = register_document_set(
+        return await self._submitted(register_document_set, submission, ITI_42)
+
+    async def register_on_demand(self, submission: Submission) -> RegistryResponse:
+        """Register On-Demand Document Entry [ITI-61]."""
+        return await self._submitted(register_on_demand, submission, ITI_61)
+
+    async def update_document_set(self, submission: Submission) -> RegistryResponse:
+        """Update Document Set [ITI-57]."""
+        return await self._submitted(update_document_set, submission, ITI_57)
+
+    async def restricted_update_document_set(self, submission: Submission) -> RegistryResponse:
+        """Restricted Update Document Set [ITI-92]."""
+        return await self._submitted(restricted_update_document_set, submission, ITI_92)
+
+    async def remove_metadata(self, entry_uuids: Sequence[str]) -> RegistryResponse:
+        """Remove Metadata [ITI-62]."""
+        removing = remove_metadata(entry_uuids, store=self.store, clock=self.clock, new_uuid=self.new_uuid)
+        return await _answering_errors(removing, ITI_62, RegistryResponse.of)
+
+    async def _submitted(
+        self, serve: Callable[..., Awaitable[RegistryResponse]], submission: Submission, transaction: Transaction
+    ) -> RegistryResponse:
+        serving = serve(
             submission,
             store=self.store,
             patients=self.patients,
@@ -73,7 +103,7 @@ class Registry:
             home_community_id=self.home_community_id,
             limited_metadata=self.limited_metadata,
         )
-        return await _answering_errors(registering, ITI_42, RegistryResponse.of)
+        return await _answering_errors(serving, transaction, RegistryResponse.of)
 
     async def stored_query(self, request: QueryRequest) -> QueryResponse:
         """Registry Stored Query [ITI-18]."""

@@ -22,7 +22,7 @@ from xds.errors import ErrorCode, Finding, Severity, XdsError
 from xds.metadata import Submission
 from xds.metadata_names import location, named, shown
 from xds.metadata_rules import findings
-from xds.transactions import ITI_42
+from xds.transactions import ITI_42, Transaction
 
 
 async def register_document_set(
@@ -35,6 +35,7 @@ async def register_document_set(
     new_uuid: NewUuid,
     home_community_id: str | None = None,
     limited_metadata: bool = False,
+    transaction: Transaction = ITI_42,
     attempts: int = 10,
     pause_seconds: float = 0.01,
 ) -> RegistryResponse:
@@ -42,13 +43,14 @@ async def register_document_set(
 
     home_community_id   given to every object that was sent without one
     limited_metadata    whether objects are taken that say that their metadata is limited
+    transaction         ITI-61 is served here as well
     attempts            how often it is judged again when other changes of the dossier come in between
     pause_seconds       about how long to wait before the second attempt; longer before each later one
     Raises XdsError with all errors that were found, XDSRegistryBusy; StoreBusy, StoreFull.
     """
-    noticed = [*findings(submission, ITI_42, limited_metadata=limited_metadata), *code_sets.findings(submission)]
-    noticed += [finding async for finding in _unknown_patient(submission, patients)]
-    if not _names_a_patient(submission):
+    noticed = [*findings(submission, transaction, limited_metadata=limited_metadata), *code_sets.findings(submission)]
+    noticed += [finding async for finding in unknown_patient(submission, patients)]
+    if not names_a_patient(submission):
         raise refusal(noticed)
     for attempt in range(attempts):
         facts, seen = await known_of_patient(questions(submission), store)
@@ -60,18 +62,25 @@ async def register_document_set(
         except FactsMoved:
             await asyncio.sleep(pause_seconds * (attempt + random.random()))  # noqa: S311 - a pause is no secret
         else:
-            return RegistryResponse.of([finding.reported(ITI_42.default_code) for finding in noticed])
-    raise XdsError(
+            return RegistryResponse.of([finding.reported(transaction.default_code) for finding in noticed])
+    raise busy(attempts)
+
+
+def busy(attempts: int) -> XdsError:
+    """The refusal after so many attempts."""
+    return XdsError(
         ErrorCode.REGISTRY_BUSY,
         f"Other submissions for the same patient came in between {attempts} times; send the submission again.",
     )
 
 
-def _names_a_patient(submission: Submission) -> bool:
+def names_a_patient(submission: Submission) -> bool:
+    """Whether it is known whose dossier is asked for."""
     return bool(submission.submission_sets) and submission.submission_set.patient_id is not None
 
 
-async def _unknown_patient(submission: Submission, patients: PatientIdentities) -> AsyncIterator[Finding]:
+async def unknown_patient(submission: Submission, patients: PatientIdentities) -> AsyncIterator[Finding]:
+    """What is wrong with the patient of a submission."""
     for submission_set in submission.submission_sets:
         patient_id = submission_set.patient_id
         if patient_id is None or patient_id.problem():

@@ -80,13 +80,16 @@ def _replacements(submission: Submission) -> Iterator[Association]:
 
 def conflicts(submission: Submission, facts: Facts) -> Iterator[Finding]:
     """All that contradicts what is registered."""
-    yield from _identifiers_in_use(submission, facts)
+    yield from identifiers_in_use(submission, facts, (*submission.submission_sets, *submission.folders))
     yield from _documents_that_differ(submission, facts)
     yield from _ends_that_do_not_fit(submission, facts)
     yield from _replacements_by_themselves(submission, facts)
 
 
-def _identifiers_in_use(submission: Submission, facts: Facts) -> Iterator[Finding]:
+def identifiers_in_use(
+    submission: Submission, facts: Facts, packages: Sequence[SubmissionSet | Folder]
+) -> Iterator[Finding]:
+    """Ids of the submission's objects and uniqueIds of `packages` that belong to something else."""
     for item in submission.objects:
         if holder := facts.taken.get(canonical_id(item.entry_uuid)):
             yield Finding(
@@ -94,7 +97,6 @@ def _identifiers_in_use(submission: Submission, facts: Facts) -> Iterator[Findin
                 "send a new UUID or a symbolic id, for which the registry makes a UUID.",
                 location(item, "entry_uuid"),
             )
-    packages: tuple[SubmissionSet | Folder, ...] = (*submission.submission_sets, *submission.folders)
     for package in packages:
         if package.unique_id and (holder := facts.taken.get(package.unique_id)):
             yield Finding(
@@ -229,19 +231,17 @@ def judged(
     found = [*noticed, *conflicts(submission, facts)]
     if any(finding.severity is Severity.ERROR for finding in found):
         raise refusal(found)
-    now = now.astimezone(UTC)
-    time = now.isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
-    update_time = time[:19].translate(_WITHOUT_SEPARATORS)
-    entry_uuids = _entry_uuids(submission, new_uuid)
-    sent = tuple(_registered(item, entry_uuids, update_time, home_community_id) for item in submission.objects)
+    judging = Judging.at(now, home_community_id)
+    entry_uuids = entry_uuids_of(submission, new_uuid)
+    sent = tuple(registered(item, entry_uuids, judging) for item in submission.objects)
     links = tuple(item for item in sent if isinstance(item, Association))
     inherited = tuple(_inherited_memberships(links, sent[0], facts, new_uuid))
     return RegistryChange(
         patient_id=facts.patient_id,
         change_id=str(new_uuid()),
-        time=now.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z",
+        time=judging.time,
         objects=(*sent, *inherited),
-        revisions=(*_deprecations(links, facts), *_folder_updates((*links, *inherited), facts, update_time)),
+        revisions=tuple(revisions_of((*links, *inherited), facts, judging.update_time)),
     )
 
 
@@ -250,15 +250,31 @@ def refusal(found: Iterable[Finding]) -> XdsError:
     return XdsError.of(finding.reported(ITI_42.default_code) for finding in found)
 
 
-def _entry_uuids(submission: Submission, new_uuid: NewUuid) -> Mapping[str, str]:
+@dataclass(frozen=True, slots=True)
+class Judging:
+    """When a submission is judged, and what it gives to what it registers.
+
+    time          `YYYY-MM-DDThh:mm:ss.ffffffZ`
+    update_time   the same in whole seconds, 14 digits
+    """
+
+    time: str
+    update_time: str
+    home_community_id: str | None = None
+
+    @classmethod
+    def at(cls, now: datetime, home_community_id: str | None = None) -> Judging:
+        time = now.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+        return cls(time, time[:19].translate(_WITHOUT_SEPARATORS), home_community_id)
+
+
+def entry_uuids_of(submission: Submission, new_uuid: NewUuid) -> Mapping[str, str]:
     """By canonical id: the entryUUID that each object of the message gets. UUIDs that were sent are kept."""
     own = (canonical_id(item.entry_uuid) for item in submission.objects)
     return {each: each if is_uuid_urn(each) else new_uuid().urn for each in own}
 
 
-def _registered(
-    item: AnyObject, entry_uuids: Mapping[str, str], update_time: str, home_community_id: str | None
-) -> AnyObject:
+def registered(item: AnyObject, entry_uuids: Mapping[str, str], judging: Judging) -> AnyObject:
     """The object as it will be found: its first version, Approved, with references by entryUUID."""
     entry_uuid = entry_uuids[canonical_id(item.entry_uuid)]
     lasting: dict[str, Any] = {
@@ -268,13 +284,13 @@ def _registered(
         "availability_status": AvailabilityStatus.APPROVED,
     }
     if item.home_community_id is None:
-        lasting["home_community_id"] = home_community_id
+        lasting["home_community_id"] = judging.home_community_id
     if isinstance(item, Association):
         for attribute in ("source_object", "target_object"):
             end = canonical_id(getattr(item, attribute))
             lasting[attribute] = entry_uuids.get(end, end)
     if isinstance(item, Folder):
-        lasting["last_update_time"] = DTM(update_time)
+        lasting["last_update_time"] = DTM(judging.update_time)
     return replace(item, **lasting)
 
 
@@ -282,14 +298,14 @@ def _inherited_memberships(
     links: Sequence[Association], submission_set: AnyObject, facts: Facts, new_uuid: NewUuid
 ) -> Iterator[Association]:
     """A replacement takes the place of what it replaces in every Folder (ITI TF-2: 3.42.4.1.3)."""
-    memberships = {(link.source_object, link.target_object) for link in links if _is_membership(link)}
+    memberships = {(link.source_object, link.target_object) for link in links if is_membership(link)}
     for replacement, folder_id in _inheritances(links, facts):
         if (folder_id, replacement) in memberships:
             continue
         memberships.add((folder_id, replacement))
-        in_folder = _new_membership(folder_id, replacement, submission_set, new_uuid)
+        in_folder = new_membership(folder_id, replacement, submission_set, new_uuid)
         yield in_folder
-        yield _new_membership(submission_set.entry_uuid, in_folder.entry_uuid, submission_set, new_uuid)
+        yield new_membership(submission_set.entry_uuid, in_folder.entry_uuid, submission_set, new_uuid)
 
 
 def _inheritances(links: Sequence[Association], facts: Facts) -> Iterator[tuple[str, str]]:
@@ -305,7 +321,7 @@ def _inheritances(links: Sequence[Association], facts: Facts) -> Iterator[tuple[
                 yield link.source_object, folder_id
 
 
-def _new_membership(source: str, target: str, submission_set: AnyObject, new_uuid: NewUuid) -> Association:
+def new_membership(source: str, target: str, submission_set: AnyObject, new_uuid: NewUuid) -> Association:
     entry_uuid = new_uuid().urn
     return Association(
         entry_uuid=entry_uuid,
@@ -317,6 +333,12 @@ def _new_membership(source: str, target: str, submission_set: AnyObject, new_uui
         source_object=source,
         target_object=target,
     )
+
+
+def revisions_of(links: Sequence[Association], facts: Facts, update_time: str) -> Iterator[Revision]:
+    """What new associations do to what is registered."""
+    yield from _deprecations(links, facts)
+    yield from _folder_updates(links, facts, update_time)
 
 
 def _deprecations(links: Sequence[Association], facts: Facts) -> Iterator[Revision]:
@@ -339,7 +361,7 @@ def _deprecations(links: Sequence[Association], facts: Facts) -> Iterator[Revisi
 
 def _folder_updates(links: Sequence[Association], facts: Facts, update_time: str) -> Iterator[Revision]:
     """Registered Folders that get members (ITI TF-3: 4.2.3.4.6)."""
-    sources = dict.fromkeys(link.source_object for link in links if _is_membership(link))
+    sources = dict.fromkeys(link.source_object for link in links if is_membership(link))
     for source in sources:
         if isinstance(facts.objects.get(source), Folder):
             yield Revision(source, last_update_time=update_time)
@@ -354,5 +376,5 @@ def removal_of(item: AnyObject) -> Removal:
     return Removal(item.entry_uuid, item.kind.value, unique_id)
 
 
-def _is_membership(link: Association) -> bool:
+def is_membership(link: Association) -> bool:
     return link.association_type == AssociationType.HAS_MEMBER

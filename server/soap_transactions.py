@@ -29,6 +29,7 @@ from xds.ebxml_messages import (
     read_provide_request,
     read_query_request,
     read_register_request,
+    read_remove_request,
     read_retrieve_request,
     registry_response,
     retrieve_response,
@@ -36,6 +37,7 @@ from xds.ebxml_messages import (
 from xds.errors import RegistryError, ResponseStatus
 from xds.hl7v3 import InstanceIdentifier, PatientFeedMessage, Refusal
 from xds.hl7v3_messages import acknowledgement, read_patient_feed
+from xds.metadata import Submission
 from xds.transactions import (
     ITI_18,
     ITI_41,
@@ -45,6 +47,10 @@ from xds.transactions import (
     ITI_44_DUPLICATES_RESOLVED,
     ITI_44_REVISED,
     ITI_51,
+    ITI_57,
+    ITI_61,
+    ITI_62,
+    ITI_92,
     Transaction,
 )
 
@@ -56,9 +62,17 @@ def registry_handlers(
 ) -> Mapping[Transaction, Handler]:
     """What the registry's endpoint answers."""
 
-    async def register_document_set(message: IncomingMessage) -> Answer:
-        response = await registry.register_document_set(read_register_request(message.envelope.body))
-        return _registry_answer(ITI_42, response)
+    def submitted(
+        transaction: Transaction, serve: Callable[[Submission], Awaitable[RegistryResponse]]
+    ) -> tuple[Transaction, Handler]:
+        async def answered(message: IncomingMessage) -> Answer:
+            return _registry_answer(transaction, await serve(read_register_request(message.envelope.body)))
+
+        return transaction, answered
+
+    async def remove_metadata(message: IncomingMessage) -> Answer:
+        response = await registry.remove_metadata(read_remove_request(message.envelope.body))
+        return _registry_answer(ITI_62, response)
 
     async def stored_query(message: IncomingMessage) -> Answer:
         body = message.envelope.body
@@ -69,7 +83,18 @@ def registry_handlers(
         return _query_answer(ITI_51, await registry.multi_patient_query(read_query_request(body)), body.get("id"))
 
     feed = {} if patients is None else patient_feed_handlers(patients)
-    return {ITI_42: register_document_set, ITI_18: stored_query, ITI_51: multi_patient_query, **feed}
+    served = dict(
+        (
+            submitted(ITI_42, registry.register_document_set),
+            submitted(ITI_61, registry.register_on_demand),
+            submitted(ITI_57, registry.update_document_set),
+            submitted(ITI_92, registry.restricted_update_document_set),
+            (ITI_62, remove_metadata),
+            (ITI_18, stored_query),
+            (ITI_51, multi_patient_query),
+        )
+    )
+    return served | feed
 
 
 def patient_feed_handlers(patients: PatientRegister) -> Mapping[Transaction, Handler]:

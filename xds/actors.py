@@ -182,6 +182,22 @@ class FullDocumentRegistry(DocumentRegistry, Protocol):
         """Multi-Patient Stored Query [ITI-51]."""
         ...
 
+    async def register_on_demand(self, submission: Submission) -> RegistryResponse:
+        """Register On-Demand Document Entry [ITI-61]."""
+        ...
+
+    async def update_document_set(self, submission: Submission) -> RegistryResponse:
+        """Update Document Set [ITI-57]."""
+        ...
+
+    async def restricted_update_document_set(self, submission: Submission) -> RegistryResponse:
+        """Restricted Update Document Set [ITI-92]."""
+        ...
+
+    async def remove_metadata(self, entry_uuids: Sequence[str]) -> RegistryResponse:
+        """Remove Metadata [ITI-62], of objects of any kind."""
+        ...
+
 
 class DocumentRepository(Protocol):
     """The Document Repository, here or on another host."""

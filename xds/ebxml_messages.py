@@ -36,6 +36,7 @@ _SUBMIT_OBJECTS_REQUEST: Final = f"{{{LCM}}}SubmitObjectsRequest"
 _ADHOC_QUERY: Final = f"{{{RIM}}}AdhocQuery"
 _RESPONSE_OPTION: Final = f"{{{QUERY}}}ResponseOption"
 _REGISTRY_OBJECT_LIST: Final = f"{{{RIM}}}RegistryObjectList"
+_OBJECT_REF_LIST: Final = f"{{{RIM}}}ObjectRefList"
 _OBJECT_REF: Final = f"{{{RIM}}}ObjectRef"
 _SLOT: Final = f"{{{RIM}}}Slot"
 _REGISTRY_RESPONSE: Final = f"{{{RS}}}RegistryResponse"
@@ -69,8 +70,13 @@ class ProvidedDocument(NamedTuple):
 
 
 def read_register_request(body: _Element) -> Submission:
-    """ITI-42: SubmitObjectsRequest."""
+    """ITI-42, ITI-57, ITI-61 and ITI-92: SubmitObjectsRequest."""
     return read_submission(body)
+
+
+def read_remove_request(body: _Element) -> list[str]:
+    """ITI-62: RemoveObjectsRequest, the ids of its ObjectRefs. Raises XmlProblem."""
+    return [canonical_id(each.get("id", "")) for each in _child(body, _OBJECT_REF_LIST).iterchildren(_OBJECT_REF)]
 
 
 def read_provide_request(body: _Element) -> tuple[Submission, list[ProvidedDocument]]:
@@ -225,6 +231,15 @@ _SUBMIT_TAIL: Final = b"</rim:RegistryObjectList></lcm:SubmitObjectsRequest>"
 def register_request(submission: Submission) -> bytes:
     """ITI-42: SubmitObjectsRequest. Raises ValueError for text that XML 1.0 can not carry, as all of the writers do."""
     return b"".join((_SUBMIT_HEAD, *(written(each) for each in submission.objects), _SUBMIT_TAIL))
+
+
+def remove_request(entry_uuids: Iterable[str]) -> bytes:
+    """ITI-62: RemoveObjectsRequest."""
+    named = "".join(f"<rim:ObjectRef{attribute('id', each)}/>" for each in entry_uuids)
+    return (
+        f'<lcm:RemoveObjectsRequest xmlns:lcm="{LCM}" xmlns:rim="{RIM}"><rim:ObjectRefList>{named}</rim:ObjectRefList>'
+        "</lcm:RemoveObjectsRequest>"
+    ).encode()
 
 
 def provide_request(submission: Submission, documents: Iterable[tuple[str, str]]) -> bytes:

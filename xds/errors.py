@@ -43,6 +43,20 @@ class ErrorCode(StrEnum):
     DOCUMENT_UNIQUE_ID_ERROR = "XDSDocumentUniqueIdError"
     RESULT_NOT_SINGLE_PATIENT = "XDSResultNotSinglePatient"
     UNRESOLVED_REFERENCE = "UnresolvedReferenceException"
+    METADATA_UPDATE_ERROR = "XDSMetadataUpdateError"
+    METADATA_UPDATE_OPERATION_ERROR = "XDSMetadataUpdateOperationError"
+    METADATA_VERSION_ERROR = "XDSMetadataVersionError"
+    METADATA_IDENTIFIER_ERROR = "XDSMetadataIdentifierError"
+    METADATA_ANNOTATION_ERROR = "XDSMetadataAnnotationError"
+    PATIENT_ID_RECONCILIATION_ERROR = "XDSPatientIDReconciliationError"
+    UNMODIFIABLE_METADATA_ERROR = "UnmodifiableMetadataError"
+    INVALID_REQUEST = "XDSInvalidRequestException"
+    OBJECT_TYPE_ERROR = "XDSObjectTypeError"
+    MISSING_HOME_COMMUNITY_ID = "XDSMissingHomeCommunityId"
+    REFERENCES_EXIST = "ReferencesExistException"
+    UNREFERENCED_OBJECT = "XDSUnreferencedObjectException"
+    METADATA_MODEL = "XDSMetadataModelException"
+    REMOVE_DOCUMENTS_ERROR = "XDSRemoveDocumentsError"
 
 
 MOST_REPORTED = 1000

@@ -1,7 +1,7 @@
 """What a submission has to be as a whole: which objects it holds and how its associations join them.
 
-ITI TF-3: 4.2.1 and 4.2.2, for ITI-41 and ITI-42. Ends of associations outside of the message are judged by
-registry/lifecycle.py, which knows what is registered.
+ITI TF-3: 4.2.1 and 4.2.2; for updates, whose operations are associations, ITI TF-2: 3.57.4.1.3. Ends of associations
+outside of the message are judged by registry/lifecycle.py and registry/metadata_update.py: they know what there is.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from xds.errors import ErrorCode, Finding
 from xds.metadata import (
     RELATIONSHIPS,
     REPLACING,
+    UPDATE_OPERATIONS,
     AnyObject,
     Association,
     AssociationType,
@@ -24,7 +25,7 @@ from xds.metadata import (
     Submission,
 )
 from xds.metadata_names import canonical_id, is_uuid_urn, location, named, shown, term
-from xds.transactions import Transaction
+from xds.transactions import ITI_41, ITI_42, ITI_61, ITI_92, UPDATES, Transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +73,16 @@ class Message:
 class AssociationRule:
     """One demand on associations of these types.
 
-    types     None: of every type
-    problem   the end of a sentence that begins with the association's name, or None
+    types          None: of every type
+    problem        the end of a sentence that begins with the association's name, or None
+    transactions   None: in every one
     """
 
     types: frozenset[str] | None
     attribute: str
     problem: Callable[[Link], str | None]
     code: ErrorCode | None = None
+    transactions: frozenset[str] | None = None
 
     def broken(self, link: Link) -> str | None:
         """What is wrong with this association, if the rule is about it."""
@@ -88,10 +91,7 @@ class AssociationRule:
         return None
 
 
-_UPDATES = frozenset(
-    {AssociationType.UPDATE_AVAILABILITY_STATUS, AssociationType.SUBMIT_ASSOCIATION,
-     "urn:ihe:iti:2010:AssociationType:NonVersioningUpdate"}
-)  # fmt: skip
+_UPDATES = UPDATE_OPERATIONS | {"urn:ihe:iti:2010:AssociationType:NonVersioningUpdate"}
 _KNOWN_TYPES = frozenset(AssociationType) | _UPDATES
 _DOCUMENTED = frozenset({AssociationType.RPLC, AssociationType.APND, AssociationType.XFRM, AssociationType.XFRM_RPLC})
 _MEMBERSHIP = frozenset({AssociationType.HAS_MEMBER})
@@ -210,26 +210,121 @@ def _short(link: Link) -> str:
     return link.association.association_type.rpartition(":")[2]
 
 
+def _is_operation(link: Link) -> bool:
+    """A SubmissionSet's HasMember of a new version."""
+    return link.source is not None and link.source.kind is ObjectKind.SUBMISSION_SET and link.target is not None
+
+
+def _previous_version_is_named(link: Link) -> str | None:
+    if not _is_operation(link) or link.target is None or link.target.kind not in _VERSIONED:
+        return None
+    if link.association.previous_version is None:
+        return f"joins {named(link.target)} without a Slot PreviousVersion; send the version that it follows"
+    return None
+
+
+def _status_of_update(link: Link) -> str | None:
+    if not _is_operation(link) or link.target is None:
+        return None
+    status = link.association.submission_set_status
+    if link.target.kind is ObjectKind.DOCUMENT_ENTRY and status != "Original":
+        return f"joins {named(link.target)} with the SubmissionSetStatus {shown(status or '')}; send Original"
+    if link.target.kind is ObjectKind.FOLDER and status is not None:
+        return f"joins {named(link.target)} with a SubmissionSetStatus; leave it out"
+    return None
+
+
+def _brings_what_is_new(link: Link) -> str | None:
+    if link.source is None or link.source.kind is not ObjectKind.SUBMISSION_SET or link.target is not None:
+        return None
+    return (
+        f"joins {link.association.target_object}, which is not in this message; an update brings new versions, and "
+        "changes what is registered by UpdateAvailabilityStatus and SubmitAssociation"
+    )
+
+
+def _operation_of_the_set(link: Link) -> str | None:
+    if link.source is not None and link.source.kind is ObjectKind.SUBMISSION_SET:
+        return None
+    return f"has the sourceObject {shown(link.association.source_object)}; send the SubmissionSet's id"
+
+
+def _statuses_are_named(link: Link) -> str | None:
+    missing = [
+        name
+        for name, value in (("OriginalStatus", link.association.original_status),
+                            ("NewStatus", link.association.new_status))
+        if value is None
+    ]  # fmt: skip
+    return f"has no Slot {' and no Slot '.join(missing)}; send both" if missing else None
+
+
+def _submits_an_association(link: Link) -> str | None:
+    if link.target is not None and link.target.kind is ObjectKind.ASSOCIATION:
+        return None
+    return (
+        f"has the targetObject {shown(link.association.target_object)}; send the id of an Association of this message"
+    )
+
+
+def _update_is_full(link: Link) -> str | None:
+    return f"is a {_short(link)}, which belongs to ITI-57; with ITI-92 only DocumentEntries get new versions"
+
+
+def _associations_follow(link: Link) -> str | None:
+    if link.association.association_propagation != "no":
+        return None
+    return "has the AssociationPropagation no; in a restricted update associations always follow, leave the Slot out"
+
+
+_NON_VERSIONING = frozenset({"urn:ihe:iti:2010:AssociationType:NonVersioningUpdate"})
+
+
+def _non_versioning(link: Link) -> str | None:
+    return f"has the type {link.association.association_type}; send a new version instead"
+
+
+_NEW = frozenset({ITI_41.name, ITI_42.name, ITI_61.name})
+_VERSIONED = (ObjectKind.DOCUMENT_ENTRY, ObjectKind.FOLDER)
+_STATUS_UPDATE = frozenset({AssociationType.UPDATE_AVAILABILITY_STATUS})
+_SUBMIT_ASSOCIATION = frozenset({AssociationType.SUBMIT_ASSOCIATION})
+_RESTRICTED = frozenset({ITI_92.name})
+
 ASSOCIATION_RULES = (  # ITI TF-3: 4.2.2
-    AssociationRule(None, "association_type", _type_is_known),
-    AssociationRule(_UPDATES, "association_type", _type_is_an_update),
+    AssociationRule(None, "association_type", _type_is_known, ErrorCode.REGISTRY_METADATA_ERROR, UPDATES),
+    AssociationRule(None, "association_type", _type_is_known, None, _NEW),
+    AssociationRule(_UPDATES, "association_type", _type_is_an_update, None, _NEW),
+    AssociationRule(_NON_VERSIONING, "association_type", _non_versioning, None, UPDATES),
     AssociationRule(None, "source_object", _source_is_named, ErrorCode.UNRESOLVED_REFERENCE),
     AssociationRule(None, "target_object", _target_is_named, ErrorCode.UNRESOLVED_REFERENCE),
-    AssociationRule(RELATIONSHIPS, "source_object", _relationship_starts_here, ErrorCode.UNRESOLVED_REFERENCE),
+    AssociationRule(RELATIONSHIPS, "source_object", _relationship_starts_here, ErrorCode.UNRESOLVED_REFERENCE, _NEW),
     AssociationRule(RELATIONSHIPS, "target_object", _relationship_joins_documents),
     AssociationRule(REPLACING, "target_object", _replaced_is_registered),
     AssociationRule(REPLACING, "target_object", _replaced_once),
     AssociationRule(_SNAPSHOT, "source_object", _snapshot_is_stable),
     AssociationRule(_MEMBERSHIP, "source_object", _membership_starts_at_a_package),
     AssociationRule(_MEMBERSHIP, "target_object", _membership_ends_at_a_member),
-    AssociationRule(_MEMBERSHIP, "submission_set_status", _status_of_membership),
+    AssociationRule(_MEMBERSHIP, "submission_set_status", _status_of_membership, None, _NEW),
+    AssociationRule(
+        _MEMBERSHIP, "previous_version", _previous_version_is_named, ErrorCode.METADATA_VERSION_ERROR, UPDATES
+    ),
+    AssociationRule(_MEMBERSHIP, "submission_set_status", _status_of_update, None, UPDATES),
+    AssociationRule(_MEMBERSHIP, "target_object", _brings_what_is_new, None, UPDATES),
+    AssociationRule(
+        _MEMBERSHIP, "association_propagation", _associations_follow, ErrorCode.METADATA_ANNOTATION_ERROR, _RESTRICTED
+    ),
+    AssociationRule(_STATUS_UPDATE | _SUBMIT_ASSOCIATION, "source_object", _operation_of_the_set, None, UPDATES),
+    AssociationRule(_STATUS_UPDATE, "original_status", _statuses_are_named, None, UPDATES),
+    AssociationRule(_SUBMIT_ASSOCIATION, "target_object", _submits_an_association, None, UPDATES),
+    AssociationRule(_STATUS_UPDATE | _SUBMIT_ASSOCIATION, "association_type", _update_is_full, None, _RESTRICTED),
     AssociationRule(None, "documentation", _documentation_is_about_documents),
 )
 
 
-def _association_findings(message: Message) -> Iterator[Finding]:
+def _association_findings(message: Message, transaction: Transaction) -> Iterator[Finding]:
+    rules = [rule for rule in ASSOCIATION_RULES if rule.transactions is None or transaction.name in rule.transactions]
     for link in message.links():
-        for rule in ASSOCIATION_RULES:
+        for rule in rules:
             if problem := rule.broken(link):
                 yield Finding(
                     f"{named(link.association)} {problem}.", location(link.association, rule.attribute), rule.code
@@ -280,13 +375,15 @@ def _unique_ids_differ(message: Message, transaction: Transaction) -> Iterator[F
         )
 
 
-def _logical_ids_differ(message: Message, _: Transaction) -> Iterator[Finding]:
+def _logical_ids_differ(message: Message, transaction: Transaction) -> Iterator[Finding]:
     submission = message.submission
+    code = ErrorCode.METADATA_UPDATE_OPERATION_ERROR if transaction.name in UPDATES else None
     for items in (submission.document_entries, submission.folders, submission.associations):
         for first, other in _repeated(items, lambda item: item.logical_id and canonical_id(item.logical_id)):
             yield Finding(
                 f"logicalID of {named(other)} is that of {named(first)} too; a message holds one version of an object.",
                 location(other, "logical_id"),
+                code,
             )
 
 
@@ -304,8 +401,9 @@ def _one_patient(message: Message, _: Transaction) -> Iterator[Finding]:
             )
 
 
-def _all_are_members(message: Message, _: Transaction) -> Iterator[Finding]:
+def _all_are_members(message: Message, transaction: Transaction) -> Iterator[Finding]:
     submission = message.submission
+    code = ErrorCode.METADATA_ANNOTATION_ERROR if transaction.name == ITI_92.name else None
     if len(submission.submission_sets) != 1:
         return
     set_id = submission.submission_set.entry_uuid
@@ -320,6 +418,42 @@ def _all_are_members(message: Message, _: Transaction) -> Iterator[Finding]:
             yield Finding(
                 f"{named(item)} is not a member of the SubmissionSet; send a HasMember from {set_id} to it.",
                 location(item, "entry_uuid"),
+                code,
+            )
+
+
+def _restricted_to_documents(message: Message, transaction: Transaction) -> Iterator[Finding]:
+    if transaction.name != ITI_92.name:
+        return
+    for item in message.submission.folders:
+        yield Finding(
+            f"{named(item)} is a Folder; with ITI-92 only DocumentEntries are updated, send it with ITI-57.",
+            location(item, "entry_uuid"),
+            ErrorCode.OBJECT_TYPE_ERROR,
+        )
+
+
+def _operations_are_there(message: Message, transaction: Transaction) -> Iterator[Finding]:
+    """An update does something, and every association in it is submitted by an operation."""
+    if transaction.name not in UPDATES or len(message.submission.submission_sets) != 1:
+        return
+    links = message.submission.associations
+    operations = {*UPDATE_OPERATIONS, AssociationType.HAS_MEMBER}
+    set_id = canonical_id(message.submission.submission_set.entry_uuid)
+    of_set = [each for each in links if canonical_id(each.source_object) == set_id]
+    if not any(each.association_type in operations for each in of_set):
+        yield Finding(
+            "The update has no operation; send a HasMember with PreviousVersion, UpdateAvailabilityStatus or "
+            "SubmitAssociation from the SubmissionSet.",
+            code=ErrorCode.METADATA_UPDATE_OPERATION_ERROR,
+        )
+    submitted = {canonical_id(each.target_object) for each in of_set}
+    for link in links:
+        if link not in of_set and canonical_id(link.entry_uuid) not in submitted:
+            yield Finding(
+                f"{named(link)} is submitted by no operation; send a SubmitAssociation from the SubmissionSet to it.",
+                location(link, "entry_uuid"),
+                ErrorCode.METADATA_UPDATE_OPERATION_ERROR,
             )
 
 
@@ -330,6 +464,8 @@ MESSAGE_RULES: tuple[MessageRule, ...] = (
     _logical_ids_differ,
     _one_patient,
     _all_are_members,
+    _restricted_to_documents,
+    _operations_are_there,
 )
 
 
@@ -353,4 +489,4 @@ def message_findings(submission: Submission, transaction: Transaction) -> Iterat
     message = Message.of(submission)
     for rule in MESSAGE_RULES:
         yield from rule(message, transaction)
-    yield from _association_findings(message)
+    yield from _association_findings(message, transaction)

@@ -6,12 +6,12 @@ A form judges one value. It never looks at the object around it: that is what th
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from xds.hl7v2 import CX, XCN, XON, XTN, is_oid
-from xds.metadata import Author, Classification, Code, LocalizedString, Slot
+from xds.metadata import Author, AvailabilityStatus, Classification, Code, DocumentEntryType, LocalizedString, Slot
 from xds.metadata_names import is_uuid_urn, shown
 
 LONGEST_SLOT_VALUE = 256
@@ -212,3 +212,14 @@ def exactly(value: str, send: str) -> Form:
 def never(instead: str) -> Form:
     """Any value is wrong here."""
     return Form(instead, lambda _: f"is not allowed here; {instead}")
+
+
+def one_of(values: Sequence[str], send: str) -> Form:
+    """Each of some values is legal."""
+    return Form(send, lambda text: None if text in values else f"is {shown(text)}; send {send}")
+
+
+ENTRY_TYPE = one_of([each.value for each in DocumentEntryType], " or ".join(each.value for each in DocumentEntryType))
+STATUS = one_of([each.value for each in AvailabilityStatus], " or ".join(each.value for each in AvailabilityStatus))
+VERSION = _pattern("[1-9][0-9]{0,17}", "the version that the new one follows, a number")
+YES_OR_NO = one_of(("yes", "no"), "yes or no")

@@ -102,6 +102,66 @@ ITI_51 = Transaction(
     busy_code=ErrorCode.REGISTRY_BUSY,
     full_code=ErrorCode.REGISTRY_OUT_OF_RESOURCES,
 )
+ITI_57 = Transaction(
+    name="ITI-57",
+    title="Update Document Set",
+    actor="registry",
+    action="urn:ihe:iti:2010:UpdateDocumentSet",
+    request="{urn:oasis:names:tc:ebxml-regrep:xsd:lcm:3.0}SubmitObjectsRequest",
+    mtom=False,
+    default_code=ErrorCode.METADATA_UPDATE_ERROR,
+    fault_code=ErrorCode.REGISTRY_ERROR,
+    busy_code=ErrorCode.REGISTRY_BUSY,
+    full_code=ErrorCode.REGISTRY_OUT_OF_RESOURCES,
+)
+ITI_61 = Transaction(
+    name="ITI-61",
+    title="Register On-Demand Document Entry",
+    actor="registry",
+    action="urn:ihe:iti:2010:RegisterOnDemandDocumentEntry",
+    request="{urn:oasis:names:tc:ebxml-regrep:xsd:lcm:3.0}SubmitObjectsRequest",
+    mtom=False,
+    default_code=ErrorCode.REGISTRY_METADATA_ERROR,
+    fault_code=ErrorCode.REGISTRY_ERROR,
+    busy_code=ErrorCode.REGISTRY_BUSY,
+    full_code=ErrorCode.REGISTRY_OUT_OF_RESOURCES,
+)
+ITI_62 = Transaction(
+    name="ITI-62",
+    title="Remove Metadata",
+    actor="registry",
+    action="urn:ihe:iti:2010:DeleteDocumentSet",
+    request="{urn:oasis:names:tc:ebxml-regrep:xsd:lcm:3.0}RemoveObjectsRequest",
+    mtom=False,
+    default_code=ErrorCode.REGISTRY_ERROR,
+    fault_code=ErrorCode.REGISTRY_ERROR,
+    busy_code=ErrorCode.REGISTRY_BUSY,
+    full_code=ErrorCode.REGISTRY_OUT_OF_RESOURCES,
+)
+ITI_86 = Transaction(
+    name="ITI-86",
+    title="Remove Documents",
+    actor="repository",
+    action="urn:ihe:iti:2017:RemoveDocuments",
+    request="{urn:ihe:iti:rmd:2017}RemoveDocumentsRequest",
+    mtom=False,
+    default_code=ErrorCode.REMOVE_DOCUMENTS_ERROR,
+    fault_code=ErrorCode.REPOSITORY_ERROR,
+    busy_code=ErrorCode.REPOSITORY_BUSY,
+    full_code=ErrorCode.REPOSITORY_OUT_OF_RESOURCES,
+)
+ITI_92 = Transaction(
+    name="ITI-92",
+    title="Restricted Update Document Set",
+    actor="registry",
+    action="urn:ihe:iti:2018:RestrictedUpdateDocumentSet",
+    request="{urn:oasis:names:tc:ebxml-regrep:xsd:lcm:3.0}SubmitObjectsRequest",
+    mtom=False,
+    default_code=ErrorCode.METADATA_UPDATE_ERROR,
+    fault_code=ErrorCode.REGISTRY_ERROR,
+    busy_code=ErrorCode.REGISTRY_BUSY,
+    full_code=ErrorCode.REGISTRY_OUT_OF_RESOURCES,
+)
 
 
 def _patient_feed(interaction: str) -> Transaction:
@@ -126,4 +186,8 @@ ITI_44_REVISED = _patient_feed("PRPA_IN201302UV02")
 ITI_44_DUPLICATES_RESOLVED = _patient_feed("PRPA_IN201304UV02")
 ITI_44 = (ITI_44_ADDED, ITI_44_REVISED, ITI_44_DUPLICATES_RESOLVED)
 
-TRANSACTIONS: tuple[Transaction, ...] = (ITI_18, ITI_41, ITI_42, ITI_43, ITI_51, *ITI_44)
+TRANSACTIONS: tuple[Transaction, ...] = (
+    ITI_18, ITI_41, ITI_42, ITI_43, ITI_51, ITI_57, ITI_61, ITI_62, ITI_86, ITI_92, *ITI_44,
+)  # fmt: skip
+UPDATES = frozenset({ITI_57.name, ITI_92.name})
+"""The transactions that bring new versions of what is registered."""

@@ -36,7 +36,10 @@ from tests.store_servers import running_mongodb, running_s3  # noqa: E402
 CODES = ROOT.parent / "shared" / "nist-testkit" / "reference" / "codes.xml"
 RUNNER = ROOT.parent / "shared" / "nist-testkit" / "run.py"
 AFFINITY_DOMAIN = "1.3.6.1.4.1.21367.13.20.1000"  # whose patient ids the runner makes up
-GROUPS = ("registry", "registry-mpq", "repository", "testdata")
+GROUPS = (
+    "registry", "registry-mpq", "registry-mu", "registry-mu-extra", "registry-rmu", "registry-rmd", "registry-od",
+    "repository", "repository-rmd", "testdata",
+)  # fmt: skip
 GROUPS_WITH_OLD_CODES = ("repository-wire",)
 
 
@@ -114,6 +117,10 @@ def _endpoints(taking: ServerProcess, answering: ServerProcess) -> list[str]:
         "registry-register": taking.registry,
         "registry-query": answering.registry,
         "registry-mpq": answering.registry,
+        "registry-update": taking.registry,
+        "registry-rmu": taking.registry,
+        "registry-delete": taking.registry,
+        "registry-odde": taking.registry,
         "repository-provide": taking.repository,
         "repository-retrieve": answering.repository,
     }

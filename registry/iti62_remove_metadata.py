@@ -1,0 +1,209 @@
+"""Remove Metadata [ITI-62].
+
+ITI TF-2: 3.62. All objects that are named go, or none: what remains must not refer to what goes, and must belong to a
+SubmissionSet still. They are blanked in the log as well (registry/dossier_log.py); nothing of them is left but names.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from registry.iti42_register import busy
+from registry.lifecycle import Judging, NewUuid, removal_of
+from registry.metadata_store import (
+    Criteria,
+    Facts,
+    FactsMoved,
+    Match,
+    MetadataStore,
+    Questions,
+    RegistryChange,
+    Revision,
+)
+from xds.actors import RegistryResponse
+from xds.errors import ErrorCode, Finding, XdsError
+from xds.metadata import REPLACING, AnyObject, Association, DocumentEntry, Folder, ObjectKind, SubmissionSet
+from xds.metadata_names import canonical_id, named, shown
+from xds.transactions import ITI_62
+
+
+async def remove_metadata(
+    entry_uuids: Sequence[str],
+    *,
+    store: MetadataStore,
+    clock: Callable[[], datetime],
+    new_uuid: NewUuid,
+    attempts: int = 10,
+    pause_seconds: float = 0.01,
+) -> RegistryResponse:
+    """Remove all of these objects, or none of them.
+
+    Raises XdsError with all errors that were found, XDSRegistryBusy; StoreBusy, StoreFull.
+    """
+    wanted = frozenset(map(canonical_id, entry_uuids))
+    if not wanted:
+        raise XdsError(ITI_62.default_code, "The request names no object; send an ObjectRef for each.", "ObjectRefList")
+    for attempt in range(attempts):
+        removed = await _removed(wanted, store)
+        found = list(conflicts(removed))
+        if found:
+            raise XdsError.of(finding.reported(ITI_62.default_code) for finding in found)
+        judging = Judging.at(clock())
+        change = RegistryChange(
+            patient_id=removed.facts.patient_id,
+            change_id=str(new_uuid()),
+            time=judging.time,
+            objects=(),
+            revisions=tuple(_folder_updates(removed, judging.update_time)),
+            removals=tuple(removal_of(item) for item in removed.objects),
+        )
+        try:
+            await store.apply(change, removed.facts)
+        except FactsMoved:
+            await asyncio.sleep(pause_seconds * (attempt + random.random()))  # noqa: S311 - a pause is no secret
+        else:
+            return RegistryResponse.of()
+    raise busy(attempts)
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """What is to go, and what it is joined with.
+
+    links   all associations of `wanted`, and of the ends of associations among them
+    """
+
+    wanted: frozenset[str]
+    facts: Facts
+    links: tuple[Association, ...]
+
+    @property
+    def objects(self) -> tuple[AnyObject, ...]:
+        return tuple(self.facts.objects[each] for each in sorted(self.wanted) if each in self.facts.objects)
+
+    @property
+    def remaining_links(self) -> Iterator[Association]:
+        return (link for link in self.links if link.entry_uuid not in self.wanted)
+
+
+async def _removed(wanted: frozenset[str], store: MetadataStore) -> Removed:
+    """What is named, as it is in its dossier; nothing is older than the dossier's sequence."""
+    named_objects = await store.known(Questions("", references=wanted))
+    patient_id = next(iter(named_objects.owners.values()), "")
+    sequence = (await store.known(Questions(patient_id))).sequence
+    objects = (await store.known(Questions(patient_id, references=wanted))).objects
+    ends = {
+        end
+        for item in objects.values()
+        if isinstance(item, Association)
+        for end in (item.source_object, item.target_object)
+    }
+    links = await _links(store, wanted | ends)
+    more = frozenset(end for link in links.values() for end in link)
+    facts = await store.known(Questions(patient_id, references=wanted | ends | links.keys() | more))
+    if facts.sequence != sequence:
+        return await _removed(wanted, store)
+    items: Iterable[AnyObject] = (facts.objects[each] for each in sorted(links) if each in facts.objects)
+    return Removed(wanted, facts, tuple(item for item in items if isinstance(item, Association)))
+
+
+async def _links(store: MetadataStore, ends: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """By entryUUID: the ends of each association that has one of these."""
+    links: dict[str, tuple[str, str]] = {}
+    values = tuple(sorted(ends))
+    for attribute in ("source_object", "target_object"):
+        criteria = Criteria(ObjectKind.ASSOCIATION, (Match.any_of(attribute, values),))
+        for each in await store.find(criteria, rendering=False):
+            links[each.entry_uuid] = (each.source_object or "", each.target_object or "")
+    return links
+
+
+# What speaks against it --------------------------------------------------------------------------------------------
+
+
+def conflicts(removed: Removed) -> Iterator[Finding]:
+    """All that keeps the objects from being removed."""
+    for entry_uuid in sorted(removed.wanted - removed.facts.objects.keys()):
+        yield Finding(
+            f"{shown(entry_uuid)} is not registered; send the entryUUIDs of what is.",
+            entry_uuid,
+            ErrorCode.UNRESOLVED_REFERENCE,
+        )
+    owners = {removed.facts.owners[item.entry_uuid] for item in removed.objects}
+    if len(owners) > 1:
+        yield Finding(
+            f"The objects belong to {len(owners)} patients; remove those of one patient at a time.",
+            code=ErrorCode.PATIENT_ID_DOES_NOT_MATCH,
+        )
+        return
+    yield from _references_left(removed)
+    yield from _left_alone(removed)
+    yield from _left_deprecated(removed)
+
+
+def _references_left(removed: Removed) -> Iterator[Finding]:
+    for link in removed.remaining_links:
+        for end in (link.source_object, link.target_object):
+            if end in removed.wanted:
+                yield Finding(
+                    f"{end} is joined by the {named(link)}, which is not removed; remove that, too.",
+                    end,
+                    ErrorCode.REFERENCES_EXIST,
+                )
+
+
+def _left_alone(removed: Removed) -> Iterator[Finding]:
+    """What would belong to no SubmissionSet any more, and SubmissionSets that would have brought nothing."""
+    facts = removed.facts
+    remaining = tuple(removed.remaining_links)
+    sets = {each for each, item in facts.objects.items() if isinstance(item, SubmissionSet)}
+    brought = {link.target_object for link in remaining if link.source_object in sets}
+    bringing = {link.source_object for link in remaining}
+    losing = {
+        end
+        for item in removed.objects
+        if isinstance(item, Association) and item.source_object in sets
+        for end in (item.source_object, item.target_object)
+    }
+    for end in sorted(losing - removed.wanted):
+        item = facts.objects.get(end)
+        if isinstance(item, SubmissionSet) and end not in bringing:
+            yield Finding(
+                f"{named(item)} would have brought nothing any more; remove it, too.",
+                end,
+                ErrorCode.UNREFERENCED_OBJECT,
+            )
+        elif isinstance(item, DocumentEntry | Folder) and end not in brought:
+            yield Finding(
+                f"{named(item)} would belong to no SubmissionSet any more; remove it, too.",
+                end,
+                ErrorCode.UNREFERENCED_OBJECT,
+            )
+
+
+def _left_deprecated(removed: Removed) -> Iterator[Finding]:
+    """A document that was replaced is Deprecated because of what replaced it."""
+    for item in removed.objects:
+        if (
+            isinstance(item, Association)
+            and item.association_type in REPLACING
+            and item.target_object in removed.facts.objects
+            and item.target_object not in removed.wanted
+        ):
+            yield Finding(
+                f"{named(item)} says why {item.target_object} is Deprecated; remove that document with it.",
+                item.entry_uuid,
+                ErrorCode.METADATA_MODEL,
+            )
+
+
+def _folder_updates(removed: Removed, update_time: str) -> Iterator[Revision]:
+    """Folders that lose members (ITI TF-3: 4.2.3.4.6)."""
+    sources = {item.source_object for item in removed.objects if isinstance(item, Association)}
+    for source in sorted(sources - removed.wanted):
+        if isinstance(removed.facts.objects.get(source), Folder):
+            yield Revision(source, last_update_time=update_time)
