@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from repository import iti41_provide_and_register, iti43_retrieve
+from repository import iti41_provide_and_register, iti43_retrieve, iti86_remove_documents
 from repository.document_store import DocumentStore, StoreBusy, StoreFull
 from repository.settling import IsRegistered
 from xds.actors import (
@@ -23,7 +23,7 @@ from xds.actors import (
     RetrieveResponse,
 )
 from xds.errors import RegistryError, ResponseStatus, XdsError
-from xds.transactions import ITI_41, ITI_43, Transaction
+from xds.transactions import ITI_41, ITI_43, ITI_86, Transaction
 
 logger = logging.getLogger(__name__)
 
@@ -85,6 +85,18 @@ class Repository:
             )
         except Exception as problem:  # noqa: BLE001  (logged and answered)
             return RetrieveResponse(ResponseStatus.FAILURE, errors=_errors_for(problem, ITI_43))
+
+    async def remove_documents(self, requests: Sequence[DocumentRequest]) -> RegistryResponse:
+        """Remove Documents [ITI-86]."""
+        try:
+            return await iti86_remove_documents.remove_documents(
+                requests,
+                documents=self.documents,
+                is_registered=self.is_registered,
+                repository_unique_id=self.repository_unique_id,
+            )
+        except Exception as problem:  # noqa: BLE001  (logged and answered)
+            return RegistryResponse.of(_errors_for(problem, ITI_86))
 
 
 def _errors_for(problem: Exception, transaction: Transaction) -> tuple[RegistryError, ...]:

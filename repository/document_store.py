@@ -5,6 +5,7 @@ The way of a document (docs/adr/0003-a-document-is-kept-before-it-is-listed.md):
   publish    they are durable under a key of their own; nobody is served them yet, but for `unsettled`
   settle     the registry has said yes: they are what their uniqueId means
   withdraw   the registry has said no: nothing stays
+  remove     an administrator has said so (ITI-86): nothing stays
 A crash or an unknown outcome between publish and settle leaves an unsettled document. Whoever needs to know
 (a retrieval, the sweeper) asks the registry whether uniqueId and hash are registered, and settles or withdraws it.
 """
@@ -68,7 +69,7 @@ class Staging(Protocol):
 
 
 class DocumentStore(Protocol):
-    """Keeps documents by uniqueId. Settled bytes are never altered or overwritten, whatever comes later.
+    """Keeps documents by uniqueId. Settled bytes are never altered or overwritten; only `remove` takes them away.
 
     Every method may raise StoreBusy, and DocumentDamaged where the store can not tell what it holds.
     """
@@ -88,6 +89,13 @@ class DocumentStore(Protocol):
 
     async def withdraw(self, kept: Kept) -> None:
         """The registry has said no. Only an unsettled document goes; one that is gone already is no error."""
+        ...
+
+    async def remove(self, kept: Kept) -> None:
+        """Somebody who may do so wants the document gone, settled or not; one that is gone already is no error.
+
+        When this returns, nobody is served its bytes any more, and they are not in the store.
+        """
         ...
 
     async def find(self, unique_id: str) -> Kept | None:

@@ -50,6 +50,9 @@ class FilesystemDocumentStore:
     async def withdraw(self, kept: Kept) -> None:
         await in_thread(self._tree.withdraw, kept)
 
+    async def remove(self, kept: Kept) -> None:
+        await in_thread(self._tree.remove, kept)
+
     async def find(self, unique_id: str) -> Kept | None:
         return await in_thread(self._tree.find, unique_id)
 

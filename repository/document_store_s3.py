@@ -85,6 +85,10 @@ class S3DocumentStore:
         await self._ready()
         await self._threads.done(self._objects.withdraw, kept)
 
+    async def remove(self, kept: Kept) -> None:
+        await self._ready()
+        await self._threads.done(self._objects.remove, kept)
+
     async def find(self, unique_id: str) -> Kept | None:
         await self._ready()
         return await self._threads.done(self._objects.find, unique_id)

@@ -121,6 +121,14 @@ class DocumentTree:
         self._unsettled_path(kept).unlink(missing_ok=True)
 
     @_in_the_ports_words()
+    def remove(self, kept: Kept) -> None:
+        """Take a document away for good; see DocumentStore.remove."""
+        path = self._settled_path(kept.unique_id) if kept.settled else self._unsettled_path(kept)
+        path.unlink(missing_ok=True)
+        if path.parent.exists():
+            _flush_directory(path.parent)
+
+    @_in_the_ports_words()
     def find(self, unique_id: str) -> Kept | None:
         kept = _kept_in(self._settled_path(unique_id), settled=True)
         if kept is not None and kept.unique_id != unique_id:

@@ -132,6 +132,11 @@ class S3Objects:
             self._client.delete(self._layout.content(kept.key))
         self._client.delete(self._layout.unsettled(kept))
 
+    def remove(self, kept: Kept) -> None:
+        """See DocumentStore.remove. The bytes go first: a description without bytes is nobody's document."""
+        self._client.delete(self._layout.content(kept.key))
+        self._client.delete(self._layout.settled(kept.unique_id) if kept.settled else self._layout.unsettled(kept))
+
     # Finding
 
     def find(self, unique_id: str) -> Kept | None:

@@ -16,8 +16,8 @@ from server.settings import Limits
 from server.soap_endpoint import Handler
 from xds.actors import (
     Attachment,
-    DocumentRepository,
     FullDocumentRegistry,
+    FullDocumentRepository,
     Provided,
     QueryResponse,
     RegistryResponse,
@@ -50,6 +50,7 @@ from xds.transactions import (
     ITI_57,
     ITI_61,
     ITI_62,
+    ITI_86,
     ITI_92,
     Transaction,
 )
@@ -94,7 +95,7 @@ def registry_handlers(
             (ITI_51, multi_patient_query),
         )
     )
-    return served | feed
+    return {**served, **feed}
 
 
 def patient_feed_handlers(patients: PatientRegister) -> Mapping[Transaction, Handler]:
@@ -117,7 +118,7 @@ def patient_feed_handlers(patients: PatientRegister) -> Mapping[Transaction, Han
     return {ITI_44_ADDED: taken, ITI_44_REVISED: taken, ITI_44_DUPLICATES_RESOLVED: resolved}
 
 
-def repository_handlers(repository: DocumentRepository, *, limits: Limits) -> Mapping[Transaction, Handler]:
+def repository_handlers(repository: FullDocumentRepository, *, limits: Limits) -> Mapping[Transaction, Handler]:
     """What the repository's endpoint answers."""
 
     async def provide_and_register(message: IncomingMessage) -> Answer:
@@ -132,7 +133,11 @@ def repository_handlers(repository: DocumentRepository, *, limits: Limits) -> Ma
             return _attached(response)
         return _inline(response, limits)
 
-    return {ITI_41: provide_and_register, ITI_43: retrieve}
+    async def remove_documents(message: IncomingMessage) -> Answer:
+        response = await repository.remove_documents(read_retrieve_request(message.envelope.body))
+        return _registry_answer(ITI_86, response)
+
+    return {ITI_41: provide_and_register, ITI_43: retrieve, ITI_86: remove_documents}
 
 
 class ProvideMessage:

@@ -31,6 +31,7 @@ from xds.actors import (
     DocumentRegistry,
     DocumentRepository,
     FullDocumentRegistry,
+    FullDocumentRepository,
     OutcomeUnknown,
     QueryRequest,
     ReturnType,
@@ -39,6 +40,7 @@ from xds.ebxml_writer import codec
 from xds.errors import ResponseStatus
 from xds.metadata import DocumentEntry
 from xds.paged_search import PagedRegistry
+from xds.stored_queries import METADATA_LEVEL
 
 _KEPT_ALIVE_SECONDS = 2.0
 
@@ -56,7 +58,7 @@ class Wired:
     """
 
     registry: FullDocumentRegistry | None
-    repository: DocumentRepository | None
+    repository: FullDocumentRepository | None
     documents: DocumentStore | None
     is_registered: IsRegistered
     checks: Mapping[str, Check]
@@ -72,7 +74,7 @@ async def wired(settings: Settings) -> AsyncIterator[Wired]:
         checks: dict[str, Check] = {}
         registry = await opened.enter_async_context(_registry(settings, checks))
         is_registered = registration_check(registry)
-        repository: DocumentRepository | None = None
+        repository: FullDocumentRepository | None = None
         documents: DocumentStore | None = None
         if Actor.REPOSITORY in settings.actors:
             documents = document_store(settings)
@@ -181,7 +183,9 @@ def registration_check(registry: DocumentRegistry) -> IsRegistered:
     async def is_registered(unique_id: str, sha1: str) -> bool:
         quoted = unique_id.replace("'", "''")
         request = QueryRequest(
-            GET_DOCUMENTS, ReturnType.LEAF_CLASS, (("$XDSDocumentEntryUniqueId", (f"('{quoted}')",)),)
+            GET_DOCUMENTS,
+            ReturnType.LEAF_CLASS,
+            (("$XDSDocumentEntryUniqueId", (f"('{quoted}')",)), (METADATA_LEVEL, ("2",))),
         )
         response = await registry.stored_query(request)
         if response.status is not ResponseStatus.SUCCESS:

@@ -211,6 +211,14 @@ class DocumentRepository(Protocol):
         ...
 
 
+class FullDocumentRepository(DocumentRepository, Protocol):
+    """All that a repository answers at its own endpoint."""
+
+    async def remove_documents(self, requests: Sequence[DocumentRequest]) -> RegistryResponse:
+        """Remove Documents [ITI-86]. Refusals are responses, never exceptions."""
+        ...
+
+
 class MessageBroken(Exception):
     """The message that an actor is reading can not be read on: cut off, stalled, malformed.
 

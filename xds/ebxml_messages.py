@@ -23,7 +23,7 @@ from xds.actors import (
     RetrievedDocument,
     RetrieveResponse,
 )
-from xds.ebxml_names import LCM, QUERY, RIM, RS, XDSB
+from xds.ebxml_names import LCM, QUERY, RIM, RMD, RS, XDSB
 from xds.ebxml_reader import element_text, read_objects, read_slot, read_submission
 from xds.ebxml_writer import attribute, escaped, legible, slot_element, written
 from xds.errors import ErrorCode, RegistryError, ResponseStatus, Severity
@@ -106,7 +106,7 @@ def read_query_request(body: _Element) -> QueryRequest:
 
 
 def read_retrieve_request(body: _Element) -> list[DocumentRequest]:
-    """ITI-43: RetrieveDocumentSetRequest."""
+    """ITI-43: RetrieveDocumentSetRequest; ITI-86: RemoveDocumentsRequest."""
     return [_document_request(element) for element in body.iterchildren(_DOCUMENT_REQUEST)]
 
 
@@ -275,6 +275,14 @@ def retrieve_request(requests: Iterable[DocumentRequest]) -> bytes:
     """ITI-43: RetrieveDocumentSetRequest."""
     asked = "".join(f"<xdsb:DocumentRequest>{_identification(each)}</xdsb:DocumentRequest>" for each in requests)
     return (f'<xdsb:RetrieveDocumentSetRequest xmlns:xdsb="{XDSB}">{asked}</xdsb:RetrieveDocumentSetRequest>').encode()
+
+
+def remove_documents_request(requests: Iterable[DocumentRequest]) -> bytes:
+    """ITI-86: RemoveDocumentsRequest."""
+    asked = "".join(f"<xdsb:DocumentRequest>{_identification(each)}</xdsb:DocumentRequest>" for each in requests)
+    return (
+        f'<rmd:RemoveDocumentsRequest xmlns:rmd="{RMD}" xmlns:xdsb="{XDSB}">{asked}</rmd:RemoveDocumentsRequest>'
+    ).encode()
 
 
 def _identification(request: DocumentRequest) -> str:

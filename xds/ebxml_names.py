@@ -20,6 +20,7 @@ RS: Final = "urn:oasis:names:tc:ebxml-regrep:xsd:rs:3.0"
 LCM: Final = "urn:oasis:names:tc:ebxml-regrep:xsd:lcm:3.0"
 QUERY: Final = "urn:oasis:names:tc:ebxml-regrep:xsd:query:3.0"
 XDSB: Final = "urn:ihe:iti:xds-b:2007"
+RMD: Final = "urn:ihe:iti:rmd:2017"
 
 XML_LANG: Final = "{http://www.w3.org/XML/1998/namespace}lang"
 

@@ -123,6 +123,7 @@ def _endpoints(taking: ServerProcess, answering: ServerProcess) -> list[str]:
         "registry-odde": taking.registry,
         "repository-provide": taking.repository,
         "repository-retrieve": answering.repository,
+        "repository-remove": taking.repository,
     }
     return [argument for name, url in given.items() for argument in (f"--{name}", url)]
 
