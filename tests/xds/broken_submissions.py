@@ -144,7 +144,10 @@ ILLEGAL_VALUES: Mapping[ObjectKind, Mapping[str, tuple[tuple[Any, str], ...]]] =
         "legal_authenticator": ((XCN("^^"), "neither an id nor a name"),),
         "limited_metadata": ((True, "limitedMetadata Classification"),),
         "mime_type": (("pdf", "type/subtype"),),
-        "object_type": ((DocumentEntryType.ON_DEMAND, "registered with ITI-61"), ("urn:uuid:4711", "registered with ITI-61")),
+        "object_type": (
+            (DocumentEntryType.ON_DEMAND, "registered with ITI-61"),
+            ("urn:uuid:4711", "registered with ITI-61"),
+        ),
         "patient_id": _ILLEGAL_PATIENT_IDS,
         "practice_setting_code": _ILLEGAL_CODES,
         "reference_id_list": _each(

@@ -23,13 +23,14 @@ from tests.builders import (
     unmeasured,
 )
 from tests.xds.broken_submissions import BROKEN_MESSAGES, ILLEGAL_VALUES, Broken, with_changes
+from tests.xds.broken_updates import BROKEN_UPDATES, next_version, update_of
 from xds.errors import ErrorCode, Finding
 from xds.hl7v2 import CX, DTM
 from xds.message_rules import ASSOCIATION_RULES, MESSAGE_RULES, AssociationRule, Message, MessageRule
-from xds.metadata import AssociationType, Folder, ObjectKind, Slot, SubmissionSet
+from xds.metadata import AssociationType, DocumentEntryType, Folder, ObjectKind, Slot, SubmissionSet
 from xds.metadata_names import term
 from xds.metadata_rules import ATTRIBUTE_RULES, LEFT_OUT_WHEN_LIMITED, OBJECT_RULES, AttributeRule, ObjectRule, findings
-from xds.transactions import ITI_41, ITI_42, Transaction
+from xds.transactions import ITI_41, ITI_42, ITI_57, ITI_61, ITI_92, Transaction
 
 EVERY_RULE = [(kind, rule) for kind, rules in ATTRIBUTE_RULES.items() for rule in rules]
 REQUIRED = [
@@ -97,23 +98,64 @@ def test_what_is_wrong_with_a_message_is_told_with_the_code_of_the_standard(brok
     assert broken.code in {each.code for each in found if broken.words in each.code_context}, sentences(found)
 
 
+@pytest.mark.parametrize(("transaction", "broken"), BROKEN_UPDATES, ids=lambda each: each.name)
+def test_what_is_wrong_with_an_update_is_told_with_the_code_of_the_standard(
+    transaction: Transaction, broken: Broken
+) -> None:
+    found = findings(broken.submission, transaction)
+
+    assert broken.code in {each.code for each in found if broken.words in each.code_context}, sentences(found)
+
+
+@pytest.mark.parametrize("transaction", [ITI_57, ITI_92], ids=lambda each: each.name)
+def test_an_update_without_fault_passes(transaction: Transaction) -> None:
+    on_demand = document_entry(
+        object_type=DocumentEntryType.ON_DEMAND, creation_time=None, hash=None, size=None, legal_authenticator=None
+    )
+    unmeasured_version = next_version(unmeasured(document_entry()))
+
+    for item in (next_version(full_document_entry()), next_version(on_demand), unmeasured_version):
+        assert findings(update_of(item), transaction) == []
+
+
+def test_an_on_demand_entry_says_nothing_of_a_document_that_is_not_made_yet() -> None:
+    entry = document_entry(object_type=DocumentEntryType.ON_DEMAND)
+    right = replace(entry, creation_time=None, hash=None, size=None)
+
+    found = findings(submission(entry), ITI_61)
+
+    assert {each.location.rpartition("/")[2] for each in found} == {"creationTime", "hash", "size"}
+    assert findings(submission(right), ITI_61) == []
+    assert [each.location.rpartition("/")[2] for each in findings(submission(document_entry()), ITI_61)] == [
+        "objectType"
+    ]
+
+
+EVERY_BROKEN = [(ITI_42, each) for each in BROKEN_MESSAGES] + list(BROKEN_UPDATES)
+
+
 @pytest.mark.parametrize("rule", ASSOCIATION_RULES, ids=lambda rule: rule.problem.__name__)
 def test_every_rule_about_associations_is_broken_by_an_example(rule: AssociationRule) -> None:
-    assert any(rule.broken(link) for each in BROKEN_MESSAGES for link in Message.of(each.submission).links())
+    assert any(
+        rule.broken(link)
+        for transaction, each in EVERY_BROKEN
+        if rule.transactions is None or transaction.name in rule.transactions
+        for link in Message.of(each.submission).links()
+    )
 
 
 @pytest.mark.parametrize("rule", MESSAGE_RULES, ids=lambda rule: rule.__name__)
 def test_every_rule_about_messages_is_broken_by_an_example(rule: MessageRule) -> None:
-    assert any(list(rule(Message.of(each.submission), ITI_42)) for each in BROKEN_MESSAGES)
+    assert any(list(rule(Message.of(each.submission), transaction)) for transaction, each in EVERY_BROKEN)
 
 
 @pytest.mark.parametrize("rule", OBJECT_RULES, ids=lambda rule: rule.complaints.__name__)
 def test_every_rule_about_objects_is_broken_by_an_example(rule: ObjectRule) -> None:
     assert any(
         list(rule.complaints(item))
-        for each in BROKEN_MESSAGES
+        for transaction, each in EVERY_BROKEN
         for item in each.submission.objects
-        if item.kind in rule.kinds
+        if item.kind in rule.kinds and transaction.name in rule.transactions
     )
 
 
