@@ -52,7 +52,6 @@ class ErrorCode(StrEnum):
     UNMODIFIABLE_METADATA_ERROR = "UnmodifiableMetadataError"
     INVALID_REQUEST = "XDSInvalidRequestException"
     OBJECT_TYPE_ERROR = "XDSObjectTypeError"
-    MISSING_HOME_COMMUNITY_ID = "XDSMissingHomeCommunityId"
     REFERENCES_EXIST = "ReferencesExistException"
     UNREFERENCED_OBJECT = "XDSUnreferencedObjectException"
     METADATA_MODEL = "XDSMetadataModelException"
