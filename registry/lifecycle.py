@@ -235,7 +235,7 @@ def judged(
     entry_uuids = entry_uuids_of(submission, new_uuid)
     sent = tuple(registered(item, entry_uuids, judging) for item in submission.objects)
     links = tuple(item for item in sent if isinstance(item, Association))
-    inherited = tuple(_inherited_memberships(links, sent[0], facts, new_uuid))
+    inherited = tuple(inherited_memberships(links, sent[0], facts, new_uuid))
     return RegistryChange(
         patient_id=facts.patient_id,
         change_id=str(new_uuid()),
@@ -294,12 +294,20 @@ def registered(item: AnyObject, entry_uuids: Mapping[str, str], judging: Judging
     return replace(item, **lasting)
 
 
-def _inherited_memberships(
-    links: Sequence[Association], submission_set: AnyObject, facts: Facts, new_uuid: NewUuid
+def inherited_memberships(
+    links: Sequence[Association],
+    submission_set: AnyObject,
+    facts: Facts,
+    new_uuid: NewUuid,
+    replacing: Sequence[Association] | None = None,
 ) -> Iterator[Association]:
-    """A replacement takes the place of what it replaces in every Folder (ITI TF-2: 3.42.4.1.3)."""
+    """A replacement takes the place of what it replaces in every Folder (ITI TF-2: 3.42.4.1.3).
+
+    links       in which a membership is not to be made again
+    replacing   those that may replace something, where it is not all of `links`
+    """
     memberships = {(link.source_object, link.target_object) for link in links if is_membership(link)}
-    for replacement, folder_id in _inheritances(links, facts):
+    for replacement, folder_id in _inheritances(links if replacing is None else replacing, facts):
         if (folder_id, replacement) in memberships:
             continue
         memberships.add((folder_id, replacement))

@@ -18,14 +18,13 @@ from registry.lifecycle import (
     NewUuid,
     entry_uuids_of,
     identifiers_in_use,
-    new_membership,
+    inherited_memberships,
     registered,
     revisions_of,
 )
 from registry.metadata_store import Facts, RegistryChange, Revision
 from xds.errors import ErrorCode, Finding, Severity, XdsError
 from xds.metadata import (
-    REPLACING,
     UPDATE_OPERATIONS,
     AnyObject,
     Association,
@@ -314,7 +313,8 @@ def judged(
     }
     copies = tuple(_copies(known, followers, new_uuid))
     links = tuple(item for item in sent if isinstance(item, Association))
-    inherited = tuple(_inherited(links, sent[0], known, new_uuid))
+    current = [link for link in known.links if link.availability_status == _APPROVED]
+    inherited = tuple(inherited_memberships((*links, *current), sent[0], known.facts, new_uuid, replacing=links))
     by_dossier = _revisions(submission, known, followers, (*links, *copies, *inherited), judging.update_time)
     change = RegistryChange(
         patient_id=known.facts.patient_id,
@@ -391,20 +391,6 @@ def _copies(known: Known, followers: Mapping[str, str], new_uuid: NewUuid) -> It
                 source_object=followers.get(link.source_object, link.source_object),
                 target_object=followers.get(link.target_object, link.target_object),
             )
-
-
-def _inherited(
-    links: Sequence[Association], submission_set: AnyObject, known: Known, new_uuid: NewUuid
-) -> Iterator[Association]:
-    """A document that replaces another by a submitted association takes its place in Folders."""
-    for link in links:
-        if link.association_type in REPLACING:
-            for relation in known.facts.relations:
-                folder = known.facts.objects.get(relation.source_object)
-                if isinstance(folder, Folder) and relation.target_object == link.target_object:
-                    in_folder = new_membership(folder.entry_uuid, link.source_object, submission_set, new_uuid)
-                    yield in_folder
-                    yield new_membership(submission_set.entry_uuid, in_folder.entry_uuid, submission_set, new_uuid)
 
 
 def _revisions(
