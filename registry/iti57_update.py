@@ -16,6 +16,7 @@ from datetime import datetime
 from registry.code_sets import CodeSets
 from registry.iti42_register import busy, names_a_patient, unknown_patient
 from registry.lifecycle import NewUuid, questions
+from registry.merged_patients import known_of_patient
 from registry.metadata_store import Criteria, Facts, FactsMoved, Match, MetadataStore, Questions, StoredObject
 from registry.metadata_update import Known, Update, judged, logical_ids, targets
 from registry.patient_identities import PatientIdentities
@@ -63,7 +64,7 @@ async def update_document_set(
             home_community_id=home_community_id,
         )
         try:
-            await store.apply(update.change, known.facts)
+            await store.apply(replace(update.change, patient_id=known.dossier.patient_id), known.dossier)
             await _deprecate_elsewhere(update, store, attempts)
         except FactsMoved:
             await asyncio.sleep(pause_seconds * (attempt + random.random()))  # noqa: S311 - a pause is no secret
@@ -92,13 +93,12 @@ async def _deprecate_elsewhere(update: Update, store: MetadataStore, attempts: i
                     raise busy(attempts) from None
 
 
-async def _known(submission: Submission, store: MetadataStore) -> Known:
+async def _known(submission: Submission, store: MetadataStore, dossier: str | None = None) -> Known:
     """What the update is judged on; of the dossier, nothing is older than its sequence."""
     asked = questions(submission)
-    sequence = (await store.known(Questions(asked.patient_id))).sequence
     named = targets(submission)
-    named_objects = (await store.known(Questions(asked.patient_id, references=named))).objects
-    wanted = logical_ids(submission) | {item.logical_id or uuid for uuid, item in named_objects.items()}
+    before = await store.known(Questions(dossier or asked.patient_id, references=named))
+    wanted = logical_ids(submission) | {item.logical_id or uuid for uuid, item in before.objects.items()}
     newest = _newest(await _found(store, _VERSIONED, "logical_id", wanted))
     ends = frozenset(each.entry_uuid for each in newest.values()) | named
     links = {
@@ -106,17 +106,19 @@ async def _known(submission: Submission, store: MetadataStore) -> Known:
         for attribute in ("source_object", "target_object")
         for each in await _found(store, (ObjectKind.ASSOCIATION,), attribute, ends)
     }
-    facts = await store.known(
+    facts, seen = await known_of_patient(
         Questions(
             asked.patient_id,
             identifiers=asked.identifiers,
             references=asked.references | ends | links | await _folders(store, links),
             replaced=asked.replaced,
-        )
+        ),
+        store,
     )
-    if facts.sequence != sequence:
-        return await _known(submission, store)
+    if (facts.patient_id, facts.sequence) != (before.patient_id, before.sequence):
+        return await _known(submission, store, facts.patient_id)
     return Known(
+        seen,
         facts,
         {lid: facts.objects[each.entry_uuid] for lid, each in newest.items() if each.entry_uuid in facts.objects},
         tuple(_associations(facts, links)),

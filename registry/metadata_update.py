@@ -49,11 +49,14 @@ _UNMODIFIABLE = ("repository_unique_id", "home_community_id", "hash")
 class Known:
     """What an update is judged on.
 
+    facts    with what is in any dossier of the patient as the patient's
+    dossier  the facts of the dossier that the update belongs to
     newest   by logicalID: the newest version
     links    all associations of those and of the targets of status updates, whatever their status
     """
 
     facts: Facts
+    dossier: Facts
     newest: Mapping[str, AnyObject]
     links: tuple[Association, ...]
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 
+from bson import ObjectId
+
 from registry.metadata_store import Progress, StoreDamaged
 from registry.mongodb_database import Document, MongoDatabase
 from registry.mongodb_documents import (
@@ -80,14 +82,16 @@ class Reindexing:
         """Each version there ever was, as it should be; but for those of objects that were removed."""
         versions = Versions(self._resolver.index)
         claims: list[tuple[Record, Sequence[Claim]]] = []
-        contents = {record.id: self._content(record) for record in records}
-        has_blanks = any(content.blanks for content in contents.values())
+        contents: dict[ObjectId, Content] = {}
         previous: Record | None = None
         for record in records:
             problem = record.log.problem(previous.log if previous else None)
             if problem:
                 raise StoreDamaged(f"dossier {record.patient_key}: {problem}")
             previous = record
+            contents[record.id] = self._content(record)
+        has_blanks = any(content.blanks for content in contents.values())
+        for record in records:
             content = contents[record.id]
             claims.append((record, claims_of(content.objects, record.id)))
             versions.add(record, content)

@@ -23,6 +23,7 @@ from tests.builders import (
     submission,
 )
 from tests.registry.stores import ADAPTERS, opening_of
+from tests.xds.broken_updates import next_version, update_of
 from xds.actors import QueryRequest, QueryResponse, ReturnType
 from xds.ebxml_writer import codec
 from xds.errors import ErrorCode, ResponseStatus, Severity
@@ -87,6 +88,24 @@ async def both_patients_with_documents(registry: Registry, register: PatientRegi
 
 async def problems(store: MetadataStore) -> list[str]:
     return [problem async for dossier in checked_dossiers(store, codec) for problem in dossier.problems]
+
+
+async def test_a_document_of_a_merged_patient_is_updated(
+    registry: Registry, register: PatientRegister, store: MetadataStore
+) -> None:
+    await both_patients_with_documents(registry, register)
+    await register.merge([PATIENT], [OTHER_PATIENT])
+    merged = (await documents_of(registry, PATIENT))[-1]
+    new = next_version(merged, logical_id=merged.entry_uuid, patient_id=PATIENT)
+
+    assert (await registry.update_document_set(update_of(new))).errors == ()
+
+    shown = {each.entry_uuid: each for each in await documents_of(registry, PATIENT)}
+    assert len(shown) == 2
+    assert merged.entry_uuid not in shown  # it is an older version now
+    assert shown[new.entry_uuid].availability_status is AvailabilityStatus.APPROVED
+    assert shown[new.entry_uuid].patient_id == PATIENT
+    assert await problems(store) == []
 
 
 # --- known patients --------------------------------------------------------------------------------------------------

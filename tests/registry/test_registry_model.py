@@ -1,6 +1,7 @@
 """Whatever is submitted, updated and removed, every query finds what a registry in plain lists finds.
 
-Each query is asked after each step, with a $MetadataLevel by chance. The seed is printed: TOIMIK_MODEL_SEED repeats a run, TOIMIK_MODEL_SEQUENCES says how many.
+After each step all queries are asked, each with a $MetadataLevel by chance. The seed is printed.
+TOIMIK_MODEL_SEED repeats a run, TOIMIK_MODEL_SEQUENCES says how many.
 """
 
 from __future__ import annotations
