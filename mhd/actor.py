@@ -15,11 +15,11 @@ from typing import Protocol
 
 from mhd.capability_statement import Capabilities, capability_statement
 from mhd.document_responder import DocumentResponder
-from mhd.fhir_json import written
+from mhd.fhir.fhir_json import written
 from mhd.iti93_mobile_patient_identity_feed import MobilePatientFeed
 from mhd.iti104_patient_identity_feed import PatientFeed
 from mhd.messages import FhirAnswer, Recipient
-from mhd.resource_reads import answer_of
+from mhd.searching.resource_reads import answer_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from mhd.canonicals import MHD, profile
+from mhd.fhir.canonicals import MHD, profile
 from mhd.iti66_find_document_lists import LISTS
 from mhd.iti67_find_document_references import DOCUMENT_REFERENCES
 from mhd.messages import FHIR_JSON, FHIR_XML, Json
-from mhd.search import SearchType
+from mhd.searching.search import SearchType
 
 _CHANGED: Final = "2026-11-25"  # the day on which what is told here was last changed
 _STATEMENT: Final = f"{MHD}CapabilityStatement/IHE.MHD."

@@ -13,18 +13,18 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
-from mhd.bundle_answer import StoredResources
-from mhd.document_contents import FhirXml
-from mhd.domain import MhdDomain
-from mhd.elsewhere import Elsewhere, Nowhere
 from mhd.iti65_provide_document_bundle import Submitting, provide_document_bundle
 from mhd.iti105_simplified_publish import simplified_publish
 from mhd.iti106_generate_metadata import CdaReader, generate_metadata
+from mhd.mapping.domain import MhdDomain
 from mhd.messages import FhirAnswer, FhirRequest
 from mhd.patients import AskedOnce, PatientKeys, PatientResolver
-from mhd.registered_objects import RegisteredObjects
-from mhd.submission_draft import NewUuid
-from mhd.submission_options import SubmissionOptions
+from mhd.submitting.bundle_answer import StoredResources
+from mhd.submitting.document_contents import FhirXml
+from mhd.submitting.elsewhere import Elsewhere, Nowhere
+from mhd.submitting.registered_objects import RegisteredObjects
+from mhd.submitting.submission_draft import NewUuid
+from mhd.submitting.submission_options import SubmissionOptions
 from xds.actors import DocumentRegistry, DocumentRepository, ObjectCodec
 
 

@@ -15,9 +15,9 @@ from mhd.iti66_find_document_lists import LISTS, find_document_lists
 from mhd.iti67_find_document_references import DOCUMENT_REFERENCES, find_document_references
 from mhd.iti68_retrieve_document import FoundDocument, retrieve_document
 from mhd.messages import FhirAnswer, FhirRequest
-from mhd.resource_reads import read_object, read_patient
-from mhd.search import Search
-from mhd.search_request import Pair
+from mhd.searching.resource_reads import read_object, read_patient
+from mhd.searching.search import Search
+from mhd.searching.search_request import Pair
 from xds.actors import DocumentRegistry, DocumentRepository, ObjectCodec
 
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import parse_qsl
 
-from mhd.identifiers import cx_of
+from mhd.fhir.operation_outcome import Issue, IssueSeverity, IssueType, Outcome, Refused
+from mhd.mapping.identifiers import cx_of
 from mhd.messages import FhirAnswer, Json
-from mhd.operation_outcome import Issue, IssueSeverity, IssueType, Outcome, Refused
 from mhd.patients import PatientKeys
 from xds.hl7v2 import CX
 from xds.patient_feeds import FeedRefused, PatientFeeds, Reason

@@ -9,15 +9,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Final
 
-from mhd.bundle_answer import stored_resource, unless_unable
-from mhd.exact_text import Json
-from mhd.fhir_profiles import profile_problems
-from mhd.fhir_structure import structure_problems
-from mhd.identifiers import resource_id
+from mhd.fhir.exact_text import Json
+from mhd.fhir.fhir_profiles import profile_problems
+from mhd.fhir.fhir_structure import structure_problems
+from mhd.fhir.operation_outcome import Issue, IssueSeverity, IssueType, Outcome, Refused
 from mhd.iti65_provide_document_bundle import Submitting
+from mhd.mapping.identifiers import resource_id
 from mhd.messages import FhirAnswer, FhirRequest, PreferReturn
-from mhd.operation_outcome import Issue, IssueSeverity, IssueType, Outcome, Refused
-from mhd.single_document_bundle import submit_document
+from mhd.submitting.bundle_answer import stored_resource, unless_unable
+from mhd.submitting.single_document_bundle import submit_document
 
 _PROFILE: Final = "IHE.MHD.SimplifiedPublish.DocumentReference"
 _STORED: Final = Issue(IssueType.INFORMATIONAL, "The document is stored.", severity=IssueSeverity.INFORMATION)

@@ -15,20 +15,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from mhd.composition import composition_of, document_reference_of
-from mhd.contained import contained_by_reference
-from mhd.document_reference import entry_of, resource_of
-from mhd.exact_text import Json
-from mhd.fhir_json import written
-from mhd.fhir_structure import structure_problems
-from mhd.identifiers import resource_id
+from mhd.fhir.exact_text import Json
+from mhd.fhir.fhir_json import written
+from mhd.fhir.fhir_structure import structure_problems
+from mhd.fhir.operation_outcome import Issue, IssueType, Refused, xds_issue
 from mhd.iti65_provide_document_bundle import Submitting
+from mhd.mapping.contained import contained_by_reference
+from mhd.mapping.document_reference import entry_of, resource_of
+from mhd.mapping.identifiers import resource_id
+from mhd.mapping.reading import Reading
 from mhd.messages import FHIR_XML, FhirAnswer, FhirRequest
-from mhd.operation_outcome import Issue, IssueType, Refused, xds_issue
-from mhd.reading import Reading
-from mhd.registered_objects import current
-from mhd.single_document_bundle import submit_document
-from mhd.submission_options import SubmissionOptions
+from mhd.submitting.composition import composition_of, document_reference_of
+from mhd.submitting.registered_objects import current
+from mhd.submitting.single_document_bundle import submit_document
+from mhd.submitting.submission_options import SubmissionOptions
 from xds.cda_header import CdaHeader
 from xds.errors import ErrorCode
 from xds.hl7v2 import CX

@@ -13,24 +13,24 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from mhd.bundle_answer import Answering, StoredResources, Submitted, answer_of
-from mhd.bundle_patches import judge_patches
-from mhd.bundle_patient import patient_of_bundle
-from mhd.bundle_profiles import Level, judge_profiles
-from mhd.document_contents import FhirXml, ProvidedDocuments, contents_of
-from mhd.domain import MhdDomain
-from mhd.elsewhere import Elsewhere
+from mhd.fhir.operation_outcome import Refused
+from mhd.mapping.domain import MhdDomain
+from mhd.mapping.reading import Reading
 from mhd.messages import FhirAnswer, FhirRequest
-from mhd.operation_outcome import Refused
 from mhd.patients import PatientResolver
-from mhd.reading import Reading
-from mhd.registered_objects import RegisteredObjects
-from mhd.resubmission import answer_to_resubmission
-from mhd.submission_draft import Draft, NewUuid, draft_of
-from mhd.submission_lookup import looked_up
-from mhd.submission_options import SubmissionOptions
-from mhd.submission_references import judge_references
-from mhd.transaction_bundle import judge_parts, sound_bundle
+from mhd.submitting.bundle_answer import Answering, StoredResources, Submitted, answer_of
+from mhd.submitting.bundle_patches import judge_patches
+from mhd.submitting.bundle_patient import patient_of_bundle
+from mhd.submitting.bundle_profiles import Level, judge_profiles
+from mhd.submitting.document_contents import FhirXml, ProvidedDocuments, contents_of
+from mhd.submitting.elsewhere import Elsewhere
+from mhd.submitting.registered_objects import RegisteredObjects
+from mhd.submitting.resubmission import answer_to_resubmission
+from mhd.submitting.submission_draft import Draft, NewUuid, draft_of
+from mhd.submitting.submission_lookup import looked_up
+from mhd.submitting.submission_options import SubmissionOptions
+from mhd.submitting.submission_references import judge_references
+from mhd.submitting.transaction_bundle import judge_parts, sound_bundle
 from xds.actors import DocumentRepository, RegistryResponse
 from xds.metadata import Submission
 

@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from typing import Final
 
 from mhd.messages import FhirAnswer, FhirRequest
-from mhd.search import Search, SearchType
-from mhd.search_parameters import LIST
-from mhd.search_request import Pair
+from mhd.searching.search import Search, SearchType
+from mhd.searching.search_parameters import LIST
+from mhd.searching.search_request import Pair
 from xds.metadata import ObjectKind
 
 LISTS: Final = SearchType("List", (ObjectKind.SUBMISSION_SET, ObjectKind.FOLDER), LIST, sort_by="date")

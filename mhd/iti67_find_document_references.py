@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from typing import Final
 
 from mhd.messages import FhirAnswer, FhirRequest
-from mhd.search import Search, SearchType
-from mhd.search_parameters import DOCUMENT_REFERENCE
-from mhd.search_request import Pair
+from mhd.searching.search import Search, SearchType
+from mhd.searching.search_parameters import DOCUMENT_REFERENCE
+from mhd.searching.search_request import Pair
 from xds.metadata import ObjectKind
 
 DOCUMENT_REFERENCES: Final = SearchType(

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from mhd.identifiers import entry_uuid_of
-from mhd.operation_outcome import Issue, IssueType, Refused, issue_of
+from mhd.fhir.operation_outcome import Issue, IssueType, Refused, issue_of
+from mhd.mapping.identifiers import entry_uuid_of
 from xds.actors import (
     DocumentRegistry,
     DocumentRepository,

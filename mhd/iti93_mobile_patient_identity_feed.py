@@ -12,10 +12,10 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import uuid4
 
-from mhd.identifiers import cx_of
+from mhd.fhir.operation_outcome import Issue, IssueType, Refused
 from mhd.iti104_patient_identity_feed import REPLACED_BY, refused
+from mhd.mapping.identifiers import cx_of
 from mhd.messages import FhirAnswer, Json
-from mhd.operation_outcome import Issue, IssueType, Refused
 from xds.hl7v2 import CX
 from xds.patient_feeds import FeedRefused, PatientFeeds
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 from urllib.parse import parse_qsl
 
-from mhd.domain import MhdDomain
-from mhd.exact_text import Json
-from mhd.identifiers import cx_of
-from mhd.operation_outcome import Issue, xds_issue
+from mhd.fhir.exact_text import Json
+from mhd.fhir.operation_outcome import Issue, xds_issue
+from mhd.mapping.domain import MhdDomain
+from mhd.mapping.identifiers import cx_of
 from xds.errors import ErrorCode
 from xds.hl7v2 import CX
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from mhd.code_systems import CodeSystems
+from mhd.mapping.code_systems import CodeSystems
 from server.settings import CodedValue
 from xds import xml
 

@@ -16,10 +16,10 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from mhd.identifiers import resource_id
+from mhd.fhir.operation_outcome import Issue, IssueType, Outcome, Refused
 from mhd.iti68_retrieve_document import FoundDocument
+from mhd.mapping.identifiers import resource_id
 from mhd.messages import FhirAnswer
-from mhd.operation_outcome import Issue, IssueType, Outcome, Refused
 from server.fhir_exchange import Exchange
 from server.fhir_negotiation import Format, takes, wraps_document
 from server.outgoing_message import streamed

@@ -17,8 +17,8 @@ from urllib.parse import unquote
 from aiohttp import web
 
 from mhd.actor import Mhd, MhdAt
+from mhd.fhir.operation_outcome import Issue, IssueType, Outcome, Refused, outcome_of, xds_issue
 from mhd.messages import FhirAnswer, FhirTransaction
-from mhd.operation_outcome import Issue, IssueType, Outcome, Refused, outcome_of, xds_issue
 from server.fhir_exchange import ClientGone, Exchange
 from server.fhir_interactions import ID, INTERACTIONS, Answering
 from server.metrics import Metrics

@@ -18,9 +18,9 @@ from urllib.parse import parse_qsl
 
 from aiohttp import ClientPayloadError, web
 
-from mhd import fhir_json
+from mhd.fhir import fhir_json
+from mhd.fhir.operation_outcome import Issue, IssueType, Refused
 from mhd.messages import FHIR_JSON, FhirAnswer, FhirRequest
-from mhd.operation_outcome import Issue, IssueType, Refused
 from server.fhir_negotiation import Format, format_of_body, format_wanted, preferences
 from server.fhir_xml import FhirXmlProblem, from_xml, to_xml
 from server.settings import Limits

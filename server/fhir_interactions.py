@@ -8,6 +8,7 @@ from typing import Final, NamedTuple, TypeAlias
 from aiohttp import web
 
 from mhd.actor import Mhd
+from mhd.fhir.operation_outcome import Issue, IssueType, Refused
 from mhd.messages import (
     FHIR_CAPABILITIES,
     FHIR_READ,
@@ -22,7 +23,6 @@ from mhd.messages import (
     FhirAnswer,
     FhirTransaction,
 )
-from mhd.operation_outcome import Issue, IssueType, Refused
 from server.fhir_documents import retrieved
 from server.fhir_exchange import Exchange
 

@@ -9,8 +9,8 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import Final, NamedTuple
 
+from mhd.fhir.operation_outcome import Issue, IssueType, Refused
 from mhd.messages import FHIR_JSON, FHIR_XML, PreferReturn
-from mhd.operation_outcome import Issue, IssueType, Refused
 
 _OTHER_VERSION: Final = "fhirVersion is {0!r}; this is FHIR R4, which is fhirVersion=4.0."
 

@@ -19,20 +19,20 @@ import orjson
 
 from mhd.actor import Mhd, MhdAt
 from mhd.capability_statement import Capabilities
-from mhd.code_systems import CodeSystems, CodeSystemsDiffer, pairs_of_naming_system
-from mhd.cursors import Cursors
 from mhd.document_recipient import DocumentRecipient
 from mhd.document_responder import DocumentResponder
-from mhd.domain import MhdDomain
-from mhd.elsewhere import Elsewhere, Nowhere
 from mhd.iti93_mobile_patient_identity_feed import MobilePatientFeed
 from mhd.iti104_patient_identity_feed import PatientFeed
+from mhd.mapping.code_systems import CodeSystems, CodeSystemsDiffer, pairs_of_naming_system
+from mhd.mapping.domain import MhdDomain
 from mhd.patients import PatientResolver
-from mhd.renderer import Completion, Renderer
-from mhd.search import Search
-from mhd.search_conditions import SearchConditions
-from mhd.search_request import PageSizes
-from mhd.submission_options import Minimal, SubmissionOptions
+from mhd.searching.cursors import Cursors
+from mhd.searching.renderer import Completion, Renderer
+from mhd.searching.search import Search
+from mhd.searching.search_conditions import SearchConditions
+from mhd.searching.search_request import PageSizes
+from mhd.submitting.elsewhere import Elsewhere, Nowhere
+from mhd.submitting.submission_options import Minimal, SubmissionOptions
 from server.cda_header import read_cda_header
 from server.fhir_xml import to_xml
 from server.settings import (

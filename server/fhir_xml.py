@@ -1,7 +1,7 @@
 """FHIR's XML and JSON, each as the other (FHIR R4: xml.html, json.html), by the table of elements.
 
 Read by the one hardened parser (xds/xml.py): no DTD, no entities, bounded. Whether what was read is a resource is for
-mhd/fhir_structure.py to say; here only what has no place in JSON is refused.
+mhd/fhir/fhir_structure.py to say; here only what has no place in JSON is refused.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from lxml import etree
 
-from mhd.fhir_definitions import RESOURCE, XHTML, Element, elements_of, is_resource, is_type
+from mhd.fhir.fhir_definitions import RESOURCE, XHTML, Element, elements_of, is_resource, is_type
 from xds.xml import DEFAULT_LIMITS, XmlLimits, XmlProblem, parse
 
 FHIR: Final = "http://hl7.org/fhir"
@@ -160,7 +160,7 @@ def _misplaced(element: etree._Element, what: str) -> FhirXmlProblem:
 
 
 def to_xml(resource: dict[str, Any]) -> bytes:
-    """The XML of a resource that is sound (mhd/fhir_structure.py), as UTF-8."""
+    """The XML of a resource that is sound (mhd/fhir/fhir_structure.py), as UTF-8."""
     root = etree.Element(f"{{{FHIR}}}{resource['resourceType']}", nsmap={None: FHIR})
     _write(root, resource, resource["resourceType"])
     return b'<?xml version="1.0" encoding="UTF-8"?>\n' + etree.tostring(root, encoding="utf-8")

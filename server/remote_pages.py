@@ -13,7 +13,7 @@ import hmac
 from collections.abc import Awaitable, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
-from mhd.operation_outcome import Issue, IssueType, Refused
+from mhd.fhir.operation_outcome import Issue, IssueType, Refused
 from registry.column_matching import is_met
 from registry.metadata_store import StoredObject
 from registry.page_links import with_links

@@ -1,4 +1,7 @@
-"""Documents and Patients of other servers that the settings name (mhd/elsewhere.py). No redirect is followed."""
+"""Documents and Patients of other servers that the settings name, for mhd/submitting/elsewhere.py.
+
+No redirect is followed.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,12 @@ from urllib.parse import unquote, urlsplit
 import aiohttp
 from yarl import URL
 
-from mhd import fhir_json
-from mhd.elsewhere import FetchedDocument, Unreachable
-from mhd.exact_text import Json
-from mhd.fhir_structure import structure_problems
+from mhd.fhir import fhir_json
+from mhd.fhir.exact_text import Json
+from mhd.fhir.fhir_structure import structure_problems
+from mhd.fhir.operation_outcome import Refused
 from mhd.messages import FHIR_JSON
-from mhd.operation_outcome import Refused
+from mhd.submitting.elsewhere import FetchedDocument, Unreachable
 
 _CHUNK: Final = 64 * 1024
 _LARGEST_PATIENT: Final = 1024 * 1024

@@ -7,10 +7,10 @@ from typing import Any
 
 from lxml import etree
 
-from mhd.canonicals import PROFILE
-from mhd.fhir_json import parsed, written
-from mhd.fhir_profiles import PROFILES, profile_problems
-from mhd.fhir_structure import structure_problems
+from mhd.fhir.canonicals import PROFILE
+from mhd.fhir.fhir_json import parsed, written
+from mhd.fhir.fhir_profiles import PROFILES, profile_problems
+from mhd.fhir.fhir_structure import structure_problems
 from server.fhir_xml import from_xml, to_xml
 from tests.fhir_definitions import DEFINITIONS
 

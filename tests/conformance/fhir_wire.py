@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
-from mhd.fhir_json import parsed
+from mhd.fhir.fhir_json import parsed
 from server.fhir_xml import from_xml
 from tests.fhir_validity import assert_is_fhir, assert_meets_profiles
 

@@ -13,10 +13,10 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
-from mhd.document_reference import entry_of
-from mhd.exact_text import Json
-from mhd.fhir_json import written
-from mhd.identifiers import resource_id
+from mhd.fhir.exact_text import Json
+from mhd.fhir.fhir_json import written
+from mhd.mapping.document_reference import entry_of
+from mhd.mapping.identifiers import resource_id
 from server.fhir_xml import to_xml
 from tests.builders import (
     CONTENT,

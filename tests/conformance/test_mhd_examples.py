@@ -17,9 +17,9 @@ import aiohttp
 import orjson
 import pytest
 
-from mhd.code_systems import CodeSystems
-from mhd.exact_text import Json
-from mhd.fhir_json import parsed
+from mhd.fhir.exact_text import Json
+from mhd.fhir.fhir_json import parsed
+from mhd.mapping.code_systems import CodeSystems
 from registry.metadata_store import Criteria
 from registry.metadata_store_sqlite import SqliteMetadataStore
 from repository.document_store_filesystem import FilesystemDocumentStore

@@ -1,12 +1,12 @@
-"""Metadata as MHD can express it: without what FHIR has no place for (see mhd/document_reference.py)."""
+"""Metadata as MHD can express it: without what FHIR has no place for (see mhd/mapping/document_reference.py)."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from mhd.document_reference import first_text
-from mhd.identifiers import ENCOUNTER_ID
+from mhd.mapping.document_reference import first_text
+from mhd.mapping.identifiers import ENCOUNTER_ID
 from xds.metadata import (
     Author,
     AvailabilityStatus,

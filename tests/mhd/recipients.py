@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from mhd.document_list import list_of
 from mhd.document_recipient import DocumentRecipient
-from mhd.document_reference import resource_of
-from mhd.domain import MhdDomain
-from mhd.exact_text import Json
+from mhd.fhir.exact_text import Json
+from mhd.mapping.document_list import list_of
+from mhd.mapping.document_reference import resource_of
+from mhd.mapping.domain import MhdDomain
 from mhd.messages import FhirAnswer, FhirRequest
 from mhd.patients import NoPatientKeys
-from mhd.registered_objects import RegisteredObjects
-from mhd.renderer import Completion, Renderer
-from mhd.resource_reads import read_object
-from mhd.submission_options import SubmissionOptions
+from mhd.searching.renderer import Completion, Renderer
+from mhd.searching.resource_reads import read_object
+from mhd.submitting.registered_objects import RegisteredObjects
+from mhd.submitting.submission_options import SubmissionOptions
 from registry.actor import Registry
 from registry.metadata_store import Criteria, MetadataStore
 from registry.metadata_store_sqlite import SqliteMetadataStore
@@ -123,7 +123,7 @@ async def affinity(
 
 @dataclass(frozen=True)
 class _Reading:
-    """StoredResources of mhd/bundle_answer.py."""
+    """StoredResources of mhd/submitting/bundle_answer.py."""
 
     registry: Registry
     completion: Completion

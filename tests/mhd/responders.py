@@ -6,19 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, urlsplit
 
-from mhd.code_systems import CodeSystems
-from mhd.cursors import Cursors
-from mhd.domain import MhdDomain
-from mhd.exact_text import Json
-from mhd.fhir_json import parsed
+from mhd.fhir.exact_text import Json
+from mhd.fhir.fhir_json import parsed
 from mhd.iti66_find_document_lists import LISTS
 from mhd.iti67_find_document_references import DOCUMENT_REFERENCES
+from mhd.mapping.code_systems import CodeSystems
+from mhd.mapping.domain import MhdDomain
 from mhd.messages import FhirRequest
 from mhd.patients import PatientResolver
-from mhd.renderer import Completion, Renderer
-from mhd.search import Search, SearchType
-from mhd.search_conditions import SearchConditions
-from mhd.search_request import PageSizes, Pair
+from mhd.searching.cursors import Cursors
+from mhd.searching.renderer import Completion, Renderer
+from mhd.searching.search import Search, SearchType
+from mhd.searching.search_conditions import SearchConditions
+from mhd.searching.search_request import PageSizes, Pair
 from registry.actor import Registry
 from registry.metadata_store import MetadataStore
 from xds.ebxml_writer import codec

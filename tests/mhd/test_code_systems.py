@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mhd.code_systems import CodeSystems, CodeSystemsDiffer, pairs_of_naming_system
+from mhd.mapping.code_systems import CodeSystems, CodeSystemsDiffer, pairs_of_naming_system
 
 SYSTEMS = CodeSystems.default()
 FORMATS = "http://ihe.net/fhir/ihe.formatcode.fhir/CodeSystem/formatcode"

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from mhd.canonicals import PROFILE
-from mhd.fhir_json import parsed
-from mhd.fhir_profiles import profile_problems, rows_of
+from mhd.fhir.canonicals import PROFILE
+from mhd.fhir.fhir_json import parsed
+from mhd.fhir.fhir_profiles import profile_problems, rows_of
 from tests.fhir_definitions import DEFINITIONS
 from tests.shared_material import shared
 

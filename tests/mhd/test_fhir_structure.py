@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mhd import fhir_primitives
-from mhd.fhir_json import parsed, written
-from mhd.fhir_primitives import PRIMITIVES, decoded_base_64
-from mhd.fhir_structure import DEEPEST, structure_problems
-from mhd.operation_outcome import IssueType, Refused
+from mhd.fhir import fhir_primitives
+from mhd.fhir.fhir_json import parsed, written
+from mhd.fhir.fhir_primitives import PRIMITIVES, decoded_base_64
+from mhd.fhir.fhir_structure import DEEPEST, structure_problems
+from mhd.fhir.operation_outcome import IssueType, Refused
 from server.fhir_xml import FhirXmlProblem, from_xml, to_xml
 from tests.fhir_definitions import TABLE, restated
 from tests.fhir_definitions import written as table_text

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from mhd.exact_text import Json
-from mhd.fhir_json import parsed
+from mhd.fhir.exact_text import Json
+from mhd.fhir.fhir_json import parsed
+from mhd.fhir.operation_outcome import Refused
 from mhd.messages import FhirAnswer, FhirRequest, PreferReturn
-from mhd.operation_outcome import Refused
 from tests.builders import CONTENT, SNOMED_CT, code, document_entry
 from tests.fhir_validity import assert_is_fhir
 from tests.mhd.recipients import BASE, SOURCE_OF_OURS, Affinity, affinity, sent_document

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from mhd.domain import MhdDomain
-from mhd.exact_text import Json
-from mhd.fhir_json import written
+from mhd.fhir.exact_text import Json
+from mhd.fhir.fhir_json import written
+from mhd.fhir.operation_outcome import Refused
+from mhd.mapping.domain import MhdDomain
 from mhd.messages import FhirAnswer, FhirRequest
-from mhd.operation_outcome import Refused
 from schemas.samples import SAMPLES, path
 from server.fhir_xml import to_xml
 from tests.builders import LOINC, SNOMED_CT, code

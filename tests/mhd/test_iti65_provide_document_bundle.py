@@ -12,13 +12,13 @@ from uuid import uuid4
 
 import pytest
 
-from mhd.exact_text import Json
-from mhd.fhir_json import written
-from mhd.identifiers import resource_id
+from mhd.fhir.exact_text import Json
+from mhd.fhir.fhir_json import written
+from mhd.fhir.operation_outcome import Refused
+from mhd.mapping.identifiers import resource_id
 from mhd.messages import FhirRequest, PreferReturn
-from mhd.operation_outcome import Refused
 from mhd.patients import NoPatientKeys
-from mhd.submission_options import Minimal
+from mhd.submitting.submission_options import Minimal
 from registry.code_sets import CodeSet, CodeSets
 from server.fhir_xml import to_xml
 from tests.builders import (

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from mhd.document_list import list_of, submission_set_of
-from mhd.document_reference import entry_of, resource_of
-from mhd.domain import MhdDomain
-from mhd.exact_text import Json
-from mhd.fhir_json import parsed
-from mhd.hashes import hash_problem
-from mhd.operation_outcome import Outcome, outcome_of
-from mhd.reading import Reading
+from mhd.fhir.exact_text import Json
+from mhd.fhir.fhir_json import parsed
+from mhd.fhir.operation_outcome import Outcome, outcome_of
+from mhd.mapping.document_list import list_of, submission_set_of
+from mhd.mapping.document_reference import entry_of, resource_of
+from mhd.mapping.domain import MhdDomain
+from mhd.mapping.hashes import hash_problem
+from mhd.mapping.reading import Reading
 from tests.fhir_validity import assert_is_fhir
 from tests.shared_material import shared
 from xds.errors import ErrorCode, RegistryError, Severity

@@ -15,11 +15,11 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from mhd.document_reference import entry_of
-from mhd.exact_text import Json
-from mhd.fhir_json import parsed
-from mhd.identifiers import resource_id
-from mhd.operation_outcome import Refused
+from mhd.fhir.exact_text import Json
+from mhd.fhir.fhir_json import parsed
+from mhd.fhir.operation_outcome import Refused
+from mhd.mapping.document_reference import entry_of
+from mhd.mapping.identifiers import resource_id
 from tests import strategies
 from tests.builders import PATIENT, document_entry, folder, has_member, submission, submission_set
 from tests.fhir_validity import assert_is_fhir

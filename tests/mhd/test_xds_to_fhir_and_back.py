@@ -7,10 +7,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from mhd.document_list import folder_of, list_of, submission_set_of
-from mhd.document_reference import entry_of, resource_of
-from mhd.domain import MhdDomain
-from mhd.exact_text import Json
+from mhd.fhir.exact_text import Json
+from mhd.mapping.document_list import folder_of, list_of, submission_set_of
+from mhd.mapping.document_reference import entry_of, resource_of
+from mhd.mapping.domain import MhdDomain
 from server.fhir_xml import from_xml, to_xml
 from tests import strategies
 from tests.builders import author, document_entry, full_document_entry, registered, submission_set

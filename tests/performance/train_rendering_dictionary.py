@@ -21,8 +21,8 @@ from uuid import UUID
 import zstandard
 
 import schemas
-from mhd.code_systems import CodeSystems
-from mhd.renderer import Renderer
+from mhd.mapping.code_systems import CodeSystems
+from mhd.searching.renderer import Renderer
 from registry.change_body import encoded
 from tests.builders import (
     association,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mhd.fhir_json import parsed
+from mhd.fhir.fhir_json import parsed
 from server.settings import load_settings
 from tests.fhir_validity import assert_is_fhir
 from tests.server.running_server import running_server

@@ -13,8 +13,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from mhd.exact_text import Json
-from mhd.fhir_json import written
+from mhd.fhir.exact_text import Json
+from mhd.fhir.fhir_json import written
 from server.trusted_servers import is_below
 from tests.builders import CONTENT, PATIENT, document_entry
 from tests.conformance.fhir_wire import FhirReply, FhirWire

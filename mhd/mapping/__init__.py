@@ -1,0 +1,1 @@
+"""XDS metadata as FHIR resources, and back."""

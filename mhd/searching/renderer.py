@@ -1,0 +1,121 @@
+"""FHIR resources of registered objects: made once at registration, completed when they are found.
+
+The base URL is not known when an object is registered, and may change: in its place stands one octet that JSON does not
+have, because one octet is found at the speed of memory. What Associations say (relatesTo, the entries of a List) is
+joined at search.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+import orjson
+
+from mhd.fhir.exact_text import Json
+from mhd.fhir.fhir_json import written
+from mhd.mapping.code_systems import CodeSystems
+from mhd.mapping.document_list import list_entry, list_of
+from mhd.mapping.document_reference import relates_to, resource_of
+from mhd.mapping.domain import MhdDomain
+from mhd.mapping.identifiers import resource_id
+from mhd.mapping.times import instant_of
+from xds.actors import ObjectCodec, Registration
+from xds.hl7v2 import DTM
+from xds.metadata import AnyObject, Association, DocumentEntry, ObjectKind
+from xds.paged_search import Link, PagedObject
+
+_BASE: Final = "\x01"  # of no text of XDS: XML has no such character
+_BASE_IN_JSON: Final = b"\\u0001"
+_BASE_PLACE: Final = b"\x01"
+
+
+@dataclass(frozen=True, slots=True)
+class Renderer:
+    """A FhirRenderer (xds/actors.py)."""
+
+    code_systems: CodeSystems
+
+    def rendered(self, item: AnyObject, registration: Registration) -> bytes | None:
+        """The resource as JSON, without what Associations say, and with a mark in place of the base URL."""
+        if isinstance(item, Association):
+            return None
+        domain = MhdDomain(base=_BASE, code_systems=self.code_systems)
+        key = registration.patient_key or None
+        if isinstance(item, DocumentEntry):
+            date = instant_of(DTM(registration.submitted)) if registration.submitted else None
+            resource = resource_of(item, domain=domain, patient_key=key, date=date)
+        else:
+            resource = list_of(item, domain=domain, patient_key=key)
+        if registration.last_updated:
+            resource["meta"] = {"lastUpdated": _milliseconds(registration.last_updated), **resource["meta"]}
+        return written(resource).replace(_BASE_IN_JSON, _BASE_PLACE)
+
+
+def _milliseconds(time: str) -> str:
+    """Many readers of FHIR know no more of a second."""
+    seconds, _, fraction = time.removesuffix("Z").partition(".")
+    return f"{seconds}.{fraction[:3].ljust(3, '0')}Z"
+
+
+@dataclass(frozen=True)
+class Completion:
+    """Completes resources, for one base URL.
+
+    codec   reads what was registered without a FHIR resource
+    """
+
+    base: str
+    renderer: Renderer
+    codec: ObjectCodec
+
+    @cached_property
+    def _base_in_json(self) -> bytes:
+        return orjson.dumps(self.base)[1:-1]
+
+    @cached_property
+    def _domain(self) -> MhdDomain:
+        return MhdDomain(base=self.base)
+
+    def resource(self, found: PagedObject) -> bytes:
+        """The whole resource, as JSON."""
+        stored = (found.resource or self._made_now(found)).replace(_BASE_PLACE, self._base_in_json)
+        if not found.links:
+            return stored
+        if found.kind is ObjectKind.DOCUMENT_ENTRY:
+            return _joined(stored, b',"relatesTo":', self._relations(found.links))
+        return _joined(stored, b',"entry":', _members(found.links))
+
+    def _made_now(self, found: PagedObject) -> bytes:
+        made = self.renderer.rendered(self.codec.read(found.ebrim or b""), Registration("", ""))
+        if made is None:
+            raise ValueError(f"{found.entry_uuid} is nothing that FHIR has a resource for")
+        return made
+
+    def _relations(self, links: Sequence[Link]) -> list[Json]:
+        return [each for link in links for each in relates_to(link.association_type, link.target, domain=self._domain)]
+
+    def full_url(self, found: PagedObject) -> bytes:
+        """The URL of its resource, as a string of JSON."""
+        kind, number = _RESOURCE_TYPES[found.kind], resource_id(found.entry_uuid).encode()
+        return b'"%b/%b/%b"' % (self._base_in_json, kind, number)
+
+
+_RESOURCE_TYPES: Final = {
+    ObjectKind.DOCUMENT_ENTRY: b"DocumentReference",
+    ObjectKind.SUBMISSION_SET: b"List",
+    ObjectKind.FOLDER: b"List",
+}
+
+
+def _members(links: Sequence[Link]) -> list[Json]:
+    """Documents before Folders, as they came."""
+    kinds = (ObjectKind.DOCUMENT_ENTRY, ObjectKind.FOLDER)
+    return [list_entry(kind, link.target) for kind in kinds for link in links if link.target_kind is kind]
+
+
+def _joined(resource: bytes, name: bytes, values: list[Json]) -> bytes:
+    """A resource with one element more."""
+    return b"".join((resource[:-1], name, orjson.dumps(values), b"}")) if values else resource

@@ -1,0 +1,224 @@
+"""A search as criteria of the registry: whose objects, and what they have to meet.
+
+Whom a patient parameter names, and which objects have an identifier, is looked up: one read for each kind of object,
+however many are named. The rest is the rows of mhd/searching/search_parameters.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Final, Protocol
+
+from mhd.fhir.canonicals import LIST_TYPES
+from mhd.fhir.operation_outcome import Issue, Refused, xds_issue
+from mhd.mapping.code_systems import CodeSystems
+from mhd.mapping.document_list import FOLDER, SUBMISSION_SET
+from mhd.mapping.identifiers import entry_uuid_of, unique_id_of
+from mhd.searching.search_parameters import Role
+from mhd.searching.search_request import Occurrence, SearchRequest, invalid
+from mhd.searching.search_values import Alternatives, Token, merged, one, plain, token
+from xds.hl7v2 import CX
+from xds.metadata import ObjectKind
+from xds.paged_search import Either, PagedRegistry, PagedSearch
+from xds.person_names import exact_name, name_pattern
+from xds.stored_queries import Condition, Operator
+
+ORDERED_BY: Final = {
+    ObjectKind.DOCUMENT_ENTRY: "creation_time",
+    ObjectKind.SUBMISSION_SET: "submission_time",
+    ObjectKind.FOLDER: "last_update_time",
+}
+_MOST_OF_ONE_NAME: Final = 1000
+
+
+class Patients(Protocol):
+    """Finds out who a patient is (mhd/patients.py)."""
+
+    async def of_reference(self, reference: str) -> CX | None:
+        """None: nobody knows."""
+        ...
+
+    def of_identifier(self, system: str | None, value: str) -> CX | None:
+        """None: it is none of the affinity domain's."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What objects of a kind have to meet.
+
+    patient_ids   CX text; empty: those of any patient
+    """
+
+    kind: ObjectKind
+    conditions: tuple[Condition | Either, ...]
+    patient_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchConditions:
+    """Makes criteria of searches.
+
+    authorities       OIDs of those who number the affinity domain's patients
+    home_community_id   of this community; None: it has none
+    """
+
+    registry: PagedRegistry
+    patients: Patients
+    code_systems: CodeSystems
+    authorities: tuple[str, ...] = ()
+    home_community_id: str | None = None
+
+    async def of(self, request: SearchRequest, kinds: Sequence[ObjectKind]) -> tuple[Wanted, ...]:
+        """What is to be searched for: one for each kind of which anything can be found.
+
+        Raises Refused with all that can not be read; XdsError.
+        """
+        self._judge_communities(request)
+        conditions = {kind: _conditions(request, kind, self.code_systems) for kind in _kinds_of(request, kinds)}
+        patient_ids = await self._patient_ids(request)
+        found = []
+        for kind, each in conditions.items():
+            named = await self._named(request, kind)
+            if each is not None and named is not None and patient_ids is not None:
+                found.append(Wanted(kind, (*each, *named), patient_ids))
+        return tuple(found)
+
+    def _judge_communities(self, request: SearchRequest) -> None:
+        for occurrence in request.of(Role.COMMUNITY):
+            unknown = [each for each in map(plain, occurrence.values) if each != self.home_community_id]
+            if unknown:
+                text = (
+                    f"The community {unknown[0][:100]!r} is not known here; ask for {self.home_community_id or 'none'}."
+                )
+                raise Refused(xds_issue("XDSUnknownCommunity", text, occurrence.sent_as))
+
+    async def _patient_ids(self, request: SearchRequest) -> tuple[str, ...] | None:
+        """Whose objects are searched; empty: anybody's. None: those of nobody."""
+        meant: dict[str, None] | None = None
+        for occurrence in request.of(Role.PATIENT, Role.PATIENT_IDENTIFIER):
+            known = [each.text for value in occurrence.values for each in await self._patients(occurrence, value)]
+            meant = {each: None for each in known if meant is None or each in meant}
+        if meant is None:
+            return ()
+        return tuple(meant) or None
+
+    async def _patients(self, occurrence: Occurrence, value: str) -> list[CX]:
+        if occurrence.parameter.role is Role.PATIENT:
+            found = await self.patients.of_reference(plain(value))
+            return [found] if found else []
+        system, code = _token(occurrence, value)
+        systems = [system] if system else [f"urn:oid:{each}" for each in self.authorities] if system is None else []
+        of_systems = [self.patients.of_identifier(each, code) for each in systems] if code else []
+        return [each for each in of_systems if each]
+
+    async def _named(self, request: SearchRequest, kind: ObjectKind) -> tuple[Condition, ...] | None:
+        """The condition for each parameter that names objects; None: one of them names nothing that is there."""
+        conditions = []
+        for occurrence in request.of(Role.ID, Role.IDENTIFIER):
+            if occurrence.parameter.role is Role.ID:
+                uuids = {uuid for each in occurrence.values if (uuid := entry_uuid_of(token(plain(each)).code))}
+            else:
+                uuids = await self._identified([_token(occurrence, each) for each in occurrence.values], kind)
+            if not uuids:
+                return None
+            conditions.append(one("entry_uuid", Operator.ANY_OF, *sorted(uuids)))
+        return tuple(conditions)
+
+    async def _identified(self, tokens: Iterable[Token], kind: ObjectKind) -> set[str]:
+        """entryUUIDs of what has one of the identifiers: as entryUUID, or as uniqueId."""
+        uuids, unique_ids = set(), set()
+        for system, code in tokens:
+            identifier = {"value": code} | ({"system": system} if system else {})
+            unique_id = unique_id_of(identifier, self.code_systems) if code else None
+            unique_ids |= {each for each in (unique_id, None if system else code) if each}
+            if uuid := entry_uuid_of(code):
+                uuids.add(uuid)
+        if unique_ids:
+            having = one("unique_id", Operator.ANY_OF, *sorted(unique_ids))
+            search = PagedSearch(kind, (having,), (), ORDERED_BY[kind], _MOST_OF_ONE_NAME)
+            uuids |= {each.entry_uuid for each in (await self.registry.page(search)).objects}
+        return uuids
+
+
+def _kinds_of(request: SearchRequest, kinds: Sequence[ObjectKind]) -> Sequence[ObjectKind]:
+    """Those kinds that every parameter for the type of a List allows."""
+    left = list(kinds)
+    for occurrence in request.of(Role.LIST_TYPE):
+        meant = {_LISTS.get(code) for system, code in map(token, occurrence.values) if system in (None, LIST_TYPES)}
+        left = [each for each in left if each in meant]
+    return left
+
+
+_LISTS: Final = {SUBMISSION_SET: ObjectKind.SUBMISSION_SET, FOLDER: ObjectKind.FOLDER}
+
+
+def _conditions(
+    request: SearchRequest, kind: ObjectKind, systems: CodeSystems
+) -> tuple[Condition | Either, ...] | None:
+    """What the columns of a kind have to meet; None: no object can. Raises Refused with all that can not be read."""
+    found: list[Condition | Either] = []
+    issues: list[Issue] = []
+    nothing = False
+    for occurrence in request.of(Role.CONDITION):
+        column = occurrence.parameter.columns.get(kind)
+        if column is None or occurrence.parameter.meaning is None:
+            continue
+        try:
+            alternatives = merged(
+                [each for value in occurrence.values for each in occurrence.parameter.meaning(value, column, systems)]
+            )
+        except ValueError as problem:
+            issues.append(invalid(occurrence.sent_as, str(problem)))
+            continue
+        nothing = nothing or not alternatives
+        found += _as_conditions(alternatives)
+    if issues:
+        raise Refused(*issues)
+    found += _names(request) if kind is not ObjectKind.FOLDER else ()
+    return None if nothing else tuple(found)
+
+
+def _as_conditions(alternatives: Alternatives) -> Sequence[Condition | Either]:
+    return alternatives[0] if len(alternatives) == 1 else (Either(alternatives),)
+
+
+def _names(request: SearchRequest) -> list[Condition | Either]:
+    """What names of authors have to meet: family and given name are those of one and the same author."""
+    families, givens = request.of(Role.FAMILY), request.of(Role.GIVEN)
+    nobody: list[Occurrence | None] = [None]
+    pairs = product([*families] or nobody, [*givens] or nobody)
+    found: list[Condition | Either] = []
+    for family, given in pairs:
+        if family or given:
+            found += _as_conditions(merged(list(_name_alternatives(family, given))))
+    return found
+
+
+def _name_alternatives(family: Occurrence | None, given: Occurrence | None) -> Iterable[tuple[Condition, ...]]:
+    exact = [each is None or each.modifier == "exact" for each in (family, given)]
+    contains = frozenset(
+        name for name, each in (("family", family), ("given", given)) if each and each.modifier == "contains"
+    )
+    of_family = [plain(each) for each in family.values] if family else [None]
+    of_given = [plain(each) for each in given.values] if given else [None]
+    for one_family, one_given in product(of_family, of_given):
+        if all(exact):
+            yield (one("author_name_part", Operator.ANY_OF, exact_name(one_family, one_given)),)
+            continue
+        like = one("author_name", Operator.LIKE, name_pattern(one_family, one_given, contains=contains))
+        parts = [
+            one("author_name_part", Operator.ANY_OF, exact_name(*name))
+            for name, is_exact in (((one_family, None), exact[0]), ((None, one_given), exact[1]))
+            if is_exact and any(name)
+        ]
+        yield (like, *parts)
+
+
+def _token(occurrence: Occurrence, value: str) -> Token:
+    try:
+        return token(value)
+    except ValueError as problem:
+        raise Refused(invalid(occurrence.sent_as, str(problem))) from None

@@ -1,0 +1,46 @@
+"""The answer to a search: a Bundle of resources that are JSON already (FHIR R4: search.html, 3.1.1.6)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+from urllib.parse import quote, urlencode
+
+import orjson
+
+from mhd.searching.renderer import Completion
+from xds.paged_search import PagedObject
+
+_MATCH: Final = b',"search":{"mode":"match"}}'
+
+
+def searchset(
+    objects: Sequence[PagedObject], *, total: int, links: Mapping[str, str], completion: Completion, moment: str
+) -> bytes:
+    """The Bundle as JSON.
+
+    total    how many there are on all pages
+    links    by relation, absolute
+    moment   an instant: when this was found
+    """
+    head = {
+        "resourceType": "Bundle",
+        "type": "searchset",
+        "timestamp": moment,
+        "total": total,
+        "link": [{"relation": relation, "url": url} for relation, url in links.items()],
+    }
+    parts = [orjson.dumps(head)[:-1]]
+    before = b',"entry":['
+    for each in objects:
+        parts += (before, b'{"fullUrl":', completion.full_url(each), b',"resource":', completion.resource(each), _MATCH)
+        before = b","
+    parts.append(b"]}" if objects else b"}")
+    return b"".join(parts)
+
+
+def search_url(base: str, resource: str, parameters: Sequence[tuple[str, str]]) -> str:
+    """The URL of a search."""
+    return (
+        f"{base}/{resource}?{urlencode(parameters, quote_via=quote, safe=':')}" if parameters else f"{base}/{resource}"
+    )

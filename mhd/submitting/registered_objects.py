@@ -1,0 +1,101 @@
+"""What a registry holds of the objects that a submission speaks of: asked by stored queries [ITI-18].
+
+So it is the same for the registry of this process and for one of somebody else's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from mhd.fhir.operation_outcome import Refused, issue_of
+from xds.actors import DocumentRegistry, ObjectCodec, OutcomeUnknown, QueryRequest, QueryResponse, ReturnType
+from xds.errors import ErrorCode, RegistryError, ResponseStatus
+from xds.metadata import AnyObject, AvailabilityStatus, DocumentEntry, Folder
+
+Item = TypeVar("Item", bound=AnyObject)
+
+GET_DOCUMENTS: Final = "urn:uuid:5c4f972b-d56b-40ac-a5fc-c8ca9b40b9d4"
+GET_FOLDERS: Final = "urn:uuid:5737b14c-8a1a-4539-b659-e03a34a5e1e4"
+GET_FOLDER_AND_CONTENTS: Final = "urn:uuid:b909a503-523d-4517-8acf-8e5834dfc4c7"
+GET_SUBMISSION_SET_AND_CONTENTS: Final = "urn:uuid:e8e3cb2c-e39c-46b9-99e4-c12f57260b83"
+
+_MOST_AT_ONCE: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredObjects:
+    """Objects of a registry, by their identifiers. Every method raises Refused where the registry can not answer."""
+
+    registry: DocumentRegistry
+    codec: ObjectCodec
+
+    async def documents(
+        self, *, entry_uuids: Iterable[str] = (), unique_ids: Iterable[str] = ()
+    ) -> Sequence[DocumentEntry]:
+        """The documents that have one of these identifiers, whatever their status."""
+        by_uuid = await self._each(GET_DOCUMENTS, "$XDSDocumentEntryEntryUUID", entry_uuids)
+        by_unique_id = await self._each(GET_DOCUMENTS, "$XDSDocumentEntryUniqueId", unique_ids)
+        return _of(DocumentEntry, [*by_uuid, *by_unique_id])
+
+    async def folders(self, *, entry_uuids: Iterable[str] = (), unique_ids: Iterable[str] = ()) -> Sequence[Folder]:
+        """The Folders that have one of these identifiers."""
+        by_uuid = await self._each(GET_FOLDERS, "$XDSFolderEntryUUID", entry_uuids)
+        by_unique_id = await self._each(GET_FOLDERS, "$XDSFolderUniqueId", unique_ids)
+        return _of(Folder, [*by_uuid, *by_unique_id])
+
+    async def members_of_folder(self, entry_uuid: str) -> frozenset[str]:
+        """entryUUIDs of the documents in a Folder, among those of other objects."""
+        response = await self._asked(
+            GET_FOLDER_AND_CONTENTS, ReturnType.OBJECT_REF, "$XDSFolderEntryUUID", [entry_uuid]
+        )
+        return frozenset(each.entry_uuid for each in response.found)
+
+    async def submission(self, unique_id: str) -> Sequence[AnyObject]:
+        """A SubmissionSet by its uniqueId, and all that was submitted with it; empty where there is none."""
+        return await self._found(GET_SUBMISSION_SET_AND_CONTENTS, "$XDSSubmissionSetUniqueId", [unique_id])
+
+    async def _each(self, query_id: str, parameter: str, values: Iterable[str]) -> Sequence[AnyObject]:
+        wanted = list(dict.fromkeys(values))
+        found: list[AnyObject] = []
+        for start in range(0, len(wanted), _MOST_AT_ONCE):
+            found += await self._found(query_id, parameter, wanted[start : start + _MOST_AT_ONCE])
+        return found
+
+    async def _found(self, query_id: str, parameter: str, values: Sequence[str]) -> Sequence[AnyObject]:
+        response = await self._asked(query_id, ReturnType.LEAF_CLASS, parameter, values)
+        return [self.codec.read(each.ebrim) for each in response.found if each.ebrim is not None]
+
+    async def _asked(
+        self, query_id: str, return_type: ReturnType, parameter: str, values: Sequence[str]
+    ) -> QueryResponse:
+        request = QueryRequest(query_id, return_type, ((parameter, (_listed(parameter, values),)),))
+        try:
+            response = await self.registry.stored_query(request)
+        except OutcomeUnknown:
+            raise Refused(issue_of(_NO_ANSWER)) from None
+        if response.status is ResponseStatus.FAILURE:
+            raise Refused(*(issue_of(each) for each in response.errors or (_NO_ANSWER,)))
+        return response
+
+
+_NO_ANSWER: Final = RegistryError(ErrorCode.REGISTRY_NOT_AVAILABLE, "The registry gave no answer; try again later.")
+_SINGLE: Final = frozenset({"$XDSFolderEntryUUID", "$XDSSubmissionSetUniqueId"})
+
+
+def _listed(name: str, values: Sequence[str]) -> str:
+    """The values of a parameter in the form of ITI TF-2: 3.18.4.1.2.3.5."""
+    quoted = ["'" + each.replace("'", "''") + "'" for each in values]
+    return quoted[0] if name in _SINGLE and len(quoted) == 1 else f"({','.join(quoted)})"
+
+
+def _of(kind: type[Item], found: Iterable[AnyObject]) -> list[Item]:
+    """The objects of one kind, each once."""
+    return list({each.entry_uuid: each for each in found if isinstance(each, kind)}.values())
+
+
+def current(documents: Sequence[DocumentEntry]) -> DocumentEntry | None:
+    """Of documents with one uniqueId, the one that counts: an Approved one, else any."""
+    approved = (each for each in documents if each.availability_status == AvailabilityStatus.APPROVED)
+    return next(approved, next(iter(documents), None))

@@ -1,0 +1,82 @@
+"""What has to be asked of the registry before a Bundle can be said in terms of XDS."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qsl
+
+from mhd.fhir.operation_outcome import IssueType
+from mhd.mapping.domain import MhdDomain
+from mhd.mapping.identifiers import UNIQUE_ID, identifiers_of_kind, unique_id_of
+from mhd.mapping.reading import Reading
+from mhd.submitting.registered_objects import RegisteredObjects, current
+from mhd.submitting.submission_draft import Registered, sent_entry_uuids
+from mhd.submitting.submission_references import members_of, own_entry_uuid, relations_of
+from mhd.submitting.transaction_bundle import BundleEntry, Part, TransactionBundle
+from xds.errors import ErrorCode
+from xds.metadata import AvailabilityStatus, Folder
+
+
+async def looked_up(
+    bundle: TransactionBundle, domain: MhdDomain, registered: RegisteredObjects, reading: Reading
+) -> Registered:
+    """What is registered of what a Bundle speaks of. Nothing is asked that the Bundle does not need."""
+    sent = list(sent_entry_uuids(bundle))
+    unique_ids = _unique_ids(bundle, domain)
+    documents = await registered.documents(entry_uuids=sent, unique_ids=unique_ids)
+    by_unique_id = {
+        unique_id: found.entry_uuid
+        for unique_id in unique_ids
+        if (found := current([each for each in documents if each.unique_id == unique_id]))
+    }
+    folders = {}
+    for entry in bundle.of(Part.FOLDER):
+        if entry.method == "PUT" and (folder := await _changed(entry, domain, registered, reading)):
+            folders[entry.number] = folder
+    new_folders = [each for each in sent if each not in {folder.entry_uuid for folder in folders.values()}]
+    taken = [*documents, *await registered.folders(entry_uuids=new_folders)]
+    members = {folder.entry_uuid: await registered.members_of_folder(folder.entry_uuid) for folder in folders.values()}
+    return Registered(frozenset(each.entry_uuid for each in taken), by_unique_id, folders, members)
+
+
+def _unique_ids(bundle: TransactionBundle, domain: MhdDomain) -> frozenset[str]:
+    """The uniqueIds by which the Bundle refers to documents."""
+    found = set()
+    for entry in bundle.entries:
+        members = members_of(entry, bundle, domain) if entry.part in (Part.SUBMISSION_SET, Part.FOLDER) else []
+        relations = relations_of(entry, bundle, domain) if entry.part is Part.DOCUMENT else []
+        found |= {each.target.unique_id for each in (*members, *relations)}
+    return frozenset(each for each in found if each)
+
+
+async def _changed(
+    entry: BundleEntry, domain: MhdDomain, registered: RegisteredObjects, reading: Reading
+) -> Folder | None:
+    """The Folder that a PUT changes; None: it makes a new one, or is refused."""
+    by_id = own_entry_uuid(entry.url, domain)
+    found = await registered.folders(
+        entry_uuids=[by_id] if by_id else [], unique_ids=[] if by_id else _named(entry, domain)
+    )
+    folder = next((each for each in found if each.availability_status != AvailabilityStatus.DEPRECATED), None)
+    if folder is not None:
+        path = f"{entry.resource_path}.title"
+        reading.warn(path, "A PUT adds members to a Folder; its title and codes stay as they are.")
+    elif by_id or entry.url.partition("?")[0].strip("/") != "List":
+        reading.refuse(
+            f"{entry.path}.request.url",
+            "There is no such Folder; POST a new one, or PUT one that is registered.",
+            IssueType.NOT_FOUND,
+            ErrorCode.UNRESOLVED_REFERENCE,
+        )
+    return folder
+
+
+def _named(entry: BundleEntry, domain: MhdDomain) -> list[str]:
+    """The uniqueIds that a conditional PUT asks for; for a PUT without condition, those of the Folder itself."""
+    query = entry.url.partition("?")[2]
+    if query:
+        asked = [value.rpartition("|") for name, value in parse_qsl(query) if name == "identifier"]
+        found = [unique_id_of({"system": system, "value": value}, domain.code_systems) for system, _, value in asked]
+    else:
+        own = identifiers_of_kind(entry.resource.get("identifier", ()), UNIQUE_ID)
+        found = [unique_id_of(each, domain.code_systems) for _, each in own]
+    return [each for each in found if each]
