@@ -99,7 +99,7 @@ class Metrics:
         )
         self.in_flight = Gauge(
             "toimik_requests_in_flight",
-            "SOAP requests that are being read or answered",
+            "Requests that are being read or answered",
             registry=self.registry,
             multiprocess_mode="livesum",
         )

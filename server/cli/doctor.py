@@ -25,6 +25,7 @@ from server.tls import CannotServe, server_context
 
 _EXPIRES_SOON_DAYS = 30
 _DAY_SECONDS = 24 * 60 * 60
+_OF_THIS_MACHINE = ("127.0.0.1", "::1", "localhost")
 _PATIENCE_SECONDS = 3.0
 _HANDSHAKE_TURNS = 10
 
@@ -75,6 +76,7 @@ async def _examined(settings: Settings, *, deep: bool, tell: Tell | None) -> lis
         *(_data_directory(settings) if settings.has_embedded_store else ()),
         *_tls(settings),
         _port(settings),
+        *_public_url(settings),
     ]
     if Actor.REGISTRY not in settings.actors:
         diagnoses.append(await _elsewhere("registry", settings.registry_url))
@@ -123,6 +125,17 @@ def _port(settings: Settings) -> Diagnosis:
             return Diagnosis(subject, Verdict.WARNING, "something listens there already; this server, perhaps")
         return Diagnosis(subject, Verdict.FAILED, f"it can not be listened on: {problem.strerror or problem}")
     return Diagnosis(subject, Verdict.OK, "is free")
+
+
+def _public_url(settings: Settings) -> Iterator[Diagnosis]:
+    """Whether the URLs in FHIR are those that apps can use."""
+    if Actor.MHD not in settings.actors or settings.public_url is not None or settings.host in _OF_THIS_MACHINE:
+        return
+    yield Diagnosis(
+        "public_url",
+        Verdict.WARNING,
+        "is not set, so URLs in FHIR name the address at which a request came in; behind a proxy apps can not use that",
+    )
 
 
 async def _elsewhere(actor: str, address: str | None) -> Diagnosis:

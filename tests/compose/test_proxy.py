@@ -54,7 +54,15 @@ async def test_documents_pass_through_the_proxy(proxy: Proxy) -> None:
 async def test_metrics_and_health_are_not_told_to_the_world(proxy: Proxy) -> None:
     await proxy.ready()
     async with proxy.session() as session:
-        for path, status in (("/metrics", 404), ("/health/ready", 404), ("/", 200), ("/xds/registry?wsdl", 200)):
+        for path, status in (
+            ("/metrics", 404),
+            ("/health/ready", 404),
+            ("/", 200),
+            ("/xds/registry?wsdl", 200),
+            ("/fhir", 405),
+            ("/fhir/metadata", 200),
+            ("/fhirx", 404),
+        ):
             async with session.get(f"{proxy.url}{path}") as response:
                 assert response.status == status, path
 
