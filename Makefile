@@ -9,8 +9,8 @@ BIN := .venv/bin
 demo: .venv/installed  ## start a server on a temporary store, submit the samples, find and retrieve them
 	$(BIN)/toimik demo
 
-test: .venv/installed-dev  ## all tests
-	$(BIN)/python -m pytest
+test: .venv/installed-dev  ## all tests, on all cores
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 # What the environment names or the PATH has is not built. See tests/servers/README.md.
 test-servers: $(if $(TOIMIK_TEST_MONGODB_URL)$(shell command -v mongod),,.test-servers/toimik-mongodb-stand-in)

@@ -110,6 +110,7 @@ async def test_what_is_turned_away_for_want_of_room_is_counted_as_busy(tmp_path:
 
 async def test_whichever_worker_is_asked_answers_for_all(tmp_path: Path) -> None:
     with server_process(tmp_path / "data", workers=2) as server:
+        await eventually(server.url, lambda metrics: metrics.value("toimik_workers") == 2)
         for _ in range(10):  # each on a connection of its own, so that both workers get some
             assert (await provided(server.url)).registry_response.succeeded
         answers = [await ScrapedMetrics.of(server.url) for _ in range(10)]
