@@ -184,7 +184,7 @@ class SqliteMetadataStore:
 
     async def identities(self, patient_ids: Collection[str]) -> Mapping[str, PatientIdentity]:
         def read(connection: sqlite3.Connection) -> Mapping[str, PatientIdentity]:
-            with snapshot(connection):
+            with nullcontext() if len(patient_ids) == 1 else snapshot(connection):
                 return identities(connection, patient_ids)
 
         return await self._read(read, small=len(patient_ids) <= _SMALL_REFERENCES)

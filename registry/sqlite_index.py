@@ -154,6 +154,9 @@ def placed(objects: Iterable[IndexedObject], patient: int, first_number: int) ->
     return [PlacedObject(numbered(patient, number), item) for number, item in enumerate(objects, first_number)]
 
 
+_SAID_OF_PATIENT = "SELECT patient_id, merged_into FROM patient_identities WHERE patient_id = ? OR merged_into = ?"
+
+
 class IndexTables:
     """Writes to the index, or with a `prefix` to one that is going to take its place."""
 
@@ -297,17 +300,13 @@ def decoded(rendering: bytes, codec: ObjectCodec) -> AnyObject:
 
 
 def identities(connection: sqlite3.Connection, patient_ids: Iterable[str]) -> dict[str, PatientIdentity]:
-    """What feeds said of these patients."""
+    """What feeds said of these patients; of each by one statement, which is of one moment."""
     found: dict[str, PatientIdentity] = {}
     for patient_id in set(patient_ids):
-        row = connection.execute(
-            "SELECT merged_into FROM patient_identities WHERE patient_id = ?", (patient_id,)
-        ).fetchone()
-        if row is not None:
-            merged_from = connection.execute(
-                "SELECT patient_id FROM patient_identities WHERE merged_into = ? ORDER BY patient_id", (patient_id,)
-            )
-            found[patient_id] = PatientIdentity(row[0], tuple([each for (each,) in merged_from]))
+        said = dict(connection.execute(_SAID_OF_PATIENT, (patient_id, patient_id)).fetchall())
+        if patient_id in said:
+            into = said.pop(patient_id)
+            found[patient_id] = PatientIdentity(into, tuple(sorted(said)))
     return found
 
 
