@@ -103,7 +103,7 @@ async def test_a_document_of_a_merged_patient_is_updated(
     shown = {each.entry_uuid: each for each in await documents_of(registry, PATIENT)}
     assert len(shown) == 2
     assert merged.entry_uuid not in shown  # it is an older version now
-    assert shown[new.entry_uuid].availability_status is AvailabilityStatus.APPROVED
+    assert shown[new.entry_uuid].availability_status == AvailabilityStatus.APPROVED
     assert shown[new.entry_uuid].patient_id == PATIENT
     assert await problems(store) == []
 
