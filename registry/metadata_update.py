@@ -19,6 +19,7 @@ from registry.lifecycle import (
     entry_uuids_of,
     identifiers_in_use,
     inherited_memberships,
+    is_membership,
     registered,
     revisions_of,
 )
@@ -318,7 +319,8 @@ def judged(
     links = tuple(item for item in sent if isinstance(item, Association))
     current = [link for link in known.links if link.availability_status == _APPROVED]
     inherited = tuple(inherited_memberships((*links, *current), sent[0], known.facts, new_uuid, replacing=links))
-    by_dossier = _revisions(submission, known, followers, (*links, *copies, *inherited), judging.update_time)
+    members = tuple(filter(is_membership, copies))  # a copy of a replacement replaces nothing again
+    by_dossier = _revisions(submission, known, followers, (*links, *members, *inherited), judging.update_time)
     change = RegistryChange(
         patient_id=known.facts.patient_id,
         change_id=str(new_uuid()),

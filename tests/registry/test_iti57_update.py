@@ -344,6 +344,19 @@ async def test_a_submitted_replacement_deprecates_what_it_replaces(desk: Desk) -
     assert new.entry_uuid in {each.entry_uuid for each in found}
 
 
+async def test_a_replacement_that_gets_a_new_version_replaces_nothing_again(desk: Desk) -> None:
+    old, new = document_entry(), document_entry()
+    await desk.register(old, new)
+    await desk.update(submitted(association(AssociationType.RPLC, new, old)))
+    await desk.update(status_update(old, DEPRECATED, APPROVED))
+
+    await desk.update(update_of(next_version(new)))
+    await desk.update(update_of(next_version(old)))
+
+    for each in (old, new):
+        assert [version.availability_status for version in await desk.versions(each)] == [DEPRECATED, APPROVED]
+
+
 # Refusals ----------------------------------------------------------------------------------------------------------
 
 
