@@ -86,6 +86,8 @@ async def _without_older_versions(query: BoundQuery, found: Objects, store: Find
     if query.all_versions:
         return found
     deprecated = [each for each in found if each.availability_status == AvailabilityStatus.DEPRECATED]
+    if not deprecated:
+        return found
     newest: dict[str | None, int] = {}
     for kind in dict.fromkeys(each.kind for each in deprecated):
         of_kind = tuple(dict.fromkeys(each.logical_id for each in deprecated if each.kind is kind and each.logical_id))
