@@ -60,13 +60,10 @@ class FactFinder:
 
     def _documents(self, unique_ids: frozenset[str]) -> dict[str, tuple[Fingerprint, ...]]:
         documents: dict[str, tuple[Fingerprint, ...]] = {}
-        for unique_id, *fingerprint in self._look_up(
-            "SELECT unique_id, entry_uuid, hash, size FROM ("
-            "SELECT unique_id, entry_uuid, hash, size FROM document_entries "
-            "UNION ALL SELECT unique_id, entry_uuid, hash, size FROM removed_documents) WHERE unique_id IN",
-            unique_ids,
-        ):
-            documents[unique_id] = (*documents.get(unique_id, ()), Fingerprint(*fingerprint))
+        for table in ("document_entries", "removed_documents"):
+            statement = f"SELECT unique_id, entry_uuid, hash, size FROM {table} WHERE unique_id IN"
+            for unique_id, *fingerprint in self._look_up(statement, unique_ids):
+                documents[unique_id] = (*documents.get(unique_id, ()), Fingerprint(*fingerprint))
         return documents
 
     def _objects(self, entry_uuids: Collection[str]) -> tuple[dict[str, AnyObject], dict[str, str]]:

@@ -45,10 +45,12 @@ _HEADS = (
     "FROM patients WHERE patient_id IN (SELECT value FROM json_each(?))"
 )
 _TAKEN = "SELECT json_group_array(identifier) FROM identifiers WHERE identifier IN (SELECT value FROM json_each(?))"
+# The condition stands in both halves: around them it would have all entries read.
 _DOCUMENTS = (
-    "SELECT json_group_array(json_array(unique_id, hash)) FROM (SELECT unique_id, hash FROM document_entries "
-    "UNION ALL SELECT unique_id, hash FROM removed_documents) "
-    "WHERE unique_id IN (SELECT value FROM json_each(?)) AND hash IS NOT NULL"
+    "WITH wanted AS MATERIALIZED (SELECT value FROM json_each(?)) "
+    "SELECT json_group_array(json_array(unique_id, hash)) FROM ("
+    "SELECT unique_id, hash FROM document_entries WHERE unique_id IN wanted AND hash IS NOT NULL UNION ALL "
+    "SELECT unique_id, hash FROM removed_documents WHERE unique_id IN wanted AND hash IS NOT NULL)"
 )
 
 
