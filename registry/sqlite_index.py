@@ -154,6 +154,7 @@ def placed(objects: Iterable[IndexedObject], patient: int, first_number: int) ->
     return [PlacedObject(numbered(patient, number), item) for number, item in enumerate(objects, first_number)]
 
 
+_IS_NAMED = "SELECT 1 FROM patient_identities WHERE patient_id = ?"
 _SAID_OF_PATIENT = "SELECT patient_id, merged_into FROM patient_identities WHERE patient_id = ? OR merged_into = ?"
 
 
@@ -303,10 +304,11 @@ def identities(connection: sqlite3.Connection, patient_ids: Iterable[str]) -> di
     """What feeds said of these patients; of each by one statement, which is of one moment."""
     found: dict[str, PatientIdentity] = {}
     for patient_id in set(patient_ids):
+        if connection.execute(_IS_NAMED, (patient_id,)).fetchone() is None:
+            continue  # of most patients nothing was ever said
         said = dict(connection.execute(_SAID_OF_PATIENT, (patient_id, patient_id)).fetchall())
-        if patient_id in said:
-            into = said.pop(patient_id)
-            found[patient_id] = PatientIdentity(into, tuple(sorted(said)))
+        into = said.pop(patient_id, None)
+        found[patient_id] = PatientIdentity(into, tuple(sorted(said)))
     return found
 
 
