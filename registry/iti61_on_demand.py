@@ -6,39 +6,11 @@ are (registry/iti42_register.py); what their metadata has to be is in the rows o
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import datetime
+from functools import partial
+from typing import Final
 
-from registry.code_sets import CodeSets
 from registry.iti42_register import register_document_set
-from registry.lifecycle import NewUuid
-from registry.metadata_store import MetadataStore
-from registry.patient_identities import PatientIdentities
-from xds.actors import RegistryResponse
-from xds.metadata import Submission
 from xds.transactions import ITI_61
 
-
-async def register_on_demand(
-    submission: Submission,
-    *,
-    store: MetadataStore,
-    patients: PatientIdentities,
-    code_sets: CodeSets,
-    clock: Callable[[], datetime],
-    new_uuid: NewUuid,
-    home_community_id: str | None = None,
-    limited_metadata: bool = False,
-) -> RegistryResponse:
-    """Register all objects of a submission, or none of them; see register_document_set."""
-    return await register_document_set(
-        submission,
-        store=store,
-        patients=patients,
-        code_sets=code_sets,
-        clock=clock,
-        new_uuid=new_uuid,
-        home_community_id=home_community_id,
-        limited_metadata=limited_metadata,
-        transaction=ITI_61,
-    )
+register_on_demand: Final = partial(register_document_set, transaction=ITI_61)
+"""Register all objects of a submission, or none of them; see register_document_set."""
