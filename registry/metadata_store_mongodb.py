@@ -329,6 +329,8 @@ class MongoMetadataStore:
                 seen = {each["_id"] for each in unfinished}
             except (StoreBusy, StoreFull) as problem:
                 logger.warning("Unfinished changes could not be looked for.", extra={"problem": str(problem)})
+            if self._closed:  # a cancellation that comes while the driver connects may be lost in there
+                return
             await asyncio.sleep(seconds)
 
     async def _finish(self, unfinished: Sequence[Mapping[str, Any]]) -> int:
