@@ -7,7 +7,7 @@ import gc
 import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 import pymongo
@@ -513,3 +513,24 @@ async def test_a_blanked_body_is_no_damage(
 
     assert await found(store, ENTRY, patients=(PATIENT,)) == [stays.entry_uuid]
     assert await problems(store) == []
+
+
+async def test_a_store_closes_though_the_driver_loses_the_cancellation_of_its_sweep(
+    mongodb_server: StoreServer,
+) -> None:
+    with some_database(mongodb_server.url) as name:
+        store = await MongoMetadataStore.opened(mongodb_server.url, database=name, codec=codec, sweep_seconds=3600)
+        looking = asyncio.Event()
+
+        async def unfinished() -> list[Any]:
+            looking.set()
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(3600)
+            return []
+
+        store._resolver.log.unfinished = unfinished  # type: ignore[method-assign]
+        store._sweeping.cancel()  # type: ignore[union-attr]
+        store.keep_swept(3600)
+        await looking.wait()
+
+        await store.close()
