@@ -1,7 +1,7 @@
 """The MongoDB server as the metadata store uses it: a few commands, a time limit over them, and what errors mean.
 
 Every command here may be sent twice without harm, so what a server means to be tried again is tried again until the
-limit. Nothing is asked of the server but that an insert under a unique key is atomic.
+limit. Nothing is asked of the server but that an insert under a unique key is atomic, and the update of one document.
 """
 
 from __future__ import annotations

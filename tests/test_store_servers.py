@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from io import BytesIO
 from pathlib import Path
@@ -83,6 +84,18 @@ def test_what_a_killed_s3_server_acknowledged_is_there_when_it_is_back(s3: OwnSt
 
     with s3_client(s3).get_object("things", "one") as kept:
         assert kept.read() == b"kept"
+
+
+def test_of_two_updates_of_one_document_at_once_none_is_lost(mongodb: OwnStoreServer) -> None:
+    with mongodb_client(mongodb) as client, ThreadPoolExecutor(2) as both:
+        things = client.test.things
+        numbers = range(100)
+        things.insert_many({"_id": number, "open": True, "body": b"as it was"} for number in numbers)
+        for number in numbers:
+            updates = ({"$unset": {"open": ""}}, {"$set": {"body": b"blanked"}})
+            list(both.map(things.update_one, [{"_id": number}] * 2, updates))
+
+        assert list(things.find(sort=["_id"])) == [{"_id": number, "body": b"blanked"} for number in numbers]
 
 
 def test_a_paused_server_answers_nothing_until_it_is_resumed(mongodb: OwnStoreServer) -> None:

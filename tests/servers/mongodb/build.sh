@@ -1,5 +1,5 @@
 #!/bin/sh
-# Build this directory's program into .test-servers, with FerretDB as use-indexes.patch changes it.
+# Build this directory's program into .test-servers, with FerretDB as the patches change it.
 set -eu
 cd "$(dirname "$0")"
 built=../../../.test-servers
@@ -12,7 +12,9 @@ mkdir -p "$changed"
 # From the module cache: go.sum has vouched for it.
 cp -R "$(go list -m -f '{{.Dir}}' github.com/FerretDB/FerretDB)/." "$changed"
 chmod -R u+w "$changed"
-patch --quiet --strip=1 --fuzz=0 --directory="$changed" <use-indexes.patch
+for each in *.patch; do
+	patch --quiet --strip=1 --fuzz=0 --directory="$changed" <"$each"
+done
 
 cp go.mod "$changed/stand-in.mod"
 cp go.sum "$changed/stand-in.sum"
