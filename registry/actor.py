@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from typing import TypeVar
 from uuid import uuid4
 
+from registry.changing import Changing
 from registry.code_sets import CodeSets, KnownCodes
 from registry.iti18_stored_query import stored_query
 from registry.iti42_register import register_document_set
@@ -87,14 +88,15 @@ class Registry:
 
     async def remove_metadata(self, entry_uuids: Sequence[str]) -> RegistryResponse:
         """Remove Metadata [ITI-62]."""
-        removing = remove_metadata(entry_uuids, store=self.store, clock=self.clock, new_uuid=self.new_uuid)
-        return await _answering_errors(removing, ITI_62, RegistryResponse.of)
+        return await _answering_errors(remove_metadata(entry_uuids, self._changing()), ITI_62, RegistryResponse.of)
 
     async def _submitted(
         self, serve: Callable[..., Awaitable[RegistryResponse]], submission: Submission, transaction: Transaction
     ) -> RegistryResponse:
-        serving = serve(
-            submission,
+        return await _answering_errors(serve(submission, self._changing()), transaction, RegistryResponse.of)
+
+    def _changing(self) -> Changing:
+        return Changing(
             store=self.store,
             patients=self.patients,
             code_sets=self.code_sets,
@@ -103,7 +105,6 @@ class Registry:
             home_community_id=self.home_community_id,
             limited_metadata=self.limited_metadata,
         )
-        return await _answering_errors(serving, transaction, RegistryResponse.of)
 
     async def stored_query(self, request: QueryRequest) -> QueryResponse:
         """Registry Stored Query [ITI-18]."""

@@ -7,90 +7,72 @@ A document that goes to another patient is one write in the dossier of each: fir
 
 from __future__ import annotations
 
-import asyncio
-import random
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
-from datetime import datetime
 
-from registry.code_sets import CodeSets
-from registry.iti42_register import busy, names_a_patient, unknown_patient
-from registry.lifecycle import NewUuid, questions
+from registry.changing import Changing
+from registry.lifecycle import questions
 from registry.merged_patients import known_of_patient
-from registry.metadata_store import Criteria, Facts, FactsMoved, Match, MetadataStore, Questions, StoredObject
+from registry.metadata_store import (
+    Criteria,
+    Facts,
+    Match,
+    MetadataStore,
+    Questions,
+    RegistryChange,
+    Revision,
+    StoredObject,
+)
 from registry.metadata_update import Known, Update, judged, logical_ids, targets
-from registry.patient_identities import PatientIdentities
 from xds.actors import RegistryResponse
-from xds.errors import XdsError
 from xds.metadata import AnyObject, Association, ObjectKind, Submission
-from xds.metadata_rules import findings
 from xds.transactions import ITI_57, Transaction
 
 _VERSIONED = (ObjectKind.DOCUMENT_ENTRY, ObjectKind.FOLDER)
 
 
 async def update_document_set(
-    submission: Submission,
-    *,
-    store: MetadataStore,
-    patients: PatientIdentities,
-    code_sets: CodeSets,
-    clock: Callable[[], datetime],
-    new_uuid: NewUuid,
-    home_community_id: str | None = None,
-    limited_metadata: bool = False,
-    transaction: Transaction = ITI_57,
-    attempts: int = 10,
-    pause_seconds: float = 0.01,
+    submission: Submission, changing: Changing, transaction: Transaction = ITI_57
 ) -> RegistryResponse:
     """Do all that an update asks for, or nothing. The response holds the warnings.
 
     transaction   ITI-92 is served here as well
     Raises XdsError with all errors that were found, XDSRegistryBusy; StoreBusy, StoreFull.
     """
-    noticed = [*findings(submission, transaction, limited_metadata=limited_metadata), *code_sets.findings(submission)]
-    noticed += [finding async for finding in unknown_patient(submission, patients)]
-    if not names_a_patient(submission):
-        raise XdsError.of(finding.reported(transaction.default_code) for finding in noticed)
-    for attempt in range(attempts):
-        known = await _known(submission, store)
+    noticed = await changing.noticed(submission, transaction)
+
+    async def do() -> Update:
+        known = await _known(submission, changing.store)
         update = judged(
             submission,
             known,
             transaction,
-            now=clock(),
-            new_uuid=new_uuid,
+            now=changing.clock(),
+            new_uuid=changing.new_uuid,
             noticed=noticed,
-            home_community_id=home_community_id,
+            home_community_id=changing.home_community_id,
         )
-        try:
-            await store.apply(replace(update.change, patient_id=known.dossier.patient_id), known.dossier)
-            await _deprecate_elsewhere(update, store, attempts)
-        except FactsMoved:
-            await asyncio.sleep(pause_seconds * (attempt + random.random()))  # noqa: S311 - a pause is no secret
-        else:
-            return RegistryResponse.of([finding.reported(transaction.default_code) for finding in noticed])
-    raise busy(attempts)
+        await changing.store.apply(replace(update.change, patient_id=known.dossier.patient_id), known.dossier)
+        return update
 
-
-async def _deprecate_elsewhere(update: Update, store: MetadataStore, attempts: int) -> None:
-    """Deprecate in other dossiers the versions before those that went to this one."""
+    update = await changing.until_it_holds(do)
     for patient_id, revisions in update.elsewhere.items():
-        for attempt in range(attempts):
-            facts = await store.known(Questions(patient_id))
-            change = replace(
-                update.change,
-                patient_id=patient_id,
-                change_id=f"{update.change.change_id} {patient_id}",
-                objects=(),
-                revisions=revisions,
-            )
-            try:
-                await store.apply(change, facts)
-                break
-            except FactsMoved:
-                if attempt + 1 == attempts:
-                    raise busy(attempts) from None
+        await _deprecate_elsewhere(update.change, patient_id, revisions, changing)
+    return RegistryResponse.of([finding.reported(transaction.default_code) for finding in noticed])
+
+
+async def _deprecate_elsewhere(
+    change: RegistryChange, patient_id: str, revisions: tuple[Revision, ...], changing: Changing
+) -> None:
+    """Deprecate in another dossier the versions before those that went to this one."""
+    deprecating = replace(
+        change, patient_id=patient_id, change_id=f"{change.change_id} {patient_id}", objects=(), revisions=revisions
+    )
+
+    async def deprecate() -> None:
+        await changing.store.apply(deprecating, await changing.store.known(Questions(patient_id)))
+
+    await changing.until_it_holds(deprecate)
 
 
 async def _known(submission: Submission, store: MetadataStore, dossier: str | None = None) -> Known:

@@ -6,18 +6,14 @@ SubmissionSet still. They are blanked in the log as well (registry/dossier_log.p
 
 from __future__ import annotations
 
-import asyncio
-import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
-from registry.iti42_register import busy
-from registry.lifecycle import Judging, NewUuid, removal_of
+from registry.changing import Changing
+from registry.lifecycle import Judging, removal_of
 from registry.metadata_store import (
     Criteria,
     Facts,
-    FactsMoved,
     Match,
     MetadataStore,
     Questions,
@@ -31,15 +27,7 @@ from xds.metadata_names import canonical_id, named, shown
 from xds.transactions import ITI_62
 
 
-async def remove_metadata(
-    entry_uuids: Sequence[str],
-    *,
-    store: MetadataStore,
-    clock: Callable[[], datetime],
-    new_uuid: NewUuid,
-    attempts: int = 10,
-    pause_seconds: float = 0.01,
-) -> RegistryResponse:
+async def remove_metadata(entry_uuids: Sequence[str], changing: Changing) -> RegistryResponse:
     """Remove all of these objects, or none of them.
 
     Raises XdsError with all errors that were found, XDSRegistryBusy; StoreBusy, StoreFull.
@@ -47,27 +35,25 @@ async def remove_metadata(
     wanted = frozenset(map(canonical_id, entry_uuids))
     if not wanted:
         raise XdsError(ITI_62.default_code, "The request names no object; send an ObjectRef for each.", "ObjectRefList")
-    for attempt in range(attempts):
-        removed = await _removed(wanted, store)
+
+    async def remove() -> None:
+        removed = await _removed(wanted, changing.store)
         found = list(conflicts(removed))
         if found:
             raise XdsError.of(finding.reported(ITI_62.default_code) for finding in found)
-        judging = Judging.at(clock())
+        judging = Judging.at(changing.clock())
         change = RegistryChange(
             patient_id=removed.facts.patient_id,
-            change_id=str(new_uuid()),
+            change_id=str(changing.new_uuid()),
             time=judging.time,
             objects=(),
             revisions=tuple(_folder_updates(removed, judging.update_time)),
             removals=tuple(removal_of(item) for item in removed.objects),
         )
-        try:
-            await store.apply(change, removed.facts)
-        except FactsMoved:
-            await asyncio.sleep(pause_seconds * (attempt + random.random()))  # noqa: S311 - a pause is no secret
-        else:
-            return RegistryResponse.of()
-    raise busy(attempts)
+        await changing.store.apply(change, removed.facts)
+
+    await changing.until_it_holds(remove)
+    return RegistryResponse.of()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import pytest
 
+from registry.changing import Changing
 from registry.code_sets import CodeSet, CodeSets, Policy
 from registry.dossier_log import LogRecord
 from registry.iti42_register import register_document_set
@@ -82,13 +83,15 @@ async def register(
 ) -> RegistryResponse:
     return await register_document_set(
         whole,
-        store=store,
-        patients=KNOWN_PATIENTS,
-        code_sets=code_sets,
-        clock=lambda: NOW,
-        new_uuid=uuid4,
-        attempts=attempts,
-        pause_seconds=0.0,
+        Changing(
+            store=store,
+            patients=KNOWN_PATIENTS,
+            code_sets=code_sets,
+            clock=lambda: NOW,
+            new_uuid=uuid4,
+            attempts=attempts,
+            pause_seconds=0.0,
+        ),
     )
 
 

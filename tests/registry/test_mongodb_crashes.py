@@ -23,6 +23,7 @@ import pytest
 from pymongo import AsyncMongoClient
 
 from registry.change_body import decoded
+from registry.changing import Changing
 from registry.code_sets import CodeSets
 from registry.dossier_check import checked_dossiers
 from registry.fhir_resources import FhirResources
@@ -121,12 +122,14 @@ class Storm:
         try:
             await register_document_set(
                 submitted,
-                store=store,
-                patients=OpenPatients(),
-                code_sets=CodeSets(),
-                clock=lambda: datetime.now(UTC),
-                new_uuid=uuid4,
-                pause_seconds=0.001,
+                Changing(
+                    store=store,
+                    patients=OpenPatients(),
+                    code_sets=CodeSets(),
+                    clock=lambda: datetime.now(UTC),
+                    new_uuid=uuid4,
+                    pause_seconds=0.001,
+                ),
             )
         except (XdsError, StoreBusy):
             self.refused.append(submitted)

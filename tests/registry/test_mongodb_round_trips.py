@@ -13,6 +13,7 @@ from uuid import uuid4
 import pytest
 from pymongo import monitoring
 
+from registry.changing import Changing
 from registry.code_sets import CodeSets
 from registry.iti18_stored_query import stored_query
 from registry.iti42_register import register_document_set
@@ -83,11 +84,13 @@ async def store(mongodb_server: StoreServer, commands: Commands) -> AsyncIterato
 async def register(store: MongoMetadataStore, submitted: Submission) -> None:
     response = await register_document_set(
         submitted,
-        store=store,
-        patients=OpenPatients(),
-        code_sets=CodeSets(),
-        clock=lambda: datetime.now(UTC),
-        new_uuid=uuid4,
+        Changing(
+            store=store,
+            patients=OpenPatients(),
+            code_sets=CodeSets(),
+            clock=lambda: datetime.now(UTC),
+            new_uuid=uuid4,
+        ),
     )
     assert response.succeeded
 
