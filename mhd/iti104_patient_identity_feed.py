@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 from urllib.parse import parse_qsl
 
+from mhd.fhir.fhir_structure import structure_problems
 from mhd.fhir.operation_outcome import Issue, IssueSeverity, IssueType, Outcome, Refused
 from mhd.mapping.identifiers import cx_of
 from mhd.messages import FhirAnswer, Json
@@ -36,10 +37,14 @@ class PatientFeed:
     feeds: PatientFeeds
     keys: PatientKeys
 
-    async def put(self, patient: Json, parameters: Sequence[tuple[str, str]]) -> FhirAnswer:
-        """The Patient whose identifier the parameters name. Raises Refused."""
-        if patient.get("resourceType") != "Patient":
-            raise Refused(Issue(IssueType.VALUE, "The body is no Patient; send one.", "Patient"))
+    async def put(self, patient: Any, parameters: Sequence[tuple[str, str]]) -> FhirAnswer:
+        """The Patient whose identifier the parameters name.
+
+        patient   what was sent, not yet judged
+        Raises Refused.
+        """
+        if problems := structure_problems(patient, "Patient"):
+            raise Refused(*problems)
         named = _named(parameters)
         identifiers = [cx for each in patient.get("identifier") or () if (cx := cx_of(each)) is not None]
         if named not in identifiers:

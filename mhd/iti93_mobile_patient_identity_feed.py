@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import uuid4
 
+from mhd.fhir.fhir_structure import structure_problems
 from mhd.fhir.operation_outcome import Issue, IssueType, Refused
 from mhd.iti104_patient_identity_feed import REPLACED_BY, refused
 from mhd.mapping.identifiers import cx_of
@@ -29,8 +30,14 @@ class MobilePatientFeed:
 
     feeds: PatientFeeds
 
-    async def process(self, message: Json) -> FhirAnswer:
-        """The message that says how it went. Raises Refused."""
+    async def process(self, message: Any) -> FhirAnswer:
+        """The message that says how it went.
+
+        message   what was sent, not yet judged
+        Raises Refused.
+        """
+        if problems := structure_problems(message, "Bundle"):
+            raise Refused(*problems)
         header = _header(message)
         history = _history(message)
         by_url = {str(entry.get("fullUrl", "")): _patient(entry) for entry in history}

@@ -216,7 +216,7 @@ async def test_a_patient_that_replaces_another_may_say_so_itself(wire: Wire) -> 
     await put(wire, john, fhir_patient(john))
     named = identifier_of(john)
     reference = f"Patient?identifier={named['system']}|{named['value']}"
-    link = [{"type": "replaces", "other": {"reference": reference}}, {"type": "seealso", "other": {}}]
+    link = [{"type": "replaces", "other": {"reference": reference}}, {"type": "seealso", "other": {"display": "Joan"}}]
 
     assert (await put(wire, jane, fhir_patient(jane, link=link)))[0] == HTTPStatus.CREATED
 
@@ -229,7 +229,21 @@ async def test_a_patient_that_replaces_another_may_say_so_itself(wire: Wire) -> 
         (None, fhir_patient(CX.of("1", PATIENT_AUTHORITY)), 400, "required"),
         (CX.of("2", PATIENT_AUTHORITY), fhir_patient(CX.of("1", PATIENT_AUTHORITY)), 400, "value"),
         (CX.of("0815", "1.2.3"), fhir_patient(CX.of("1", PATIENT_AUTHORITY)), 422, "value"),
-        (CX.of("1", PATIENT_AUTHORITY), {"resourceType": "Person"}, 400, "value"),
+        (CX.of("1", PATIENT_AUTHORITY), {"resourceType": "Person"}, 400, "structure"),
+        (CX.of("1", PATIENT_AUTHORITY), [fhir_patient(CX.of("1", PATIENT_AUTHORITY))], 400, "structure"),
+        (CX.of("1", PATIENT_AUTHORITY), None, 400, "structure"),
+        (
+            CX.of("1", PATIENT_AUTHORITY),
+            fhir_patient(CX.of("1", PATIENT_AUTHORITY), identifier=["1"]),
+            400,
+            "structure",
+        ),
+        (
+            CX.of("1", PATIENT_AUTHORITY),
+            fhir_patient(CX.of("1", PATIENT_AUTHORITY), identifier=[{"system": ["urn:oid:1.2"], "value": "1"}]),
+            400,
+            "structure",
+        ),
         (
             CX.of("1", PATIENT_AUTHORITY),
             fhir_patient(CX.of("1", PATIENT_AUTHORITY), link=[{"type": "replaced-by", "other": {"display": "Jane"}}]),
@@ -251,12 +265,16 @@ async def test_a_patient_that_replaces_another_may_say_so_itself(wire: Wire) -> 
         "another identifier",
         "another authority",
         "no Patient",
+        "several Patients",
+        "nothing",
+        "an identifier that is a string",
+        "a system that is an array",
         "a link to a name",
         "unknown patients",
     ],
 )
 async def test_what_a_fhir_feed_can_not_mean_is_refused(
-    wire: Wire, named: CX | None, body: dict[str, Any], status: int, code: str
+    wire: Wire, named: CX | None, body: Any, status: int, code: str
 ) -> None:
     assert await put(wire, named, body) == (status, code)
 
@@ -283,7 +301,7 @@ def fhir_message(*patients: dict[str, Any], method: str = "PUT", event: str = EV
     }
 
 
-async def process(wire: Wire, message: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+async def process(wire: Wire, message: Any) -> tuple[int, dict[str, Any]]:
     async with wire.session.post(
         f"{wire.base}/fhir/$process-message",
         data=json.dumps(message),
@@ -317,3 +335,20 @@ async def test_a_fhir_message_that_can_not_be_taken_changes_nothing(
 
     assert (await process(wire, fhir_message(fhir_patient(jane), **changes)))[0] == status
     assert (await submit(wire, jane)).codes == [ErrorCode.UNKNOWN_PATIENT_ID]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        [],
+        None,
+        {"resourceType": "Bundle", "type": "message", "entry": [["x"]]},
+        {"resourceType": "Bundle", "entry": "x"},
+    ],
+    ids=["an array", "nothing", "an entry that is an array", "entries that are a string"],
+)
+async def test_a_fhir_message_of_another_form_is_refused_by_name(wire: Wire, message: Any) -> None:
+    status, answer = await process(wire, message)
+
+    assert status == 400
+    assert {issue["code"] for issue in answer["issue"]} <= {"structure", "required", "value"}
