@@ -15,6 +15,8 @@ from itertools import islice
 from typing import Any
 
 import orjson
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.log import server_logger
 
 from server.settings import LogFormat, LogSettings
 
@@ -60,6 +62,16 @@ class _TextFormatter(logging.Formatter):
         return " ".join((super().formatMessage(record), *values))
 
 
+class _NothingOfTheRequest(logging.Filter):
+    """The HTTP library quotes what it can not read, which may be a URL that names a patient."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.exc_info and isinstance(record.exc_info[1], HttpProcessingError):
+            record.msg, record.args, record.exc_info = "What came is no HTTP, or too long, and was refused.", (), None
+            record.levelno, record.levelname = logging.INFO, "INFO"
+        return True
+
+
 def configure_logging(settings: LogSettings) -> None:
     """Send everything that is logged to standard error in the configured form."""
     handler = logging.StreamHandler(sys.stderr)
@@ -70,6 +82,7 @@ def configure_logging(settings: LogSettings) -> None:
     # What is asked of the interpreter for every record, and no line shows.
     logging.logThreads = logging.logMultiprocessing = logging.logProcesses = False
     logging._srcfile = None  # noqa: SLF001 - the switch that Python's logging HOWTO names for this
+    server_logger.addFilter(_NothingOfTheRequest())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.level.upper())

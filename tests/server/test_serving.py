@@ -252,3 +252,19 @@ async def test_a_repository_whose_registry_is_gone_says_so_and_keeps_nothing(tmp
 
     assert answer.codes == ["XDSRegistryNotAvailable"]
     assert [path for path in (tmp_path / "data" / "documents").rglob("*") if path.is_file()] == []
+
+
+def test_the_log_quotes_nothing_of_a_request_that_is_no_http(tmp_path: Path) -> None:
+    with server_process(tmp_path / "data") as server, socket.create_connection(_address(server.url)) as connection:
+        connection.sendall(b"GET /fhir/DocumentReference?patient.identifier=" + b"SECRET" * 2000 + b" HTTP/1.1\r\n\r\n")
+        answer = connection.recv(1000)
+
+    log = (tmp_path / "data.log").read_text()
+    assert b" 400 " in answer.splitlines()[0]
+    assert "is no HTTP, or too long" in log
+    assert "SECRET" not in log
+
+
+def _address(url: str) -> tuple[str, int]:
+    host, _, port = url.removeprefix("http://").partition(":")
+    return host, int(port)
