@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from repository import iti41_provide_and_register, iti43_retrieve, iti86_remove_documents
 from repository.document_store import DocumentStore, StoreBusy, StoreFull
+from repository.on_demand import OnDemandDocuments
 from repository.settling import IsRegistered
 from xds.actors import (
     Attachment,
@@ -38,6 +39,7 @@ class Repository:
     submission_limit   documents of one submission
     retrieval_limit    documents of one answer
     limited_metadata   whether objects are taken that say that their metadata is limited
+    on_demand          makes documents that are made when they are retrieved; None: there are none
     A limit of None is none.
     """
 
@@ -49,6 +51,7 @@ class Repository:
     submission_limit: int | None = 1000
     retrieval_limit: int | None = 1000
     limited_metadata: bool = False
+    on_demand: OnDemandDocuments | None = None
 
     async def provide_and_register(self, request: ProvideAndRegisterRequest) -> RegistryResponse:
         """Provide and Register Document Set-b [ITI-41].
@@ -81,6 +84,7 @@ class Repository:
                 documents=self.documents,
                 is_registered=self.is_registered,
                 repository_unique_id=self.repository_unique_id,
+                on_demand=self.on_demand,
                 documents_limit=self.retrieval_limit,
             )
         except Exception as problem:  # noqa: BLE001  (logged and answered)

@@ -1,7 +1,8 @@
 """Retrieve Document Set [ITI-43].
 
-ITI TF-2: 3.43. Each document is answered for itself: those that are there are returned, each of the others is an
-error, and the status tells whether that was all, some or none of them.
+ITI TF-2: 3.43. Each document is answered for itself: those that are there are returned, and those that are made on
+demand (repository/on_demand.py); each of the others is an error, and the status tells whether that was all, some or
+none of them.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from functools import partial
 from typing import Final
 
 from repository.document_store import DocumentDamaged, DocumentStore, Kept, OtherBytesSettled, StoreBusy
+from repository.on_demand import Making, OnDemandDocuments
 from repository.settling import IsRegistered, registered_document
 from xds.actors import DocumentRequest, Opening, OutcomeUnknown, RetrievedDocument, RetrieveResponse
 from xds.errors import ErrorCode, RegistryError, ResponseStatus, XdsError
@@ -39,10 +41,12 @@ async def retrieve(
     documents: DocumentStore,
     is_registered: IsRegistered,
     repository_unique_id: str,
+    on_demand: OnDemandDocuments | None = None,
     documents_limit: int | None = None,
 ) -> RetrieveResponse:
     """Find the documents asked for, in the order asked.
 
+    on_demand         makes those that are made when they are asked for
     documents_limit   documents of one answer
     Raises XdsError where the request as a whole can not be answered.
     """
@@ -54,7 +58,8 @@ async def retrieve(
             f"The request asks for {len(requests)} documents; at most {documents_limit} are returned at once. "
             "Send several requests.",
         )
-    shelf = _Shelf(documents, is_registered, repository_unique_id)
+    making = None if on_demand is None else Making(on_demand, repository_unique_id)
+    shelf = _Shelf(documents, is_registered, repository_unique_id, making)
     found: list[RetrievedDocument] = []
     errors: list[RegistryError] = []
     for number, request in enumerate(requests, start=1):
@@ -76,6 +81,7 @@ class _Shelf:
     documents: DocumentStore
     is_registered: IsRegistered
     repository_unique_id: str
+    making: Making | None
     room: int = HELD
     found_busy: int = 0
 
@@ -88,7 +94,7 @@ class _Shelf:
         try:
             kept = await registered_document(unique_id, documents=self.documents, is_registered=self.is_registered)
             if kept is None:
-                raise _not_here(unique_id, place)
+                return await self._made(request, place)
             return RetrievedDocument(request, kept.mime_type, kept.measured.size, await self._content(kept))
         except KeyError as problem:
             raise _not_here(unique_id, place) from problem
@@ -112,6 +118,13 @@ class _Shelf:
                 "finds the details in the log.",
                 place,
             ) from problem
+
+    async def _made(self, request: DocumentRequest, place: str) -> RetrievedDocument:
+        """Raises XdsError, OutcomeUnknown."""
+        made = None if self.making is None else await self.making.document(request, place)
+        if made is None:
+            raise _not_here(request.document_unique_id, place)
+        return made
 
     def _require_sound(self, request: DocumentRequest, place: str) -> None:
         if not request.document_unique_id.strip():

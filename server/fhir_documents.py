@@ -7,6 +7,7 @@ also by a wildcard; else as a Binary where FHIR is asked for in so many words, b
 from __future__ import annotations
 
 import base64
+import hashlib
 import mimetypes
 import re
 from collections.abc import AsyncIterator
@@ -55,16 +56,17 @@ async def retrieved(found: FoundDocument, exchange: Exchange) -> web.StreamRespo
 
 async def _as_it_is(found: FoundDocument, media_type: str, exchange: Exchange) -> web.StreamResponse:
     size = found.document.size
-    headers = {
-        "Content-Type": media_type,
-        "Content-Disposition": _disposition(found, media_type),
-        "Accept-Ranges": "bytes",
-    }
-    if found.entry.hash:
-        headers["ETag"] = f'"{found.entry.hash.lower()}"'
-        if exchange.has_already(found.entry.hash.lower()):
+    headers = {"Content-Type": media_type, "Content-Disposition": _disposition(found, media_type)}
+    is_made_anew = found.document.new_document_unique_id is not None
+    if not is_made_anew:
+        headers["Accept-Ranges"] = "bytes"
+    tag = _tag(found)
+    if tag is not None:
+        headers["ETag"] = f'"{tag}"'
+        if exchange.has_already(tag):
             return exchange.sent(web.Response(status=HTTPStatus.NOT_MODIFIED, headers=headers))
-    part = _part_asked_for(exchange.http, headers.get("ETag"), size)
+    # Two parts of a document that is made on demand may be of two documents.
+    part = None if is_made_anew else _part_asked_for(exchange.http, headers.get("ETag"), size)
     if part is not None and part.start >= part.end:
         return await _out_of_range(exchange, size)
     if part is not None:
@@ -76,6 +78,14 @@ async def _as_it_is(found: FoundDocument, media_type: str, exchange: Exchange) -
         return exchange.sent(web.Response(status=status, headers=headers))
     response = exchange.sent(web.StreamResponse(status=status, headers=headers))
     return await streamed(exchange.http, response, _pieces(found, part))
+
+
+def _tag(found: FoundDocument) -> str | None:
+    """What tells these octets from others: the hash, or what a document that was made on demand was made as."""
+    made_as = found.document.new_document_unique_id
+    if made_as is not None:
+        return hashlib.sha256(made_as.encode()).hexdigest()
+    return (found.entry.hash or "").lower() or None
 
 
 async def _pieces(found: FoundDocument, part: _Part) -> AsyncIterator[bytes]:
@@ -132,7 +142,7 @@ async def _wrapped(found: FoundDocument, media_type: str, exchange: Exchange, fo
         "contentType": media_type,
         "data": base64.b64encode(content).decode(),
     }
-    return await exchange.response(FhirAnswer(binary, etag=(found.entry.hash or "").lower() or None), form)
+    return await exchange.response(FhirAnswer(binary, etag=_tag(found)), form)
 
 
 def _media_type(found: FoundDocument) -> str:

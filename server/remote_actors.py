@@ -42,11 +42,16 @@ Receive = Callable[[Attachment], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A document of an answer, and the content_id of the Attachment in which its octets were handed over."""
+    """A document of an answer, and the content_id of the Attachment in which its octets were handed over.
+
+    new_document_unique_id, new_repository_unique_id   of an on-demand document (see RetrievedDocument of xds/actors.py)
+    """
 
     request: DocumentRequest
     mime_type: str
     content_id: str
+    new_document_unique_id: str | None = None
+    new_repository_unique_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +168,8 @@ class RemoteRepository:
                     raise MessageBroken(
                         f"it lists the document {each.request.document_unique_id}, but no part of it is {content_id}"
                     )
-                documents.append(Received(each.request, each.mime_type, content_id))
+                made_as = (each.new_document_unique_id, each.new_repository_unique_id)
+                documents.append(Received(each.request, each.mime_type, content_id, *made_as))
         return Retrieval(response.status, tuple(documents), response.errors)
 
 

@@ -7,12 +7,9 @@ temporary file: its size has to be known before its first octet is sent on.
 from __future__ import annotations
 
 import asyncio
-import tempfile
-import weakref
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from typing import Final
 
+from repository.scratch_file import Scratch, ScratchFile
 from server.remote_actors import RemoteRepository, bytes_content
 from server.soap_client import ContentChanged, NotReachable, Refused, Upload
 from xds.actors import (
@@ -27,8 +24,6 @@ from xds.actors import (
 )
 from xds.errors import ErrorCode, RegistryError, ResponseStatus
 from xds.metadata import DocumentEntry
-
-_CHUNK: Final = 256 * 1024
 
 
 class RepositoryElsewhere:
@@ -59,11 +54,11 @@ class RepositoryElsewhere:
 
     async def retrieve(self, requests: Sequence[DocumentRequest]) -> RetrieveResponse:
         """See DocumentRepository."""
-        kept: dict[str, _KeptDocument] = {}
+        scratch = await asyncio.to_thread(ScratchFile)
+        kept: dict[str, Scratch] = {}
 
         async def receive(attachment: Attachment) -> None:
-            kept[attachment.content_id] = document = await asyncio.to_thread(_KeptDocument)
-            await document.keep(attachment.content)
+            kept[attachment.content_id] = await scratch.add(attachment.content)
 
         try:
             retrieval = await self._remote.retrieve(requests, receive)
@@ -72,7 +67,14 @@ class RepositoryElsewhere:
         except (NotReachable, OutcomeUnknown, MessageBroken) as problem:
             return RetrieveResponse(ResponseStatus.FAILURE, errors=(_not_available(problem),))
         documents = tuple(
-            RetrievedDocument(each.request, each.mime_type, document.size, document.content)
+            RetrievedDocument(
+                each.request,
+                each.mime_type,
+                document.measured.size,
+                document.content,
+                each.new_document_unique_id,
+                each.new_repository_unique_id,
+            )
             for each in retrieval.documents
             for document in (kept[each.content_id],)
         )
@@ -86,31 +88,6 @@ def _upload(entry_id: str, entry: DocumentEntry | None, content: bytes) -> Uploa
 
 async def _read(content: AsyncIterator[bytes]) -> bytes:
     return b"".join([chunk async for chunk in content])
-
-
-class _KeptDocument:
-    """A document in a temporary file, which is gone as soon as nobody holds this any more."""
-
-    def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by what is in the next line
-        weakref.finalize(self, self._file.close)
-        self.size = 0
-
-    async def keep(self, content: AsyncIterator[bytes]) -> None:
-        async for chunk in content:
-            await asyncio.to_thread(self._file.write, chunk)
-            self.size += len(chunk)
-
-    @asynccontextmanager
-    async def content(self) -> AsyncIterator[AsyncIterator[bytes]]:
-        """An Opening (xds/actors.py)."""
-
-        async def chunks() -> AsyncIterator[bytes]:
-            await asyncio.to_thread(self._file.seek, 0)
-            while chunk := await asyncio.to_thread(self._file.read, _CHUNK):
-                yield chunk
-
-        yield chunks()
 
 
 def _not_available(problem: Exception) -> RegistryError:

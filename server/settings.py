@@ -82,6 +82,13 @@ def _base_url(value: str) -> str:
     return value.rstrip("/")
 
 
+def _web_address(value: str) -> str:
+    url = urlsplit(value)
+    if url.scheme not in ("http", "https") or not url.hostname or url.fragment or url.username is not None:
+        raise ValueError("it is not a URL such as https://summaries.hospital.example/documents")
+    return value
+
+
 def _mongodb_url(value: SecretStr) -> SecretStr:
     if not value.get_secret_value().startswith(("mongodb://", "mongodb+srv://")):
         raise ValueError("it is not a URL such as mongodb://host:27017/?replicaSet=rs0")
@@ -114,6 +121,7 @@ Secret = Annotated[SecretStr, Field(min_length=1), PlainSerializer(_serialized, 
 MongodbUrl = Annotated[Secret, AfterValidator(_mongodb_url)]
 Endpoint = Annotated[str, AfterValidator(_endpoint)]
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
+WebAddress = Annotated[str, AfterValidator(_web_address)]
 NumberKind = Annotated[str, AfterValidator(_number_kind)]
 Network = Annotated[str, AfterValidator(_network)]
 
@@ -515,6 +523,41 @@ class MhdSettings(_Table):
         return self
 
 
+class OnDemandSettings(_Table):
+    """[[on_demand]]: who makes documents when they are retrieved."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="of the source, for the log")
+    unique_ids: tuple[Oid, ...] = Field(
+        (), description="OIDs that the uniqueIds of its entries are, or begin with; none: it is for all of them"
+    )
+    url: WebAddress | None = Field(None, description="where it is asked over HTTP: a POST of the entry as JSON")
+    entry_point: str | None = Field(
+        None, description="or the name of a plug-in: an entry point in the group toimik.on_demand_sources"
+    )
+    options: dict[str, str] = Field(default_factory=dict, description="what is handed to the plug-in")
+    authorization_file: Path | None = Field(
+        None, description="file with the value of the header Authorization, a secret; read whenever it is needed"
+    )
+    ca: Path | None = Field(
+        None, description="PEM file: authorities of the server at url; by default tls.trusted_servers"
+    )
+    retries: int = Field(
+        1, ge=0, le=5, description="how often url is asked again where it can not be reached or answers 502, 503 or 504"
+    )
+    timeout_seconds: float = Field(30.0, gt=0, description="how long a document may take, from first to last octet")
+    document_bytes: int = Field(64 * MIB, ge=1, description="largest document that it may make")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if (self.url is None) == (self.entry_point is None):
+            raise ValueError("give either url or entry_point")
+        if self.url is None and (self.authorization_file is not None or self.ca is not None):
+            raise ValueError("authorization_file and ca are for a url; a plug-in is told by options")
+        if self.url is not None and self.options:
+            raise ValueError("options are for an entry_point")
+        return self
+
+
 class Actor(StrEnum):
     """What this server answers for."""
 
@@ -580,6 +623,9 @@ class Settings(BaseSettings):
     log: LogSettings = Field(default_factory=LogSettings)
     metrics: MetricsSettings = Field(default_factory=MetricsSettings)
     mhd: MhdSettings = Field(default_factory=MhdSettings)
+    on_demand: tuple[OnDemandSettings, ...] = Field(
+        (), description="who makes documents when they are retrieved; of several, the first one that is for a uniqueId"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -594,6 +640,10 @@ class Settings(BaseSettings):
             raise ValueError(f"repository_unique_id: {self._why_an_oid()}")
         if self.patients.mllp_port == 0 and self.workers > 1:
             raise ValueError("patients.mllp_port: several workers share one port, so it has to be a certain one, not 0")
+        if self.on_demand and Actor.REPOSITORY not in self.actors:
+            raise ValueError("on_demand: documents are made by a repository, which is not one of the actors")
+        if len({each.name for each in self.on_demand}) < len(self.on_demand):
+            raise ValueError("on_demand: each source needs a name of its own")
         uploaded = self.documents.s3_part_bytes * _MOST_PARTS
         if self.documents.store is DocumentStoreKind.S3 and self.limits.document_bytes > uploaded:
             raise ValueError(

@@ -21,6 +21,8 @@ from repository.settling import IsRegistered
 from server.affinity_domain import known_codes, known_patients, patient_register
 from server.code_file import ChangingCodes
 from server.fhir_wiring import kept_secret, mhd_at, trusted_servers
+from server.on_demand_sources import on_demand_documents
+from server.registered_entries import RegistryEntries
 from server.remote_actors import RemoteRegistry, RemoteRepository
 from server.remote_pages import RemotePages
 from server.remote_repository import RepositoryElsewhere
@@ -32,22 +34,14 @@ from xds.actors import (
     DocumentRepository,
     FullDocumentRegistry,
     FullDocumentRepository,
-    OutcomeUnknown,
-    QueryRequest,
-    ReturnType,
 )
 from xds.ebxml_writer import codec
-from xds.errors import ResponseStatus
-from xds.metadata import DocumentEntry
 from xds.paged_search import PagedRegistry
-from xds.stored_queries import METADATA_LEVEL
 
 _KEPT_ALIVE_SECONDS = 2.0
 
 Check = Callable[[], Awaitable[None]]
 """Raises where a part of the server can not do its work now."""
-
-GET_DOCUMENTS = "urn:uuid:5c4f972b-d56b-40ac-a5fc-c8ca9b40b9d4"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +67,7 @@ async def wired(settings: Settings) -> AsyncIterator[Wired]:
     async with AsyncExitStack() as opened:
         checks: dict[str, Check] = {}
         registry = await opened.enter_async_context(_registry(settings, checks))
-        is_registered = registration_check(registry)
+        entries = RegistryEntries(registry)
         repository: FullDocumentRepository | None = None
         documents: DocumentStore | None = None
         if Actor.REPOSITORY in settings.actors:
@@ -83,8 +77,9 @@ async def wired(settings: Settings) -> AsyncIterator[Wired]:
             repository = Repository(
                 documents=documents,
                 registry=registry,
-                is_registered=is_registered,
+                is_registered=entries.is_registered,
                 repository_unique_id=repository_unique_id(settings),
+                on_demand=await opened.enter_async_context(on_demand_documents(settings, entries)),
                 size_limit=settings.limits.document_bytes,
                 submission_limit=settings.limits.documents_per_submission,
                 retrieval_limit=settings.limits.documents_per_retrieve,
@@ -95,7 +90,7 @@ async def wired(settings: Settings) -> AsyncIterator[Wired]:
         mhd = await opened.enter_async_context(_mhd(settings, registry, repository, patients))
         codes = registry.code_sets if isinstance(registry, Registry) else None
         followed = codes if isinstance(codes, ChangingCodes) else None
-        yield Wired(answering, repository, documents, is_registered, checks, mhd, patients, followed)
+        yield Wired(answering, repository, documents, entries.is_registered, checks, mhd, patients, followed)
 
 
 @asynccontextmanager
@@ -156,7 +151,7 @@ async def _registry(settings: Settings, checks: dict[str, Check]) -> AsyncIterat
 async def registry_asked(settings: Settings) -> AsyncIterator[IsRegistered]:
     """How the registry of these settings is asked whether it lists a document."""
     async with _registry(settings, {}) as registry:
-        yield registration_check(registry)
+        yield RegistryEntries(registry).is_registered
 
 
 def local_registry(settings: Settings, store: MetadataStore) -> Registry:
@@ -175,25 +170,6 @@ def local_registry(settings: Settings, store: MetadataStore) -> Registry:
 def _takes_limited_metadata(settings: Settings) -> bool:
     """MHD's minimal metadata is XDS's limited metadata, whoever sends it."""
     return settings.mhd.minimal is Minimal.ACCEPT
-
-
-def registration_check(registry: DocumentRegistry) -> IsRegistered:
-    """Ask `registry`, here or elsewhere, by the stored query GetDocuments (ITI TF-2: 3.18.4.1.2.3.7.5)."""
-
-    async def is_registered(unique_id: str, sha1: str) -> bool:
-        quoted = unique_id.replace("'", "''")
-        request = QueryRequest(
-            GET_DOCUMENTS,
-            ReturnType.LEAF_CLASS,
-            (("$XDSDocumentEntryUniqueId", (f"('{quoted}')",)), (METADATA_LEVEL, ("2",))),
-        )
-        response = await registry.stored_query(request)
-        if response.status is not ResponseStatus.SUCCESS:
-            raise OutcomeUnknown("the registry could not say whether a document is registered")
-        entries = (codec.read(found.ebrim) for found in response.found if found.ebrim is not None)
-        return any(isinstance(entry, DocumentEntry) and (entry.hash or "").lower() == sha1 for entry in entries)
-
-    return is_registered
 
 
 def _registry_url(settings: Settings) -> str:

@@ -95,14 +95,18 @@ Opening = Callable[[], AbstractAsyncContextManager[AsyncIterator[bytes]]]
 class RetrievedDocument:
     """One document that ITI-43 returns (ITI TF-2: 3.43.4.2.2).
 
-    size      octets of the content
-    content   opens the content; it may be opened once or more, each time from its start
+    size                       octets of the content
+    content                    opens the content; it may be opened once or more, each time from its start
+    new_document_unique_id     of an on-demand document: the uniqueId of what was made for this retrieval
+    new_repository_unique_id   where that can be retrieved again; None: nowhere
     """
 
     request: DocumentRequest
     mime_type: str
     size: int
     content: Opening
+    new_document_unique_id: str | None = None
+    new_repository_unique_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

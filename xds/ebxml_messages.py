@@ -47,6 +47,8 @@ _DOCUMENT_RESPONSE: Final = f"{{{XDSB}}}DocumentResponse"
 _HOME_COMMUNITY_ID: Final = f"{{{XDSB}}}HomeCommunityId"
 _REPOSITORY_UNIQUE_ID: Final = f"{{{XDSB}}}RepositoryUniqueId"
 _DOCUMENT_UNIQUE_ID: Final = f"{{{XDSB}}}DocumentUniqueId"
+_NEW_REPOSITORY_UNIQUE_ID: Final = f"{{{XDSB}}}NewRepositoryUniqueId"
+_NEW_DOCUMENT_UNIQUE_ID: Final = f"{{{XDSB}}}NewDocumentUniqueId"
 _MIME_TYPE: Final = f"{{{XDSB}}}mimeType"
 _INCLUDE: Final = f"{{{XOP_NAMESPACE}}}Include"
 
@@ -146,12 +148,17 @@ def _child_text(element: _Element, name: str) -> str:
 
 
 class ReceivedDocument(NamedTuple):
-    """A DocumentResponse of ITI-43, with either of content_id and inline (see ProvidedDocument)."""
+    """A DocumentResponse of ITI-43, with either of content_id and inline (see ProvidedDocument).
+
+    new_document_unique_id, new_repository_unique_id   of an on-demand document (see RetrievedDocument)
+    """
 
     request: DocumentRequest
     mime_type: str
     content_id: str | None
     inline: str | None
+    new_document_unique_id: str | None = None
+    new_repository_unique_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +194,16 @@ def read_retrieve_response(body: _Element) -> ReceivedDocuments:
     for element in body.iterchildren(_DOCUMENT_RESPONSE):
         content_id, inline = _content(_child(element, _DOCUMENT))
         mime_type = _child_text(element, _MIME_TYPE)
-        documents.append(ReceivedDocument(_document_request(element), mime_type, content_id, inline))
+        documents.append(
+            ReceivedDocument(
+                _document_request(element),
+                mime_type,
+                content_id,
+                inline,
+                _child_text(element, _NEW_DOCUMENT_UNIQUE_ID) or None,
+                _child_text(element, _NEW_REPOSITORY_UNIQUE_ID) or None,
+            )
+        )
     return ReceivedDocuments(_status(response), tuple(documents), _errors_of(response))
 
 
@@ -294,6 +310,15 @@ def _identification(request: DocumentRequest) -> str:
     )
 
 
+def _new_identification(document: RetrievedDocument) -> str:
+    """What an on-demand document was made as."""
+    repository, unique_id = document.new_repository_unique_id, document.new_document_unique_id
+    return (
+        f"{f'<xdsb:NewRepositoryUniqueId>{escaped(repository)}</xdsb:NewRepositoryUniqueId>' if repository else ''}"
+        f"{f'<xdsb:NewDocumentUniqueId>{escaped(unique_id)}</xdsb:NewDocumentUniqueId>' if unique_id else ''}"
+    )
+
+
 def _include(content_id: str) -> str:
     return f'<xop:Include xmlns:xop="{XOP_NAMESPACE}" href="{escaped(href_of(content_id))}"/>'
 
@@ -337,7 +362,7 @@ def retrieve_response(
     pieces: list[bytes | RetrievedDocument] = []
     for index, document in enumerate(response.documents):
         head += (
-            f"<xdsb:DocumentResponse>{_identification(document.request)}"
+            f"<xdsb:DocumentResponse>{_identification(document.request)}{_new_identification(document)}"
             f"<xdsb:mimeType>{escaped(document.mime_type)}</xdsb:mimeType><xdsb:Document>"
         )
         if content_ids is None:

@@ -19,7 +19,16 @@ import typer
 
 from server.cli.screen import ExitCode, messages, octets, output, plain, plain_lines, print_json, stopped, table
 from server.diagnosis import Diagnosis, Tell, Verdict
-from server.settings import Actor, ClientCertificate, DocumentStoreKind, Settings, SettingsProblem, load_settings
+from server.on_demand_sources import plug_in
+from server.settings import (
+    Actor,
+    ClientCertificate,
+    DocumentStoreKind,
+    OnDemandSettings,
+    Settings,
+    SettingsProblem,
+    load_settings,
+)
 from server.store_diagnosis import store_diagnoses
 from server.tls import CannotServe, server_context
 
@@ -82,6 +91,7 @@ async def _examined(settings: Settings, *, deep: bool, tell: Tell | None) -> lis
         diagnoses.append(await _elsewhere("registry", settings.registry_url))
     if Actor.MHD in settings.actors and Actor.REPOSITORY not in settings.actors:
         diagnoses.append(await _elsewhere("repository", settings.repository_url))
+    diagnoses += [await _on_demand_source(each) for each in settings.on_demand]
     diagnoses += [each async for each in store_diagnoses(settings, deep=deep, tell=tell)]
     return diagnoses
 
@@ -151,6 +161,20 @@ async def _elsewhere(actor: str, address: str | None) -> Diagnosis:
     except (OSError, TimeoutError, ValueError) as problem:
         return Diagnosis(subject, Verdict.FAILED, f"it can not be reached: {str(problem) or 'no answer'}")
     return Diagnosis(subject, Verdict.OK, "can be reached")
+
+
+async def _on_demand_source(source: OnDemandSettings) -> Diagnosis:
+    """Whether what makes on-demand documents is there. No document is asked for: only a patient's entry would do."""
+    subject = f"on-demand source {source.name}"
+    try:
+        if source.entry_point is not None:
+            plug_in(source)
+            return Diagnosis(subject, Verdict.OK, f"the plug-in {source.entry_point} is installed")
+        for file in filter(None, (source.authorization_file, source.ca)):
+            file.read_bytes()
+    except (SettingsProblem, OSError) as problem:
+        return Diagnosis(subject, Verdict.FAILED, str(problem))
+    return await _elsewhere(subject, source.url)
 
 
 # -------------------------------------------------------------------------------------------------------------- TLS

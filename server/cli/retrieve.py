@@ -76,13 +76,18 @@ class Arrived:
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """What became of a document. problem: why it has no file, in a sentence."""
+    """What became of a document.
+
+    problem   why it has no file, in a sentence
+    made_as   of an on-demand document, what was made for this retrieval: its uniqueId, and where it can be had again
+    """
 
     wanted: Wanted
     file: Path | None = None
     size: int = 0
     hash: str = ""
     problem: str | None = None
+    made_as: tuple[str | None, str | None] = (None, None)
 
     @property
     def verified(self) -> bool:
@@ -251,11 +256,12 @@ def saved(wanted: Sequence[Wanted], answer: Retrieval, download: Download, *, fo
             continue
         arrived = download.arrived[found.content_id]
         problem = _difference(each, arrived)
+        made_as = (found.new_document_unique_id, found.new_repository_unique_id)
         name = _file_name(each.request.document_unique_id, found.mime_type, names)
         if problem is None:
             problem = _named(arrived.file, download.directory / name, force=force)
         file = download.directory / name if problem is None else None
-        yield Saved(each, file, arrived.size, arrived.hash, problem)
+        yield Saved(each, file, arrived.size, arrived.hash, problem, made_as)
 
 
 def _difference(wanted: Wanted, arrived: Arrived) -> str | None:
@@ -304,15 +310,27 @@ def _print(answer: Retrieval, outcomes: Sequence[Saved]) -> None:
         rows = table(screen, "File", "Title", "Size", "Verified", *hashes, right=("Size",))
         for each in there:
             title = each.wanted.entry.title[0].value if each.wanted.entry and each.wanted.entry.title else ""
-            verified = "yes" if each.verified else "no registry asked"
-            rows.add_row(plain(each.file), plain(title), octets(each.size), verified, *([each.hash] if hashes else []))
+            rows.add_row(
+                plain(each.file), plain(title), octets(each.size), _verified(each), *([each.hash] if hashes else [])
+            )
         screen.print(rows)
+        for each in there:
+            unique_id, repository = each.made_as
+            if unique_id is not None:
+                kept = f"kept in the repository {repository}" if repository else "not kept"
+                screen.print(f"{plain(each.file)} was made on demand as {plain(unique_id)}, {plain(kept)}.")
     for each in outcomes:
         if each.problem is not None:
             messages().print(
                 f"[red]Not saved:[/] {plain(each.wanted.request.document_unique_id)}: {plain(each.problem)}"
             )
     print_errors(messages(), answer.errors)
+
+
+def _verified(saved: Saved) -> str:
+    if saved.made_as[0] is not None:
+        return "made on demand"
+    return "yes" if saved.verified else "no registry asked"
 
 
 def _as_json(answer: Retrieval, outcomes: Sequence[Saved]) -> object:
@@ -328,6 +346,8 @@ def _as_json(answer: Retrieval, outcomes: Sequence[Saved]) -> object:
                 "hash": each.hash,
                 "verified": each.verified,
                 "problem": each.problem,
+                "new_unique_id": each.made_as[0],
+                "new_repository_unique_id": each.made_as[1],
             }
             for each in outcomes
         ],

@@ -6,6 +6,7 @@ Written from the model in server/settings.py, so that it can not tell another st
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from enum import Enum
@@ -18,7 +19,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from server.cli.screen import ExitCode, stopped
-from server.settings import CODED_ATTRIBUTES, CodeSet, Settings, SettingsProblem, load_settings
+from server.settings import CODED_ATTRIBUTES, CodeSet, OnDemandSettings, Settings, SettingsProblem, load_settings
 
 _HEAD = """\
 # Settings of Toimik. Every setting is optional; what stands here is {what}.
@@ -41,6 +42,19 @@ _CODES = """\
 #   policy = "warn"
 #   values = ["application/pdf", "text/xml"]
 """
+
+_ON_DEMAND = """\
+# {rule}
+# {description}
+{settings}
+# An example:
+#   [[on_demand]]
+#   name = "summaries"
+#   unique_ids = ["1.2.3.4.5"]
+#   url = "https://summaries.hospital.example/documents"
+"""
+
+_BARE_KEY = re.compile("[A-Za-z0-9_-]+")
 
 _BOUNDS = (("ge", "at least"), ("gt", "more than"), ("le", "at most"))
 
@@ -67,6 +81,7 @@ def documented(settings: Settings, what: str = "the default") -> str:
         pieces.append(f"{_rule(name)}\n[{name}]\n")
         pieces += _table(table)
     pieces.append(_codes(settings))
+    pieces.append(_on_demand(settings))
     return "\n".join(pieces)
 
 
@@ -74,10 +89,24 @@ def _rule(name: str) -> str:
     return f"# {'-' * (115 - len(name))} [{name}]"
 
 
+def _on_demand(settings: Settings) -> str:
+    """The sources of on-demand documents, each a table of its own."""
+    head = _ON_DEMAND.format(
+        rule=_rule("[on_demand]").removeprefix("# "),
+        description=Settings.model_fields["on_demand"].description,
+        settings="\n".join(f"#   {name:18} {_explained(each)}" for name, each in OnDemandSettings.model_fields.items()),
+    )
+    sources = (
+        "".join(f"{name} = {_toml(value)}\n" for name, value in _fields(source) if value is not None)
+        for source in settings.on_demand
+    )
+    return "".join([head, *(f"\n[[on_demand]]\n{source}" for source in sources)])
+
+
 def _table(table: BaseModel) -> Iterator[str]:
     """Each plain setting of a table: what it means, then its value."""
     for name, value in _fields(table):
-        if isinstance(value, BaseModel | dict):
+        if isinstance(value, BaseModel | dict) or name == "on_demand":
             continue
         yield f"# {_explained(type(table).model_fields[name])}\n{_assignment(name, value)}\n"
 
@@ -127,10 +156,15 @@ def _toml(value: object, *, each_on_a_line: bool = False) -> str:
         text = value.value if isinstance(value, Enum) else value
         # A JSON string is a TOML string, but for the one control character that JSON may leave as it is.
         return json.dumps(str(text), ensure_ascii=False).replace("\x7f", "\\u007f")
-    if isinstance(value, BaseModel):
-        return f"{{ {', '.join(f'{name} = {_toml(each)}' for name, each in _fields(value))} }}"
+    if isinstance(value, BaseModel | dict):
+        pairs = value.items() if isinstance(value, dict) else _fields(value)
+        return f"{{ {', '.join(f'{_key(name)} = {_toml(each)}' for name, each in pairs)} }}"
     if isinstance(value, tuple):
         if each_on_a_line and value:
             return "[\n" + "".join(f"    {_toml(each)},\n" for each in value) + "]"
         return f"[{', '.join(_toml(each) for each in value)}]"
     raise TypeError(f"a setting of the type {type(value).__name__} has no form in TOML here")
+
+
+def _key(name: str) -> str:
+    return name if _BARE_KEY.fullmatch(name) else json.dumps(name)

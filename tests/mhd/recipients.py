@@ -30,7 +30,7 @@ from repository.document_store import DocumentStore
 from repository.document_store_filesystem import FilesystemDocumentStore
 from server.fhir_wiring import read_cda
 from server.fhir_xml import to_xml
-from server.wiring import registration_check
+from server.registered_entries import RegistryEntries
 from tests.builders import CONTENT, PATIENT_AUTHORITY, REPOSITORY, document_entry, submission_set
 from xds.actors import DocumentRequest
 from xds.ebxml_writer import codec
@@ -99,7 +99,7 @@ async def affinity(
     repository = Repository(
         documents=documents,
         registry=registry,
-        is_registered=registration_check(registry),
+        is_registered=RegistryEntries(registry).is_registered,
         repository_unique_id=REPOSITORY,
         limited_metadata=limited,
     )

@@ -72,6 +72,17 @@ def test_settings_in_effect_load_again_and_change_nothing(tmp_path: Path, monkey
     assert load_settings(file).model_dump() == expected
 
 
+def test_sources_of_on_demand_documents_load_again_and_change_nothing(tmp_path: Path) -> None:
+    first, again = tmp_path / "first.toml", tmp_path / "again.toml"
+    first.write_text(
+        '[[on_demand]]\nname = "a"\nunique_ids = ["1.2.3", "1.2.4"]\nurl = "https://a.example/documents"\nretries = 0\n'
+        '[[on_demand]]\nname = "b"\nentry_point = "b"\noptions = { directory = "/srv/b", "odd key" = "õ" }\n',
+        encoding="utf-8",
+    )
+    again.write_text(printed("--config", str(first)), encoding="utf-8")
+    assert load_settings(again).on_demand == load_settings(first).on_demand != ()
+
+
 def test_text_of_any_kind_comes_back_as_it_was(tmp_path: Path) -> None:
     name = 'quotes " and \\ and \x7f and õ and \n'
     first = tmp_path / "first.toml"

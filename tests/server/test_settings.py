@@ -165,3 +165,25 @@ def test_national_numbers_are_checked_by_their_digits(kind: str, right: str, wro
     is_valid = number_check(kind)
     assert is_valid(right)
     assert not is_valid(wrong)
+
+
+@pytest.mark.parametrize(
+    ("sources", "sentence"),
+    [
+        ([{"name": "a"}], "give either url or entry_point"),
+        ([{"name": "a", "url": "https://a.example", "entry_point": "a"}], "give either url or entry_point"),
+        ([{"name": "a", "url": "ftp://a.example"}], "it is not a URL such as"),
+        ([{"name": "a", "entry_point": "a", "ca": "ca.pem"}], "are for a url"),
+        ([{"name": "a", "url": "https://a.example", "options": {"x": "y"}}], "options are for an entry_point"),
+        ([{"name": "a", "entry_point": "a", "unique_ids": ["abc"]}], "'abc' is not an OID"),
+        ([{"name": "a", "entry_point": "a"}, {"name": "a", "entry_point": "b"}], "needs a name of its own"),
+    ],
+)
+def test_sources_of_on_demand_documents_fit_together(sources: list[dict[str, Any]], sentence: str) -> None:
+    with pytest.raises(SettingsProblem, match=re.escape(sentence)):
+        load_settings(on_demand=sources)
+
+
+def test_only_a_repository_makes_on_demand_documents() -> None:
+    with pytest.raises(SettingsProblem, match="made by a repository, which is not one of the actors"):
+        load_settings(actors=["registry"], on_demand=[{"name": "a", "entry_point": "a"}])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 
 import pytest
 from lxml import etree
@@ -20,6 +21,7 @@ from xds.actors import (
     RetrieveResponse,
 )
 from xds.ebxml_messages import (
+    ReceivedDocument,
     provide_request,
     query_request,
     query_response,
@@ -287,9 +289,20 @@ def test_retrieved_documents_arrive_with_the_content_ids_of_their_parts() -> Non
 
     assert (arrived.status, arrived.errors) == (response.status, response.errors)
     assert arrived.documents == (
-        (REQUESTS[0], "text/plain", "1@toimik.example", None),
-        (REQUESTS[1], "text/xml; charset=UTF-8", "2@toimik.example", None),
+        ReceivedDocument(REQUESTS[0], "text/plain", "1@toimik.example", None),
+        ReceivedDocument(REQUESTS[1], "text/xml; charset=UTF-8", "2@toimik.example", None),
     )
+
+
+@pytest.mark.parametrize("repository", [None, REPOSITORY])
+def test_what_an_on_demand_document_was_made_as_arrives(repository: str | None) -> None:
+    made = replace(document(REQUESTS[0]), new_document_unique_id="1.2.9<", new_repository_unique_id=repository)
+
+    (body,) = retrieve_response(RetrieveResponse(ResponseStatus.SUCCESS, (made,)), ["1@toimik.example"])
+    assert isinstance(body, bytes)
+    (arrived,) = read_retrieve_response(parse(body)).documents
+
+    assert arrived == ReceivedDocument(REQUESTS[0], "text/plain", "1@toimik.example", None, "1.2.9<", repository)
 
 
 def test_documents_that_go_inline_stand_where_their_content_has_to_be_written() -> None:

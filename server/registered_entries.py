@@ -1,0 +1,52 @@
+"""What a repository asks the registry, here or elsewhere, about its documents: by stored queries (ITI TF-2: 3.18)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from xds.actors import DocumentRegistry, OutcomeUnknown, QueryRequest, ReturnType
+from xds.ebxml_writer import codec
+from xds.errors import ResponseStatus
+from xds.metadata import AnyObject, DocumentEntry
+from xds.stored_queries import METADATA_LEVEL
+
+GET_DOCUMENTS: Final = "urn:uuid:5c4f972b-d56b-40ac-a5fc-c8ca9b40b9d4"
+
+
+class RegistryEntries:
+    """A RegisteredEntries (repository/on_demand.py)."""
+
+    def __init__(self, registry: DocumentRegistry) -> None:
+        self._registry = registry
+
+    async def of_document(self, unique_id: str) -> Sequence[DocumentEntry]:
+        return await self._documents(unique_id, "1")
+
+    async def is_registered(self, unique_id: str, sha1: str) -> bool:
+        """An IsRegistered (repository/settling.py)."""
+        return any((entry.hash or "").lower() == sha1 for entry in await self._documents(unique_id, "2"))
+
+    async def _documents(self, unique_id: str, metadata_level: str) -> list[DocumentEntry]:
+        found = await self._asked(
+            GET_DOCUMENTS, ("$XDSDocumentEntryUniqueId", quoted(unique_id)), (METADATA_LEVEL, metadata_level)
+        )
+        return [each for each in found if isinstance(each, DocumentEntry)]
+
+    async def _asked(self, query_id: str, *parameters: tuple[str, str]) -> list[AnyObject]:
+        """Raises OutcomeUnknown where the registry answers anything but Success."""
+        asked = tuple((name, (value,)) for name, value in parameters)
+        response = await self._registry.stored_query(QueryRequest(query_id, ReturnType.LEAF_CLASS, asked))
+        if response.status is not ResponseStatus.SUCCESS:
+            told = ", ".join(str(error.code) for error in response.errors)
+            raise OutcomeUnknown(f"the registry could not say what it knows of a document: {told}")
+        return [codec.read(found.ebrim) for found in response.found if found.ebrim is not None]
+
+
+def quoted(*values: str) -> str:
+    """Values of a parameter, as the standard writes them: ('one','another')."""
+    return f"({','.join(_quoted(value) for value in values)})"
+
+
+def _quoted(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"

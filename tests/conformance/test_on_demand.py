@@ -1,0 +1,322 @@
+"""Documents that are made when they are retrieved: registered by ITI-61, made at ITI-43 and ITI-68, over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import pytest_asyncio
+import trustme
+from aiohttp import web
+
+from tests.builders import CONTENT, REPOSITORY, code, document_entry, oid, submission, text
+from tests.conformance.fhir_wire import FhirWire
+from tests.conformance.summary_server import SummaryServer, summary_server
+from tests.conformance.test_documents_in_and_out import asked, entries_of, provided
+from tests.conformance.wire import Reply, Wire, running_server
+from xds.ebxml_messages import register_request, retrieve_request
+from xds.errors import ResponseStatus
+from xds.hl7v2 import DTM
+from xds.metadata import DocumentEntry, DocumentEntryType
+from xds.transactions import ITI_43, ITI_61
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+TIME_SECONDS = 2.0
+MOST_OCTETS = 100_000
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def summaries() -> AsyncIterator[SummaryServer]:
+    """What makes the documents."""
+    async with summary_server() as made:
+        yield made
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def server(
+    stores: Mapping[str, Any], summaries: SummaryServer, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[str]:
+    """A server whose on-demand documents are made by `summaries`."""
+    secret = tmp_path_factory.mktemp("secrets") / "authorization"
+    secret.write_text("Bearer some-token\n", encoding="utf-8")
+    source = {
+        "name": "summaries",
+        "url": summaries.url,
+        "authorization_file": secret,
+        "timeout_seconds": TIME_SECONDS,
+        "document_bytes": MOST_OCTETS,
+    }
+    async with running_server(**{"repository_unique_id": REPOSITORY, **stores, "on_demand": [source]}) as base:
+        yield base
+
+
+async def promised(wire: Wire, **changes: Any) -> DocumentEntry:
+    """An on-demand entry that was registered, as the registry has it."""
+    (known,) = {entry.repository_unique_id for entry in [await provided(wire)]}
+    lacking = {"creation_time": None, "hash": None, "size": None, "repository_unique_id": known}
+    sent = document_entry(**{"object_type": DocumentEntryType.ON_DEMAND, **lacking, **changes})
+    answer = await wire.simple(ITI_61, register_request(submission(sent)))
+    assert answer.registry_response.succeeded, answer.content
+    (entry,) = await entries_of(wire, sent.unique_id or "")
+    return entry
+
+
+async def retrieved(wire: Wire, *entries: DocumentEntry) -> Reply:
+    return await wire.mtom(ITI_43, retrieve_request([asked(entry) for entry in entries]))
+
+
+async def test_an_on_demand_document_is_made_anew_each_time_it_is_retrieved(
+    wire: Wire, summaries: SummaryServer
+) -> None:
+    entry = await promised(wire)
+    ids: list[str | None] = []
+    for content in (b"monday", b"tuesday", b"tuesday"):
+        summaries.gives(entry.unique_id or "", content)
+        answer = await retrieved(wire, entry)
+        assert answer.retrieved.status is ResponseStatus.SUCCESS, answer.content
+        assert list(answer.parts.values()) == [content]
+        (document,) = answer.retrieved.documents
+        assert (document.request, document.mime_type) == (asked(entry), "text/plain")
+        assert document.new_repository_unique_id is None, "it is not kept"
+        ids.append(document.new_document_unique_id)
+
+    assert ids[0] != ids[1] == ids[2], "other content has another uniqueId"
+    assert not {None, entry.unique_id} & set(ids)
+    as_made = document_entry(unique_id=ids[0], repository_unique_id=entry.repository_unique_id)
+    unknown = await retrieved(wire, as_made)
+    assert unknown.codes == ["XDSDocumentUniqueIdError"]
+
+
+async def test_its_source_is_told_what_is_registered(wire: Wire, summaries: SummaryServer) -> None:
+    entry = await promised(
+        wire, title=text("Summary", "en"), service_start_time=DTM("2026"), event_code_list=(code("29303009"),)
+    )
+    summaries.gives(entry.unique_id or "", b"made")
+
+    await retrieved(wire, entry)
+
+    headers, told = summaries.asked[-1]
+    assert headers["Content-Type"].startswith("application/json")
+    assert (headers["Accept"], headers["Authorization"]) == ("text/plain", "Bearer some-token")
+    expected = {
+        "entryUUID": entry.entry_uuid,
+        "logicalID": entry.logical_id,
+        "uniqueId": entry.unique_id,
+        "repositoryUniqueId": entry.repository_unique_id,
+        "patientId": str(entry.patient_id),
+        "sourcePatientId": str(entry.source_patient_id),
+        "title": [{"value": "Summary", "language": "en"}],
+        "mimeType": "text/plain",
+        "languageCode": "et-EE",
+        "typeCode": {
+            "code": "11490-0",
+            "codingScheme": "2.16.840.1.113883.6.1",
+            "display": "Physician discharge summary",
+        },
+        "serviceStartTime": "2026",
+        "availabilityStatus": "urn:oasis:names:tc:ebxml-regrep:StatusType:Approved",
+    }
+    assert {name: told.get(name) for name in expected} == expected
+    assert [each["code"] for each in told["eventCodeList"]] == ["29303009"]
+    assert "serviceStopTime" not in told, "what the entry does not have is not there"
+
+
+async def test_a_document_may_name_itself(wire: Wire, summaries: SummaryServer) -> None:
+    entry = await promised(wire)
+    summaries.gives(entry.unique_id or "", b"made", **{"Document-Unique-Id": "1.2.3^summary"})
+    (document,) = (await retrieved(wire, entry)).retrieved.documents
+    assert document.new_document_unique_id == "1.2.3^summary"
+
+
+@pytest.mark.parametrize("size", [0, MOST_OCTETS])
+async def test_a_document_of_any_size_that_is_allowed_is_made(wire: Wire, summaries: SummaryServer, size: int) -> None:
+    entry = await promised(wire, mime_type="application/pdf")
+    content = bytes(range(256)) * (size // 256) + bytes(size % 256)
+    summaries.gives(entry.unique_id or "", content, "Application/PDF; version=1.7")
+    assert list((await retrieved(wire, entry)).parts.values()) == [content]
+
+
+async def test_it_is_sent_inline_to_whoever_asks_in_simple_soap(wire: Wire, summaries: SummaryServer) -> None:
+    entry = await promised(wire)
+    summaries.gives(entry.unique_id or "", b"made")
+    answer = await wire.simple(ITI_43, retrieve_request([asked(entry)]))
+    (document,) = answer.retrieved.documents
+    assert document.inline == "bWFkZQ=="
+    assert document.new_document_unique_id
+
+
+async def test_a_source_that_stumbles_is_asked_again(wire: Wire, summaries: SummaryServer) -> None:
+    entry = await promised(wire)
+    summaries.refuses(entry.unique_id or "", 503)
+    assert list((await retrieved(wire, entry)).parts.values()) == [b"made"]
+
+
+async def silent(_: web.Request) -> web.StreamResponse:
+    await asyncio.sleep(60)
+    return web.Response()
+
+
+async def slow(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"Content-Type": "text/plain"})
+    await response.prepare(request)
+    await response.write(b"it begins")
+    await asyncio.sleep(60)
+    return response
+
+
+async def cut_off(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"Content-Type": "text/plain", "Content-Length": "1000"})
+    await response.prepare(request)
+    await response.write(b"it begins")
+    assert request.transport is not None
+    request.transport.abort()
+    return response
+
+
+async def endless(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"Content-Type": "text/plain"})
+    await response.prepare(request)
+    while True:
+        await response.write(b"x" * 65536)
+
+
+async def moved(_: web.Request) -> web.StreamResponse:
+    raise web.HTTPFound("/elsewhere")
+
+
+async def a_page(_: web.Request) -> web.StreamResponse:
+    return web.Response(body=b"<p>Please log in</p>", content_type="text/html")
+
+
+async def its_own_id(request: web.Request) -> web.StreamResponse:
+    unique_id = (await request.json())["uniqueId"]
+    return web.Response(body=b"made", content_type="text/plain", headers={"Document-Unique-Id": unique_id})
+
+
+def status(code: int) -> Any:
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.Response(status=code, text="secret")
+
+    return answer
+
+
+BROKEN: Sequence[tuple[str, Any, str, str]] = (
+    ("204", status(204), "XDSDocumentUniqueIdError", "nothing that it could be made of now"),
+    ("404", status(404), "XDSDocumentUniqueIdError", "nothing that it could be made of now"),
+    ("410", status(410), "XDSDocumentUniqueIdError", "nothing that it could be made of now"),
+    ("401", status(401), "XDSRepositoryError", "its source has failed"),
+    ("429", status(429), "XDSRepositoryError", "Ask again later"),
+    ("500", status(500), "XDSRepositoryError", "Ask again later"),
+    ("503 again and again", status(503), "XDSRepositoryError", "Ask again later"),
+    ("a redirect", moved, "XDSRepositoryError", "its source has failed"),
+    ("another type", a_page, "XDSRepositoryError", "made as 'text/html', and its DocumentEntry says 'text/plain'"),
+    ("the uniqueId of the entry", its_own_id, "XDSRepositoryError", "as its uniqueId"),
+    ("silence", silent, "XDSRepositoryError", "does not answer in time"),
+    ("an answer that stops", slow, "XDSRepositoryError", "does not answer in time"),
+    ("an answer that is cut off", cut_off, "XDSRepositoryError", "Ask again later"),
+    ("an answer without an end", endless, "XDSRepositoryOutOfResources", f"larger than {MOST_OCTETS} octets"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("answer", "error_code", "sentence"), [row[1:] for row in BROKEN],
+                         ids=[row[0] for row in BROKEN])  # fmt: skip
+async def test_whatever_a_source_does_its_document_is_an_error_and_the_others_are_answered(
+    wire: Wire, summaries: SummaryServer, answer: Any, error_code: str, sentence: str
+) -> None:
+    bad, good, kept = await promised(wire), await promised(wire), await provided(wire)
+    summaries.answers[bad.unique_id or ""] = answer
+    summaries.gives(good.unique_id or "", b"made")
+
+    reply = await retrieved(wire, bad, good, kept)
+
+    assert reply.retrieved.status is ResponseStatus.PARTIAL_SUCCESS
+    assert list(reply.parts.values()) == [b"made", CONTENT]
+    (error,) = reply.retrieved.errors
+    assert error.code == error_code
+    assert sentence in error.code_context
+    assert "secret" not in error.code_context
+
+
+async def test_an_entry_of_another_repository_is_not_made_here(wire: Wire, summaries: SummaryServer) -> None:
+    entry = await promised(wire, repository_unique_id=oid())
+    summaries.gives(entry.unique_id or "", b"made")
+    assert (await retrieved(wire, entry)).codes == ["XDSUnknownRepositoryId"]
+
+
+async def test_fhir_apps_retrieve_what_is_made_for_them(wire: Wire, fhir: FhirWire, summaries: SummaryServer) -> None:
+    entry = await promised(wire)
+    path = f"Binary/{entry.entry_uuid.removeprefix('urn:uuid:')}"
+    tags = []
+    for content in (b"monday", b"tuesday"):
+        summaries.gives(entry.unique_id or "", content)
+        reply = await fhir.get(path, Range="bytes=0-2")
+        assert (reply.status, reply.content) == (200, content), "parts of two documents would make none"
+        assert reply.headers["Content-Type"] == "text/plain"
+        tags.append(reply.headers["ETag"])
+        assert "Accept-Ranges" not in reply.headers
+    assert tags[0] != tags[1]
+    assert (await fhir.get(path, If_None_Match=tags[1])).status == 304
+    binary = await fhir.get(path, Accept="application/fhir+json")
+    assert binary.resource["data"] == "dHVlc2RheQ=="
+
+
+async def test_fhir_apps_are_told_why_a_document_is_not_made(
+    wire: Wire, fhir: FhirWire, summaries: SummaryServer
+) -> None:
+    entry = await promised(wire)
+    summaries.refuses(entry.unique_id or "", 404)
+    reply = await fhir.get(f"Binary/{entry.entry_uuid.removeprefix('urn:uuid:')}")
+    assert reply.status == 404
+    assert "nothing that it could be made of now" in reply.issue["details"]["text"]
+
+
+async def test_a_repository_in_front_of_a_registry_elsewhere_makes_documents_as_well(
+    server: str, summaries: SummaryServer, tmp_path: Path
+) -> None:
+    here = oid()
+    settings = {"actors": ["repository"], "registry_url": f"{server}/xds/registry", "repository_unique_id": here}
+    source = {"name": "summaries", "url": summaries.url}
+    async with (
+        running_server(tmp_path, **settings, on_demand=[source]) as base,
+        aiohttp.ClientSession() as session,
+    ):
+        entry = await promised(Wire(server, session), repository_unique_id=here)
+        summaries.gives(entry.unique_id or "", b"made")
+        reply = await retrieved(Wire(base, session), entry)
+    assert list(reply.parts.values()) == [b"made"]
+
+
+async def test_fhir_in_front_of_a_repository_elsewhere_passes_on_what_is_made_there(
+    wire: Wire, server: str, summaries: SummaryServer, tmp_path: Path
+) -> None:
+    entry = await promised(wire)
+    summaries.gives(entry.unique_id or "", b"made")
+    urls = {"registry_url": f"{server}/xds/registry", "repository_url": f"{server}/xds/repository"}
+    async with running_server(tmp_path, actors=["mhd"], **urls) as base, aiohttp.ClientSession() as session:
+        reply = await FhirWire(base, session).get(f"Binary/{entry.entry_uuid.removeprefix('urn:uuid:')}")
+    assert (reply.status, reply.content) == (200, b"made")
+    assert reply.headers["ETag"]
+
+
+@pytest.mark.parametrize("trusted", [True, False], ids=["its authority", "another authority"])
+async def test_a_source_is_asked_over_tls_and_has_to_be_of_the_authority_that_is_set(
+    wire: Wire, server: str, tmp_path: Path, trusted: bool
+) -> None:
+    authority, other, here = trustme.CA(), trustme.CA(), oid()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    (authority if trusted else other).cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    settings = {"actors": ["repository"], "registry_url": f"{server}/xds/registry", "repository_unique_id": here}
+    entry = await promised(wire, repository_unique_id=here)
+    async with summary_server(context) as summaries:
+        summaries.gives(entry.unique_id or "", b"made")
+        source = {"name": "summaries", "url": summaries.url, "ca": tmp_path / "ca.pem"}
+        async with running_server(tmp_path / "data", **settings, on_demand=[source]) as base:
+            reply = await retrieved(Wire(base, wire.session), entry)
+    assert (list(reply.parts.values()), reply.codes) == (([b"made"], []) if trusted else ([], ["XDSRepositoryError"]))
