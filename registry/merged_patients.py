@@ -11,7 +11,16 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from registry.metadata_store import Criteria, Facts, Finder, Match, MetadataStore, Questions, StoredObject
+from registry.metadata_store import (
+    Criteria,
+    Facts,
+    Finder,
+    Match,
+    MetadataStore,
+    PatientsMerged,
+    Questions,
+    StoredObject,
+)
 from xds.actors import ObjectCodec
 from xds.errors import ErrorCode, XdsError
 from xds.hl7v2 import CX
@@ -78,6 +87,9 @@ async def known_of_patient(questions: Questions, store: MetadataStore) -> tuple[
 class PatientsView(Finder):
     """Finds objects as if each had been registered for the patient that it belongs to now.
 
+    Most patients were never merged, and that is told by the read that finds the objects. Who stands for whom is asked
+    only where somebody was. A patient's dossiers are the same for as long as the view is used: for one request.
+
     codec   renders an object again where its patientId is another one now; None: it is shown as it was registered
     """
 
@@ -88,44 +100,77 @@ class PatientsView(Finder):
     async def find(
         self, criteria: Criteria, *, rendering: bool = True, limit: int | None = None
     ) -> tuple[StoredObject, ...]:
+        if not self._are_known(criteria.patient_ids):
+            try:
+                found = await self.store.find(criteria, rendering=rendering, limit=limit, unmerged=True)
+            except PatientsMerged:
+                pass
+            else:
+                self._are_unmerged(criteria.patient_ids or [each.patient_id for each in found])
+                return found
         meant = await self._meant(criteria)
         if meant is None:
             return ()
         found = await self.store.find(meant, rendering=rendering, limit=limit)
-        if meant is criteria and criteria.patient_ids:
-            return found
-        owners = await survivors({each.patient_id for each in found}, self.store)
+        owners = await self._owners(criteria.patient_ids, found)
         return tuple([self._shown(each, owners[each.patient_id]) for each in found])
 
     async def count(self, criteria: Criteria) -> int:
+        if not self._are_known(criteria.patient_ids):
+            try:
+                return await self.store.count(criteria, unmerged=True)
+            except PatientsMerged:
+                pass
         meant = await self._meant(criteria)
         return 0 if meant is None else await self.store.count(meant)
+
+    def _are_known(self, patient_ids: Collection[str]) -> bool:
+        """Whether all dossiers of these patients are known; never where no patient is named."""
+        return bool(patient_ids) and self._dossiers.keys() >= set(patient_ids)
+
+    def _are_unmerged(self, patient_ids: Iterable[str]) -> None:
+        """Remember that each of these patients has one dossier."""
+        for each in patient_ids:
+            self._dossiers.setdefault(each, (each,))
 
     async def _meant(self, criteria: Criteria) -> Criteria | None:
         """The same with all dossiers of the patients; None: there are none."""
         if not criteria.patient_ids:
             return criteria
-        dossiers = tuple([each for patient in criteria.patient_ids for each in await self._dossiers_of(patient)])
-        if dossiers == criteria.patient_ids:
-            return criteria
+        dossiers = await self._dossiers_of(criteria.patient_ids)
         return replace(criteria, patient_ids=dossiers) if dossiers else None
 
-    async def _dossiers_of(self, patient_id: str) -> Iterable[str]:
-        known = self._dossiers.get(patient_id)
-        if known is None:
-            known = self._dossiers[patient_id] = await dossiers_of(patient_id, self.store)
-        return known
+    async def _dossiers_of(self, patient_ids: Iterable[str]) -> tuple[str, ...]:
+        dossiers: list[str] = []
+        for each in patient_ids:
+            known = self._dossiers.get(each)
+            if known is None:
+                known = self._dossiers[each] = await dossiers_of(each, self.store)
+            dossiers += known
+        return tuple(dossiers)
+
+    async def _owners(
+        self, patient_ids: Iterable[str], found: Iterable[StoredObject | PagedObject]
+    ) -> Mapping[str, str]:
+        """By dossier: whose objects those are that were found in it, for these patients or for anybody."""
+        if patient_ids:
+            return {dossier: patient for patient in patient_ids for dossier in self._dossiers[patient]}
+        return await survivors({each.patient_id for each in found}, self.store)
 
     async def page(self, search: PagedSearch) -> Page:
         """See PagedRegistry."""
-        if not search.patient_ids:
-            page = await self.store.page(search)
-        else:
-            dossiers = tuple([each for patient in search.patient_ids for each in await self._dossiers_of(patient)])
+        try:
+            return await self.store.page(search, unmerged=True)
+        except PatientsMerged:
+            return await self._page_of_merged(search)
+
+    async def _page_of_merged(self, search: PagedSearch) -> Page:
+        if search.patient_ids:
+            dossiers = await self._dossiers_of(search.patient_ids)
             page = await self.store.page(replace(search, patient_ids=dossiers or _NOBODY))
-            if dossiers == search.patient_ids:
-                return page
-        owners = await survivors({each.patient_id for each in page.objects}, self.store)
+        else:
+            page = await self.store.page(search)
+        owners = await self._owners(search.patient_ids, page.objects)
         merged = [each for each in page.objects if owners[each.patient_id] != each.patient_id]
         if not merged:
             return page

@@ -4,7 +4,7 @@ A dossier is all that is registered for one patient. It is a log of changes; wha
 can be written again at any time (docs/adr/0002-a-dossier-is-a-log.md). The port has three sides:
 * `known` and `apply` serve a submission: read the facts, judge them (registry/lifecycle.py), commit all or nothing;
 * `find` and `count` serve queries; `page` serves searches in pages, with the FHIR resources that were made once;
-* `identities` tells which patient ids stand for one patient;
+* `identities` tells which patient ids stand for one patient; who reads `unmerged` is told of merges by the same read;
 * `records`, `index_rows`, `reindex` and `replay` serve whoever checks, rebuilds or copies a registry.
 Renderings enter and leave as bytes; the adapter is handed an ObjectCodec and knows no XML.
 """
@@ -231,6 +231,10 @@ class OutcomeOpen(Exception):
     """
 
 
+class PatientsMerged(Exception):
+    """A patient who was asked for, or whose object was found, was merged with another: `identities` tells with whom."""
+
+
 class StoreDamaged(Exception):
     """What is stored can not be right: a rendering that does not decode, a log with a gap. For the operator."""
 
@@ -265,7 +269,23 @@ class Finder(Protocol):
 
 
 class MetadataStore(Finder, Protocol):
-    """Keeps dossiers. Every method may raise StoreBusy, those that write also StoreFull."""
+    """Keeps dossiers. Every method may raise StoreBusy, those that write also StoreFull.
+
+    Criteria and searches are of dossiers. With `unmerged`, reads raise PatientsMerged instead of answering where those
+    may not be all: where one of the patient ids that are given was merged into another or another into it; where none
+    is given, the patient of an object that is found, or would be by fewer conditions. Every merge is told that was
+    committed before the read began.
+    """
+
+    async def find(
+        self, criteria: Criteria, *, rendering: bool = True, limit: int | None = None, unmerged: bool = False
+    ) -> tuple[StoredObject, ...]:
+        """See Finder."""
+        ...
+
+    async def count(self, criteria: Criteria, *, unmerged: bool = False) -> int:
+        """See Finder."""
+        ...
 
     async def known(self, questions: Questions) -> Facts:
         """The facts, all of the same moment."""
@@ -283,7 +303,7 @@ class MetadataStore(Finder, Protocol):
         """
         ...
 
-    async def page(self, search: PagedSearch) -> Page:
+    async def page(self, search: PagedSearch, *, unmerged: bool = False) -> Page:
         """A page of a search, all of it of one moment, and in as many reads whatever its size (xds/paged_search.py).
 
         Whoever goes from page to page meets every object once that met the criteria when he began and does still.

@@ -4,7 +4,8 @@ How a change is committed without transactions: docs/adr/0005-commit-on-mongodb-
 record in `changes` is the commit (registry/mongodb_log.py); what becomes of it is the same whoever works it out
 (registry/mongodb_resolver.py); any number of processes may use one database.
 
-Round trips, however many objects there are: FindDocuments takes one. A registration takes five (the end of the log and
+Round trips, however many objects there are: FindDocuments takes one, which also tells whether the patient was merged
+with another; then who stands for whom is asked as well. A registration takes five (the end of the log and
 the identifiers; the record, its identifiers, its objects), and six where it refers to registered objects, be it to
 replace them. Marks that save others work follow in the background, those of many changes in one.
 """
@@ -217,20 +218,20 @@ class MongoMetadataStore:
         return known
 
     async def find(
-        self, criteria: Criteria, *, rendering: bool = True, limit: int | None = None
+        self, criteria: Criteria, *, rendering: bool = True, limit: int | None = None, unmerged: bool = False
     ) -> tuple[StoredObject, ...]:
         with self._open():
-            search = await Search.of(criteria, self._resolver.claims)
+            search = await Search.of(criteria, self._resolver.claims, unmerged=unmerged)
             return await search.found(self._resolver, self._compression, rendering=rendering, limit=limit)
 
-    async def count(self, criteria: Criteria) -> int:
+    async def count(self, criteria: Criteria, *, unmerged: bool = False) -> int:
         with self._open():
-            search = await Search.of(criteria, self._resolver.claims)
+            search = await Search.of(criteria, self._resolver.claims, unmerged=unmerged)
             return await search.count(self._resolver)
 
-    async def page(self, search: PagedSearch) -> Page:
+    async def page(self, search: PagedSearch, *, unmerged: bool = False) -> Page:
         with self._open():
-            return await read_page(search, self._resolver, self._compression)
+            return await read_page(search, self._resolver, self._compression, unmerged=unmerged)
 
     async def patient_of(self, patient_key: str) -> str | None:
         with self._open():

@@ -39,7 +39,7 @@ from registry.sqlite_log import all_records, records_of
 from registry.sqlite_pages import PageSearch
 from registry.sqlite_reindex import Reindexing
 from registry.sqlite_replay import Replaying
-from registry.sqlite_search import Search, found_in_small_dossier
+from registry.sqlite_search import Search, found_in_small_dossier, require_unmerged
 from registry.sqlite_writer import SqliteWriter
 from xds.actors import FhirRenderer, ObjectCodec
 from xds.paged_search import Page, PagedSearch
@@ -109,54 +109,60 @@ class SqliteMetadataStore:
         return await self._writer.commit(prepared)
 
     async def find(
-        self, criteria: Criteria, *, rendering: bool = True, limit: int | None = None
+        self, criteria: Criteria, *, rendering: bool = True, limit: int | None = None, unmerged: bool = False
     ) -> tuple[StoredObject, ...]:
         if _may_be_small(criteria) and not self._closed:
-            found = self._found_in_loop(criteria, rendering, limit)
+            found = self._found_in_loop(criteria, rendering, limit, unmerged)
             if found is not None:
                 return found
 
         def read(connection: sqlite3.Connection) -> tuple[StoredObject, ...]:
-            with _one_moment(connection, criteria):
+            with _one_moment(connection, criteria, unmerged):
                 search = Search.of(criteria, connection)
-                return search.found(connection, self._compression, rendering=rendering, limit=limit)
+                return search.found(connection, self._compression, rendering=rendering, limit=limit, unmerged=unmerged)
 
         return await self._in_thread(lambda: read(self._thread_connection()))
 
-    def _found_in_loop(self, criteria: Criteria, rendering: bool, limit: int | None) -> tuple[StoredObject, ...] | None:
+    def _found_in_loop(
+        self, criteria: Criteria, rendering: bool, limit: int | None, unmerged: bool
+    ) -> tuple[StoredObject, ...] | None:
         """The objects where there is little to read and nothing in the way; None: it is for a thread."""
-        connection = self._in_loop
+        connection, compression = self._in_loop, self._compression
+        most = _SMALL_ROWS if limit is None else min(limit, _SMALL_ROWS)
         try:
-            with translated(), _one_moment(connection, criteria):
-                most = _SMALL_ROWS if limit is None else min(limit, _SMALL_ROWS)
+            with translated():
                 found = found_in_small_dossier(
-                    criteria, connection, self._compression, most_objects=_SMALL_ROWS, rendering=rendering, limit=most
-                )
+                    criteria, connection, compression,
+                    most_objects=_SMALL_ROWS, rendering=rendering, limit=most, unmerged=unmerged,
+                )  # fmt: skip
                 if found:
                     return found
-                search = Search.of(criteria, connection)
-                if search.at_most is None or search.at_most > _SMALL_ROWS:
-                    return None
-                found = search.found(connection, self._compression, rendering=rendering, limit=most)
+                with _one_moment(connection, criteria, unmerged):
+                    search = Search.of(criteria, connection)
+                    if search.at_most is None or search.at_most > _SMALL_ROWS:
+                        return None
+                    found = search.found(connection, compression, rendering=rendering, limit=most, unmerged=unmerged)
         except StoreBusy:
             return None  # the loop does not wait; a thread may
         # An identifier may stand for many objects: a Folder has as many associations as it has members.
         return None if len(found) == _SMALL_ROWS and most != limit else found
 
-    async def count(self, criteria: Criteria) -> int:
+    async def count(self, criteria: Criteria, *, unmerged: bool = False) -> int:
         def read(connection: sqlite3.Connection) -> int:
-            with _one_moment(connection, criteria):
+            with _one_moment(connection, criteria, unmerged):
+                if unmerged:
+                    require_unmerged(criteria.patient_ids, connection)
                 return Search.of(criteria, connection).count(connection)
 
         return await self._read(read, small=False)
 
-    async def page(self, search: PagedSearch) -> Page:
+    async def page(self, search: PagedSearch, *, unmerged: bool = False) -> Page:
         def read(connection: sqlite3.Connection, most_rows: int | None = None) -> Page | None:
             with snapshot(connection):
                 pages = PageSearch.of(search, connection)
                 if most_rows is not None and (pages.most_rows is None or pages.most_rows > most_rows):
                     return None  # for a thread
-                return pages.read(connection, self._compression)
+                return pages.read(connection, self._compression, unmerged=unmerged)
 
         page = None
         if not self._closed:
@@ -297,10 +303,10 @@ class SqliteMetadataStore:
             connection.close()
 
 
-def _one_moment(connection: sqlite3.Connection, criteria: Criteria) -> AbstractContextManager[None]:
+def _one_moment(connection: sqlite3.Connection, criteria: Criteria, unmerged: bool) -> AbstractContextManager[None]:
     """A snapshot where one is needed. One dossier is read by one statement, which is of one moment by itself; that the
     dossier exists, and its number, never changes."""
-    return nullcontext() if len(criteria.patient_ids) == 1 else snapshot(connection)
+    return nullcontext() if len(criteria.patient_ids) == 1 and not unmerged else snapshot(connection)
 
 
 def _may_be_small(criteria: Criteria) -> bool:

@@ -34,6 +34,9 @@ IDENTITY = "*patient"
 MERGED = "*merged"
 """The kind of a document that says which other patient was merged into the dossier's. It belongs to that one's log."""
 
+OF_A_MERGE: tuple[Mapping[str, Any], ...] = ({"kind": MERGED}, {"kind": IDENTITY, "merged_into": {"$exists": True}})
+"""Conditions, of which one is met by what says that a dossier's patient was merged into another, or another into it."""
+
 NO_OBJECTS = (UNFINISHED, SUPERSEDED, IDENTITY, MERGED)
 
 ORDER = ("patient_key", "kind", "number")

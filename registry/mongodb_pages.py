@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from registry.metadata_store import Criteria
 from registry.mongodb_database import Document
-from registry.mongodb_documents import rendering_of
+from registry.mongodb_documents import patient_key, rendering_of
 from registry.mongodb_resolver import Resolver
 from registry.mongodb_search import Search
 from registry.page_links import link_criteria, member_criteria, with_links
@@ -23,29 +23,37 @@ from xds.paged_search import Page, PagedObject, PagedSearch, Place
 _TIE: Final = "."
 
 
-async def read_page(search: PagedSearch, resolver: Resolver, compression: RenderingCompression) -> Page:
+async def read_page(
+    search: PagedSearch, resolver: Resolver, compression: RenderingCompression, *, unmerged: bool
+) -> Page:
     """The page.
 
-    Raises ValueError, see MetadataStore.page().
+    Raises ValueError, see MetadataStore.page(); with `unmerged` it may raise PatientsMerged.
     """
     if COLUMN_SHAPES[search.kind].get(search.ordered_by) is not Shape.TIME:
         raise ValueError(f"{search.ordered_by} is not a column that pages can be ordered by")
-    found = await Search.of(Criteria.of(search), resolver.claims)
+    found = await Search.of(Criteria.of(search), resolver.claims, unmerged=unmerged)
     if found.remaining:
         raise ValueError("a pattern of this search can not be matched in pages")
-    if found.condition is None:
+    if found.dossiers is None:
         return Page((), False, None if search.after else 0, search.as_of or "")
     as_of = search.as_of or await _moment(search, resolver)
-    wanted = {"$and": [found.condition, *_seen_then(as_of)]}
-    total = None if search.after else await resolver.count_finished(wanted)
+    wanted = {**found.dossiers, "$and": [found.objects, *_seen_then(as_of)]}
+    total = None
+    if search.after is None:
+        total = await resolver.count_finished(wanted, {**found.dossiers, "$or": list(found.signs)})
+    elif unmerged:
+        await resolver.require_unmerged({patient_key(each) for each in search.patient_ids})
     documents: list[Document] = []
     if search.limit and total != 0:
         documents = await resolver.read_finished(
-            {"$and": [wanted, {"kind": search.kind.value}, *_after(search)]},
+            {"$and": [wanted, *_after(search)]},
             sort=(f"{search.ordered_by}_first", "number", "patient_key"),
             descending=search.descending,
             limit=search.limit + 1,
         )
+    if unmerged and not search.patient_ids:
+        await resolver.require_unmerged({document["patient_key"] for document in documents[: search.limit]})
     objects = [_object(search, document, compression) for document in documents[: search.limit]]
     return Page(await _linked(objects, resolver, compression), len(documents) > search.limit, total, as_of)
 
@@ -63,8 +71,7 @@ def _seen_then(as_of: str) -> list[Mapping[str, Any]]:
         return []
     if not as_of.isdecimal():
         raise ValueError("as_of is none that this store gave for this search")
-    # A sign that a change is unfinished has a number of another kind, and is not to be overlooked.
-    return [{"$or": [{"number": {"$lte": int(as_of)}}, {"record": {"$exists": True}}]}]
+    return [{"number": {"$lte": int(as_of)}}]
 
 
 def _after(search: PagedSearch) -> list[Mapping[str, Any]]:

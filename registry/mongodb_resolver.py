@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import Context
 from typing import NamedTuple
@@ -19,10 +19,13 @@ from typing import NamedTuple
 from bson import ObjectId
 
 from registry.fhir_resources import FhirResources
-from registry.metadata_store import StoreBusy, StoreDamaged, StoreFull
+from registry.metadata_store import PatientsMerged, StoreBusy, StoreDamaged, StoreFull
 from registry.mongodb_claims import Claims
 from registry.mongodb_database import Document, Filter, MongoDatabase
 from registry.mongodb_documents import (
+    IDENTITY,
+    MERGED,
+    OF_A_MERGE,
     UNFINISHED,
     Content,
     Record,
@@ -43,6 +46,7 @@ logger = logging.getLogger(__name__)
 
 _REMEMBERED = 100_000
 _PAUSE_SECONDS = 0.5
+_OF_A_MERGE = frozenset({MERGED, IDENTITY})
 
 
 class _Outcome(NamedTuple):
@@ -160,6 +164,7 @@ class Resolver:
         """Documents of `objects`; where among them a change is unfinished, it is finished, and they are read again.
 
         limit   of what is no sign of an unfinished change; 0: none
+        Raises PatientsMerged where one of them is of a merge.
         """
         room = 0  # for signs
         while True:
@@ -167,6 +172,7 @@ class Resolver:
             documents = await self._database.find(
                 OBJECTS, wanted, projection=projection, sort=sort, descending=descending, limit=asked
             )
+            _require_unmerged(documents)
             objects = [document for document in documents if document["kind"] != UNFINISHED]
             signs = [document for document in documents if document["kind"] == UNFINISHED]
             room = len(signs)
@@ -175,16 +181,27 @@ class Resolver:
                 return objects[:limit] if limit else objects
             await self._finish(unfinished)
 
-    async def count_finished(self, wanted: Filter) -> int:
-        """How many objects there are, once no change among them is unfinished."""
+    async def count_finished(self, wanted: Filter, signs_of: Filter) -> int:
+        """How many objects there are, once no change among them is unfinished.
+
+        signs_of   selects the signs of unfinished changes, and what else is not to be overlooked
+        Raises PatientsMerged where one of those is of a merge.
+        """
         while True:
             began = time.monotonic()
-            count = await self._database.count(OBJECTS, {"$and": [wanted, {"kind": {"$ne": UNFINISHED}}]})
-            signs = await self._database.find(OBJECTS, {"$and": [wanted, {"kind": UNFINISHED}]})
+            count = await self._database.count(OBJECTS, wanted)
+            signs = await self._database.find(OBJECTS, signs_of)
+            _require_unmerged(signs)
             unfinished = [sign for sign in signs if not self._was_finished(sign, began)]
             if not unfinished:
                 return count
             await self._finish(unfinished)
+
+    async def require_unmerged(self, patient_keys: Collection[str]) -> None:
+        """Raise PatientsMerged where one of the patients was merged into another, or another into it."""
+        if patient_keys:
+            named = {"patient_key": {"$in": sorted(patient_keys)}, "$or": list(OF_A_MERGE)}
+            _require_unmerged(await self._database.find(OBJECTS, named, limit=1))
 
     async def last_number(self, patient_id: str, kind: ObjectKind) -> int | None:
         """The number of the last object of a kind in a dossier, superseded or not; None where there is none."""
@@ -304,3 +321,8 @@ class Resolver:
                 "A change took effect whose sender was told that its outcome is open.",
                 extra={"change_id": record.log.change_id},
             )
+
+
+def _require_unmerged(documents: Iterable[Document]) -> None:
+    if any(document["kind"] in _OF_A_MERGE for document in documents):
+        raise PatientsMerged

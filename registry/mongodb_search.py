@@ -1,8 +1,8 @@
 """Criteria as filters: how the metadata store on MongoDB finds objects.
 
-Who knows the patient is answered by one shard, in one read. Objects that are named by entryUUID, uniqueId or logicalID
-without a patient, and associations by their ends, are looked up in `identifiers` first, which tells the dossiers; then
-those are asked. Only where neither is given all shards are.
+Who knows the patient is answered by one shard, in one read, which tells of merges as well. Objects that are named by
+entryUUID, uniqueId or logicalID without a patient, and associations by their ends, are looked up in `identifiers`
+first, which tells the dossiers; then those are asked. Only where neither is given all shards are.
 
 A pattern that MongoDB's regular expressions would match differently from the standard's LIKE is matched here instead.
 """
@@ -10,14 +10,22 @@ A pattern that MongoDB's regular expressions would match differently from the st
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from registry.metadata_store import AnyMatch, Criteria, Match, Operator, StoredObject
 from registry.mongodb_claims import Claims
 from registry.mongodb_database import Document
-from registry.mongodb_documents import ORDER, UNFINISHED, document_name, logical_name, patient_key, rendering_of
+from registry.mongodb_documents import (
+    OF_A_MERGE,
+    ORDER,
+    UNFINISHED,
+    document_name,
+    logical_name,
+    patient_key,
+    rendering_of,
+)
 from registry.mongodb_resolver import Resolver
 from registry.rendering_compression import RenderingCompression
 from registry.search_columns import COLUMN_SHAPES, Shape
@@ -34,18 +42,24 @@ _SPECIAL = re.compile(r"[\\.^$*+?()\[\]{}|]")
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """Criteria, as they are sent.
+    """Criteria, as they are sent: conditions of documents of `objects`.
 
-    condition   of documents of `objects`; None: nothing can meet the criteria
+    dossiers    the only ones in question; without any condition all of them; None: nothing can meet the criteria
+    objects     what is looked for in them
+    signs       what is not to be overlooked, whatever is looked for: a change that is being written, a merge
     remaining   patterns that are matched here, on (column, folded patterns, whether one of them has to match or none)
+    unmerged    see MetadataStore
     """
 
-    kind: ObjectKind
-    condition: Mapping[str, Any] | None
+    criteria: Criteria
+    dossiers: Mapping[str, Any] | None
+    objects: Mapping[str, Any]
+    signs: tuple[Mapping[str, Any], ...]
     remaining: tuple[tuple[str, tuple[str, ...], bool], ...]
+    unmerged: bool
 
     @classmethod
-    async def of(cls, criteria: Criteria, claims: Claims) -> Search:
+    async def of(cls, criteria: Criteria, claims: Claims, *, unmerged: bool = False) -> Search:
         """The search for `criteria`.
 
         Raises ValueError where they match a column that the kind does not have, or in a way that it can not be matched.
@@ -61,37 +75,58 @@ class Search:
         conditions += [_any_condition(each, COLUMN_SHAPES[criteria.kind]) for each in criteria.either]
         place = await _place(criteria, claims)
         if place is None:
-            return cls(criteria.kind, None, ())
+            return cls(criteria, None, {}, (), (), unmerged)
         of_kind = {"kind": criteria.kind.value, **place.objects, **({"$and": conditions} if conditions else {})}
-        # Whatever is asked for, a change of these dossiers that is being written has to be noticed.
-        return cls(criteria.kind, {**place.dossiers, "$or": [{"kind": UNFINISHED}, of_kind]}, tuple(remaining))
+        # Where all dossiers are in question, so would be all merges: those of what is found are asked for later.
+        signs = ({"kind": UNFINISHED}, *(OF_A_MERGE if unmerged and place.dossiers else ()))
+        return cls(criteria, place.dossiers, of_kind, signs, tuple(remaining), unmerged)
 
     async def found(
         self, resolver: Resolver, compression: RenderingCompression, *, rendering: bool, limit: int | None
     ) -> tuple[StoredObject, ...]:
         """The objects, at most `limit`."""
-        if self.condition is None or limit == 0:
-            return ()
-        documents = await resolver.read_finished(
-            self.condition,
-            projection={"resource": 0} if rendering else {"resource": 0, "ebrim": 0},
-            sort=ORDER,
-            limit=limit if limit is not None and not self.remaining else 0,
-        )
-        met = [document for document in documents if self._meets(document)]
-        return tuple([_stored_object(self.kind, document, compression, rendering) for document in met[:limit]])
+        kind, met = self.criteria.kind, await self._met(resolver, rendering, limit)
+        return tuple([_stored_object(kind, document, compression, rendering) for document in met])
 
     async def count(self, resolver: Resolver) -> int:
         """How many there are."""
-        if self.condition is None:
+        if self.dossiers is None:
             return 0
         if self.remaining:
-            documents = await resolver.read_finished(self.condition, projection={"resource": 0, "ebrim": 0})
-            return sum(self._meets(document) for document in documents)
-        return await resolver.count_finished(self.condition)
+            return len(await self._met(resolver, rendering=False, limit=None))
+        return await resolver.count_finished(
+            {**self.dossiers, **self.objects}, {**self.dossiers, "$or": list(self.signs)}
+        )
+
+    async def _met(self, resolver: Resolver, rendering: bool, limit: int | None) -> list[Document]:
+        """The documents that meet the criteria, at most `limit`."""
+        if self.dossiers is None or limit == 0:
+            return []
+        at_most = limit if limit is not None and not self.remaining else 0
+        documents = await resolver.read_finished(
+            {**self.dossiers, "$or": [*self.signs, self.objects]},
+            projection={"resource": 0} if rendering else {"resource": 0, "ebrim": 0},
+            sort=ORDER,
+            limit=at_most,
+        )
+        met = [document for document in documents if self._meets(document)][:limit]
+        if self.unmerged:
+            cut = at_most > 0 and len(documents) >= at_most
+            await resolver.require_unmerged(self._not_told_of(met, cut))
+        return met
 
     def _meets(self, document: Document) -> bool:
         return all(_is_like(document.get(column), patterns) is like for column, patterns, like in self.remaining)
+
+    def _not_told_of(self, met: Sequence[Document], cut: bool) -> Collection[str]:
+        """The dossiers in question whose signs were not among what was read.
+
+        cut   the limit was reached: each dossier's signs come before its objects, but then comes the next dossier
+        """
+        patient_ids = self.criteria.patient_ids
+        if cut and len(patient_ids) > 1:
+            return {patient_key(each) for each in patient_ids}
+        return () if self.dossiers else {document["patient_key"] for document in met}
 
 
 def _stored_object(

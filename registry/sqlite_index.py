@@ -157,6 +157,12 @@ def placed(objects: Iterable[IndexedObject], patient: int, first_number: int) ->
 _IS_NAMED = "SELECT 1 FROM patient_identities WHERE patient_id = ?"
 _SAID_OF_PATIENT = "SELECT patient_id, merged_into FROM patient_identities WHERE patient_id = ? OR merged_into = ?"
 
+NAMED_IN_A_MERGE = (
+    "SELECT 1 FROM patient_identities WHERE patient_id {0} AND merged_into IS NOT NULL "
+    "UNION ALL SELECT 1 FROM patient_identities WHERE merged_into {0}"
+)
+"""Selects something where a patient was merged into another, or another into it. {0}: how it is told, twice."""
+
 
 class IndexTables:
     """Writes to the index, or with a `prefix` to one that is going to take its place."""

@@ -19,7 +19,7 @@ from registry.rendering_compression import RenderingCompression
 from registry.search_columns import COLUMN_SHAPES, Shape
 from registry.sqlite_conditions import Sql, all_met, any_met, members
 from registry.sqlite_index import NUMBER_BITS, TABLES
-from registry.sqlite_search import Dossier, Search, dossiers_of, pinned_by
+from registry.sqlite_search import Dossier, Search, dossiers_of, pinned_by, require_unmerged
 from xds.paged_search import Page, PagedObject, PagedSearch, Place
 
 _NUMBER: Final = 1 << NUMBER_BITS
@@ -61,12 +61,16 @@ class PageSearch(NamedTuple):
         """How many rows this may have to look at; None where nobody knows."""
         return None if self.dossiers is None else sum(dossier.objects for dossier in self.dossiers)
 
-    def read(self, connection: sqlite3.Connection, compression: RenderingCompression) -> Page:
-        """The page. All its statements have to be of one moment."""
+    def read(self, connection: sqlite3.Connection, compression: RenderingCompression, *, unmerged: bool) -> Page:
+        """The page. All its statements have to be of one moment. With `unmerged` it may raise PatientsMerged."""
         search = self.search
+        if unmerged:
+            require_unmerged(search.patient_ids, connection)
         total = None if search.after else self._count(connection)
         rows = self._rows(connection) if search.limit and total != 0 else []
         objects = [self._object(row, compression) for row in rows[: search.limit]]
+        if unmerged and not search.patient_ids:
+            require_unmerged({each.patient_id for each in objects}, connection)
         with_links = links_of(objects, lambda criteria: _found(criteria, connection, compression))
         return Page(with_links, len(rows) > search.limit, total, search.as_of or self._moment())
 

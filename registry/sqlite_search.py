@@ -12,14 +12,14 @@ Rows are clustered by dossier, so there are four ways to get at them, the narrow
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
-from registry.metadata_store import Criteria, Match, StoredObject
+from registry.metadata_store import Criteria, Match, PatientsMerged, StoredObject
 from registry.rendering_compression import RenderingCompression
 from registry.sqlite_conditions import EXACT, Sql, Values, all_met, members
-from registry.sqlite_index import LAST_NUMBER, NUMBER_BITS, TABLES, first_id, last_id
+from registry.sqlite_index import LAST_NUMBER, NAMED_IN_A_MERGE, NUMBER_BITS, TABLES, first_id, last_id
 from xds.metadata import ObjectKind
 
 _NAMES: Final = ("entry_uuid", "unique_id", "logical_id")
@@ -74,9 +74,17 @@ class Search(NamedTuple):
         return cls(criteria, condition, None, dossiers, ends is not None, size)
 
     def found(
-        self, connection: sqlite3.Connection, compression: RenderingCompression, *, rendering: bool, limit: int | None
+        self,
+        connection: sqlite3.Connection,
+        compression: RenderingCompression,
+        *,
+        rendering: bool,
+        limit: int | None,
+        unmerged: bool = False,
     ) -> tuple[StoredObject, ...]:
-        """The objects, at most `limit`."""
+        """The objects, at most `limit`. All statements have to be of one moment; see MetadataStore for `unmerged`."""
+        if unmerged:
+            require_unmerged(self.criteria.patient_ids, connection)
         found: list[StoredObject] = []
         for statement, patient_id in self.statements(rendering=rendering):
             remaining = _NOTHING_MORE if limit is None else limit - len(found)
@@ -84,6 +92,8 @@ class Search(NamedTuple):
                 break
             rows = connection.execute(statement.text, (*statement.values, remaining)).fetchall()
             found += _stored(self.criteria.kind, rows, patient_id, compression)
+        if unmerged and not self.criteria.patient_ids:
+            require_unmerged({each.patient_id for each in found}, connection)
         return tuple(found)
 
     def count(self, connection: sqlite3.Connection) -> int:
@@ -132,17 +142,20 @@ def found_in_small_dossier(
     most_objects: int,
     rendering: bool,
     limit: int,
+    unmerged: bool,
 ) -> tuple[StoredObject, ...]:
     """The objects, where the criteria are of one dossier as a whole and it has at most `most_objects`; else nothing.
 
-    One statement, where a Search needs one to learn how large the dossier is and then another.
+    One statement, where a Search needs one to learn how large the dossier is, one for merges, and then another.
+    unmerged   find nothing where the patient was merged with another
     """
     if len(criteria.patient_ids) != 1 or any(match.attribute in _LOOKED_UP for match in criteria.matches):
         return ()
     kind, (patient_id,) = criteria.kind, criteria.patient_ids
     condition = all_met(kind, criteria.matches)
-    values = (patient_id, most_objects, *condition.values, limit)
-    text = _small_dossier_statement(kind, condition.text, rendering=rendering)
+    merged = (patient_id, patient_id) if unmerged else ()
+    values = (patient_id, most_objects, *merged, *condition.values, limit)
+    text = _small_dossier_statement(kind, condition.text, rendering=rendering, unmerged=unmerged)
     return tuple(_stored(kind, connection.execute(text, values).fetchall(), patient_id, compression))
 
 
@@ -169,9 +182,10 @@ def _statement(kind: ObjectKind, place: str, condition: str, *, rendering: bool,
 
 
 @lru_cache(maxsize=1024)
-def _small_dossier_statement(kind: ObjectKind, condition: str, *, rendering: bool) -> str:
+def _small_dossier_statement(kind: ObjectKind, condition: str, *, rendering: bool, unmerged: bool) -> str:
     dossier = f"o.id BETWEEN p.id << {NUMBER_BITS} AND (p.id << {NUMBER_BITS}) + {LAST_NUMBER}"
-    where = " AND ".join(filter(None, ("p.patient_id = ? AND p.objects <= ?", condition)))
+    not_merged = f"NOT EXISTS ({NAMED_IN_A_MERGE.format('= ?')})" if unmerged else ""
+    where = " AND ".join(filter(None, ("p.patient_id = ? AND p.objects <= ?", not_merged, condition)))
     columns = _columns(kind, rendering=rendering, owner=False)
     return (
         f"SELECT {columns} FROM patients AS p CROSS JOIN {TABLES[kind]} AS o ON {dossier} "
@@ -215,6 +229,15 @@ def pinned_by(criteria: Criteria) -> Sql | None:
     """Which ids can be meant by criteria that name objects; None where they do not."""
     names = _first_match(criteria, _NAMES)
     return None if names is None else _pinned(names, criteria.kind)
+
+
+def require_unmerged(patient_ids: Collection[str], connection: sqlite3.Connection) -> None:
+    """Raise PatientsMerged where one of the patients was merged into another, or another into it."""
+    if patient_ids:
+        named = members(tuple(patient_ids))
+        text = NAMED_IN_A_MERGE.format(f"IN {named.text}")
+        if connection.execute(text, named.values * 2).fetchone():
+            raise PatientsMerged
 
 
 def dossiers_of(patient_ids: Sequence[str], connection: sqlite3.Connection) -> tuple[Dossier, ...]:

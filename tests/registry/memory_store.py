@@ -21,6 +21,7 @@ from registry.metadata_store import (
     MetadataStore,
     Operator,
     PatientIdentity,
+    PatientsMerged,
     Progress,
     Questions,
     RegistryChange,
@@ -120,15 +121,25 @@ class MemoryStore(MetadataStore):
         return record
 
     async def find(
-        self, criteria: Criteria, *, rendering: bool = True, limit: int | None = None
+        self, criteria: Criteria, *, rendering: bool = True, limit: int | None = None, unmerged: bool = False
     ) -> tuple[StoredObject, ...]:
-        found = self._matching(criteria)
-        return tuple(self._stored(item, rendering) for item in (found if limit is None else found[:limit]))
+        found = self._matching(criteria)[:limit]
+        if unmerged:
+            self._require_unmerged(criteria.patient_ids or {self.owners[item.entry_uuid] for item in found})
+        return tuple(self._stored(item, rendering) for item in found)
 
-    async def count(self, criteria: Criteria) -> int:
+    async def count(self, criteria: Criteria, *, unmerged: bool = False) -> int:
+        if unmerged:
+            self._require_unmerged(criteria.patient_ids)
         return len(self._matching(criteria))
 
-    async def page(self, search: PagedSearch) -> Page:
+    def _require_unmerged(self, patient_ids: Collection[str]) -> None:
+        said = [(patient, change.identity) for patient, changes in self.changes.items() for change in changes]
+        merges = [(patient, identity.merged_into) for patient, identity in said if identity and identity.merged_into]
+        if any(patient in merge for merge in merges for patient in patient_ids):
+            raise PatientsMerged
+
+    async def page(self, search: PagedSearch, *, unmerged: bool = False) -> Page:
         criteria = Criteria.of(search)
         in_order = list(self.objects)
         seen = int(search.as_of) if search.as_of else len(in_order)
@@ -143,6 +154,8 @@ class MemoryStore(MetadataStore):
             ordered = [item for item in ordered if (place(item) < search.after) is search.descending]
             ordered = [item for item in ordered if place(item) != search.after]
         page = [self._paged(item, place(item)) for item in ordered[: search.limit]]
+        if unmerged:
+            self._require_unmerged(search.patient_ids or {each.patient_id for each in page})
         references = [self._stored(each, rendering=False) for each in self.objects.values()]
         with_links = links_of(page, lambda wanted: [each for each in references if self._meets(each, wanted)])
         total = None if search.after else len(matching)

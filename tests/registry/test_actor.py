@@ -37,11 +37,11 @@ class FailingStore(MemoryStore):
         raise self.failure
 
     async def find(
-        self, criteria: Criteria, *, rendering: bool = True, limit: int | None = None
+        self, criteria: Criteria, *, rendering: bool = True, limit: int | None = None, unmerged: bool = False
     ) -> tuple[StoredObject, ...]:
         raise self.failure
 
-    async def count(self, criteria: Criteria) -> int:
+    async def count(self, criteria: Criteria, *, unmerged: bool = False) -> int:
         raise self.failure
 
 

@@ -1103,10 +1103,10 @@ class WatchedStore(MemoryStore):
         self.asked: list[tuple[Criteria, bool]] = []
 
     async def find(
-        self, criteria: Criteria, *, rendering: bool = True, limit: int | None = None
+        self, criteria: Criteria, *, rendering: bool = True, limit: int | None = None, unmerged: bool = False
     ) -> tuple[StoredObject, ...]:
         self.asked.append((criteria, rendering))
-        return await super().find(criteria, rendering=rendering, limit=limit)
+        return await super().find(criteria, rendering=rendering, limit=limit, unmerged=unmerged)
 
 
 @pytest.mark.parametrize(("query", "sent"), QUERIES_OF_A_SCENE)
@@ -1155,7 +1155,7 @@ async def test_once_the_patient_is_known_the_store_is_told(
 async def test_a_busy_store_is_answered_as_busy() -> None:
     class BusyStore(MemoryStore):
         async def find(
-            self, criteria: Criteria, *, rendering: bool = True, limit: int | None = None
+            self, criteria: Criteria, *, rendering: bool = True, limit: int | None = None, unmerged: bool = False
         ) -> tuple[StoredObject, ...]:
             raise StoreBusy("locked")
 

@@ -11,7 +11,8 @@ import pytest
 
 from registry.actor import Registry
 from registry.dossier_check import checked_dossiers
-from registry.metadata_store import MetadataStore
+from registry.merged_patients import PatientsView
+from registry.metadata_store import Criteria, MetadataStore
 from registry.patient_identities import CheckPolicy, FedPatients, NumberCheck, OpenPatients
 from registry.patient_register import FeedRefused, PatientRegister, Reason
 from tests.builders import (
@@ -33,6 +34,7 @@ from xds.paged_search import PagedSearch
 
 THIRD_PATIENT = CX.of("4", PATIENT_AUTHORITY)
 FIND_DOCUMENTS = "urn:uuid:14d4debf-8f97-4251-9a74-a90016b0af0d"
+FIND_DOCUMENTS_OF_SEVERAL = "urn:uuid:3d1bdb10-39a2-11de-89c2-2f44d94eaa9f"
 GET_DOCUMENTS = "urn:uuid:5c4f972b-d56b-40ac-a5fc-c8ca9b40b9d4"
 BOTH_STATUSES = (
     "('urn:oasis:names:tc:ebxml-regrep:StatusType:Approved','urn:oasis:names:tc:ebxml-regrep:StatusType:Deprecated')",
@@ -214,6 +216,66 @@ async def test_merges_form_a_chain(registry: Registry, register: PatientRegister
 
     assert [entry.patient_id for entry in await documents_of(registry, THIRD_PATIENT)] == [THIRD_PATIENT] * 2
     assert await documents_of(registry, PATIENT) == []
+
+
+async def test_a_count_is_of_all_that_was_merged(
+    store: MetadataStore, registry: Registry, register: PatientRegister
+) -> None:
+    await both_patients_with_documents(registry, register)
+    of_patient, of_other, of_third, of_anybody = (
+        Criteria(ObjectKind.DOCUMENT_ENTRY, (), tuple(patient.text for patient in patients))
+        for patients in ((PATIENT,), (OTHER_PATIENT,), (THIRD_PATIENT,), ())
+    )
+
+    async def counts() -> list[int]:
+        view = PatientsView(store)
+        return [await view.count(each) for each in (of_patient, of_other, of_third, of_anybody)]
+
+    assert await counts() == [1, 1, 0, 2]
+    await register.merge([PATIENT], [OTHER_PATIENT])
+    assert await counts() == [2, 0, 0, 2]
+    await register.admit([THIRD_PATIENT])
+    await register.merge([THIRD_PATIENT], [PATIENT])
+    assert await counts() == [0, 0, 2, 2]
+
+
+async def test_a_query_of_several_patients_finds_each_with_what_was_merged_into_it(
+    store: MetadataStore, registry: Registry, register: PatientRegister
+) -> None:
+    await both_patients_with_documents(registry, register)
+    await register.admit([THIRD_PATIENT])
+    assert await codes(registry, sent(patient=THIRD_PATIENT)) == []
+    patients = ",".join(f"'{patient}'" for patient in (PATIENT, OTHER_PATIENT, THIRD_PATIENT))
+    request = QueryRequest(
+        FIND_DOCUMENTS_OF_SEVERAL,
+        ReturnType.LEAF_CLASS,
+        (("$XDSDocumentEntryPatientId", (f"({patients})",)), ("$XDSDocumentEntryStatus", BOTH_STATUSES)),
+    )
+
+    async def owners() -> list[str]:
+        found = read(await registry.multi_patient_query(request))
+        return sorted(entry.patient_id.text for entry in found if entry.patient_id is not None)
+
+    assert await owners() == sorted(each.text for each in (PATIENT, OTHER_PATIENT, THIRD_PATIENT))
+    await register.merge([PATIENT], [OTHER_PATIENT])
+    assert await owners() == sorted(each.text for each in (PATIENT, PATIENT, THIRD_PATIENT))
+
+
+async def test_a_merge_while_a_query_is_answered_does_not_halve_the_answer(
+    store: MetadataStore, registry: Registry, register: PatientRegister
+) -> None:
+    await both_patients_with_documents(registry, register)
+    view, later = PatientsView(store), PatientsView(store)
+    sets, entries = (
+        Criteria(kind, (), (OTHER_PATIENT.text,)) for kind in (ObjectKind.SUBMISSION_SET, ObjectKind.DOCUMENT_ENTRY)
+    )
+
+    before = await view.find(sets)
+    await register.merge([PATIENT], [OTHER_PATIENT])
+    after = await view.find(entries)
+
+    assert [each.patient_id for each in (*before, *after)] == [OTHER_PATIENT.text] * 2
+    assert await later.find(sets) == await later.find(entries) == ()
 
 
 async def test_objects_of_merged_patients_are_those_of_one_patient(

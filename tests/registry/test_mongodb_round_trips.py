@@ -13,21 +13,22 @@ from uuid import uuid4
 import pytest
 from pymongo import monitoring
 
+from registry.actor import Registry
 from registry.changing import Changing
 from registry.code_sets import CodeSets
 from registry.iti18_stored_query import stored_query
 from registry.iti42_register import register_document_set
-from registry.metadata_store import Criteria, Match, Operator
 from registry.metadata_store_mongodb import MongoMetadataStore
 from registry.mongodb_database import MongoDatabase
 from registry.mongodb_schema import declared, prepare
 from registry.patient_identities import OpenPatients
-from tests.builders import PATIENT, association, document_entry, folder, has_member, submission
+from tests.builders import OTHER_PATIENT, PATIENT, association, document_entry, folder, has_member, submission
+from tests.registry.dossiers import identify
 from tests.registry.stores import some_database
 from tests.store_servers import StoreServer
 from xds.actors import QueryRequest, ReturnType
 from xds.ebxml_writer import codec
-from xds.metadata import AssociationType, AvailabilityStatus, DocumentEntry, Folder, ObjectKind, Submission
+from xds.metadata import AssociationType, AvailabilityStatus, DocumentEntry, Folder, Submission
 from xds.stored_queries import STORED_QUERIES
 
 SHARDED_URL = os.environ.get("TOIMIK_TEST_MONGODB_SHARDED_URL")
@@ -159,21 +160,61 @@ async def test_an_appendix_of_what_is_replaced_takes_one_round_trip_more(
     assert len([each for each in sent if each not in MARKS]) == 7
 
 
+async def asked(store: MongoMetadataStore, name: str, *slots: tuple[str, tuple[str, ...]]) -> int:
+    """How many objects a stored query finds."""
+    (query,) = (row for row in STORED_QUERIES.values() if row.name == name)
+    response = await Registry(store=store).stored_query(QueryRequest(query.id, ReturnType.LEAF_CLASS, slots))
+    assert response.errors == ()
+    return len(response.found)
+
+
 async def test_find_documents_takes_one_round_trip(store: MongoMetadataStore, commands: Commands) -> None:
+    await identify(store, PATIENT)
     await register(store, submission(*(document_entry() for _ in range(250))))
-    criteria = Criteria(
-        ObjectKind.DOCUMENT_ENTRY,
-        (
-            Match.any_of("availability_status", (AvailabilityStatus.APPROVED.value,)),
-            Match("author_person", Operator.LIKE, (("%",),)),
-        ),
-        (PATIENT.text,),
-    )
 
     with commands.counted() as sent:
-        assert len(await store.find(criteria, limit=1001)) == 250
+        found = await asked(
+            store,
+            "FindDocuments",
+            ("$XDSDocumentEntryPatientId", (f"'{PATIENT}'",)),
+            ("$XDSDocumentEntryStatus", (f"('{AvailabilityStatus.APPROVED}')",)),
+            ("$XDSDocumentEntryAuthorPerson", ("('%')",)),
+        )
 
+    assert found == 250
     assert [each for each in sent if each not in MARKS] == ["find objects"]
+
+
+async def test_get_documents_takes_two_round_trips(store: MongoMetadataStore, commands: Commands) -> None:
+    entries = [document_entry() for _ in range(20)]
+    await register(store, submission(*entries))
+    unique_ids = ",".join(f"'{each.unique_id}'" for each in entries)
+
+    with commands.counted() as sent:
+        assert await asked(store, "GetDocuments", ("$XDSDocumentEntryUniqueId", (f"({unique_ids})",))) == 20
+
+    assert [each for each in sent if each not in MARKS] == ["find identifiers", "find objects"]
+
+
+async def test_only_where_patients_were_merged_it_is_asked_who_stands_for_whom(
+    store: MongoMetadataStore, commands: Commands
+) -> None:
+    for patient in (PATIENT, OTHER_PATIENT):
+        await identify(store, patient)
+        await register(store, submission(document_entry(patient_id=patient), patient_id=patient))
+    await identify(store, OTHER_PATIENT, merged_into=PATIENT)
+
+    with commands.counted() as sent:
+        found = await asked(
+            store,
+            "FindDocuments",
+            ("$XDSDocumentEntryPatientId", (f"'{PATIENT}'",)),
+            ("$XDSDocumentEntryStatus", (f"('{AvailabilityStatus.APPROVED}')",)),
+        )
+
+    assert found == 2
+    # Told of the merge; who was merged into the one, and who into the other; the objects of both.
+    assert [each for each in sent if each not in MARKS] == ["find objects"] * 4
 
 
 # --- every stored query says which shard -----------------------------------------------------------------------------
