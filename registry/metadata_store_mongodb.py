@@ -1,8 +1,8 @@
 """The metadata store on MongoDB: a replica set, a sharded cluster or, with a warning, a single server.
 
 How a change is committed without transactions: docs/adr/0005-commit-on-mongodb-by-unique-inserts.md. The insert of a
-record in `changes` is the commit (registry/mongodb_log.py); what becomes of it is the same whoever works it out
-(registry/mongodb_resolver.py); any number of processes may use one database.
+record in `changes` is the commit (registry/mongodb/log.py); what becomes of it is the same whoever works it out
+(registry/mongodb/resolver.py); any number of processes may use one database.
 
 Round trips, however many objects there are: FindDocuments takes one, which also tells whether the patient was merged
 with another; then who stands for whom is asked as well. A registration takes five (the end of the log and
@@ -39,18 +39,18 @@ from registry.metadata_store import (
     StoredObject,
     StoreFull,
 )
-from registry.mongodb_commit import PreparedChange
-from registry.mongodb_database import MongoDatabase, NothingSent
-from registry.mongodb_documents import IDENTITY, MERGED, NO_OBJECTS, ORDER, Record, index_row, patient_key
-from registry.mongodb_facts import FactFinder
-from registry.mongodb_index import Current
-from registry.mongodb_log import Head
-from registry.mongodb_pages import read_page
-from registry.mongodb_reindex import Reindexing
-from registry.mongodb_replay import Replay
-from registry.mongodb_resolver import Resolver
-from registry.mongodb_schema import OBJECTS, PATIENT_KEYS, require_versions, secret_of, warn_of_single_server
-from registry.mongodb_search import Search
+from registry.mongodb.commit import PreparedChange
+from registry.mongodb.database import MongoDatabase, NothingSent
+from registry.mongodb.documents import IDENTITY, MERGED, NO_OBJECTS, ORDER, Record, index_row, patient_key
+from registry.mongodb.facts import FactFinder
+from registry.mongodb.index import Current
+from registry.mongodb.log import Head
+from registry.mongodb.pages import read_page
+from registry.mongodb.reindex import Reindexing
+from registry.mongodb.replay import Replay
+from registry.mongodb.resolver import Resolver
+from registry.mongodb.schema import OBJECTS, PATIENT_KEYS, require_versions, secret_of, warn_of_single_server
+from registry.mongodb.search import Search
 from registry.rendering_compression import RenderingCompression
 from xds.actors import FhirRenderer, ObjectCodec
 from xds.paged_search import Page, PagedSearch

@@ -1,8 +1,8 @@
 """The embedded metadata store: one SQLite file.
 
-Writes go through one thread with group commit (registry/sqlite_writer.py). What reads little is read in the event
+Writes go through one thread with group commit (registry/sqlite/writer.py). What reads little is read in the event
 loop, because handing it to a thread would cost more than the reading; what may read much is read in threads, so that
-the loop is free for others. Several processes may use one file (registry/sqlite_write_turn.py).
+the loop is free for others. Several processes may use one file (registry/sqlite/write_turn.py).
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from registry.metadata_store import (
     StoredObject,
 )
 from registry.rendering_compression import RenderingCompression
-from registry.sqlite_database import Database, snapshot, translated
-from registry.sqlite_facts import FactFinder
-from registry.sqlite_group_commit import PreparedChange
-from registry.sqlite_index import identities, rows
-from registry.sqlite_log import all_records, records_of
-from registry.sqlite_pages import PageSearch
-from registry.sqlite_reindex import Reindexing
-from registry.sqlite_replay import Replaying
-from registry.sqlite_search import Search, found_in_small_dossier, require_unmerged
-from registry.sqlite_writer import SqliteWriter
+from registry.sqlite.database import Database, snapshot, translated
+from registry.sqlite.facts import FactFinder
+from registry.sqlite.group_commit import PreparedChange
+from registry.sqlite.index import identities, rows
+from registry.sqlite.log import all_records, records_of
+from registry.sqlite.pages import PageSearch
+from registry.sqlite.reindex import Reindexing
+from registry.sqlite.replay import Replaying
+from registry.sqlite.search import Search, found_in_small_dossier, require_unmerged
+from registry.sqlite.writer import SqliteWriter
 from xds.actors import FhirRenderer, ObjectCodec
 from xds.paged_search import Page, PagedSearch
 

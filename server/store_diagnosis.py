@@ -28,7 +28,7 @@ from xds.metadata import DocumentEntry
 
 if TYPE_CHECKING:
     # Of extras that may not be installed.
-    from registry.mongodb_diagnosis import MongoCondition
+    from registry.mongodb.diagnosis import MongoCondition
     from repository.s3_diagnosis import S3Condition
 
 _SHOWN_PROBLEMS = 20

@@ -21,8 +21,8 @@ from xds.actors import FhirRenderer
 from xds.ebxml_writer import codec
 
 if TYPE_CHECKING:
-    from registry.mongodb_database import MongoDatabase
-    from registry.mongodb_diagnosis import MongoCondition
+    from registry.mongodb.database import MongoDatabase
+    from registry.mongodb.diagnosis import MongoCondition
     from repository.s3_client import Bucket
     from repository.s3_diagnosis import S3Condition
 
@@ -135,7 +135,7 @@ def _url_of_mongodb_read() -> Iterator[None]:
 async def _mongodb(settings: Settings) -> AsyncIterator[MongoDatabase]:
     """The database that the settings name. Nothing is connected yet."""
     with _extra("mongodb", "pymongo"):
-        from registry.mongodb_database import MongoDatabase
+        from registry.mongodb.database import MongoDatabase
     options = _mongodb_options(settings)
     with _url_of_mongodb_read():
         database = MongoDatabase.at(options.pop("url"), options.pop("database"), **options)
@@ -148,7 +148,7 @@ async def _mongodb(settings: Settings) -> AsyncIterator[MongoDatabase]:
 async def mongodb_condition(settings: Settings) -> MongoCondition:
     """How it stands with the database that the settings name. Raises StoreBusy."""
     async with _mongodb(settings) as database:
-        from registry.mongodb_diagnosis import condition_of
+        from registry.mongodb.diagnosis import condition_of
 
         return await condition_of(database)
 
@@ -165,7 +165,7 @@ async def removed_stores(settings: Settings) -> None:
 
 async def _prepared_mongodb(settings: Settings, *, shard: bool) -> Sequence[str]:
     async with _mongodb(settings) as database:
-        from registry.mongodb_schema import prepare
+        from registry.mongodb.schema import prepare
 
         try:
             await prepare(database, shard=shard)

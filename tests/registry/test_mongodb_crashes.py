@@ -30,8 +30,8 @@ from registry.fhir_resources import FhirResources
 from registry.iti42_register import register_document_set
 from registry.metadata_store import Criteria, Match, StoreBusy
 from registry.metadata_store_mongodb import MongoMetadataStore
-from registry.mongodb_database import Document, MongoDatabase
-from registry.mongodb_schema import CHANGES, OBJECTS, PATIENT_KEYS, prepare
+from registry.mongodb.database import Document, MongoDatabase
+from registry.mongodb.schema import CHANGES, OBJECTS, PATIENT_KEYS, prepare
 from registry.patient_identities import OpenPatients
 from tests.builders import association, code, document_entry, entry_uuid, folder, has_member, oid, submission
 from tests.registry.stores import TellingRenderer, some_database

@@ -11,8 +11,8 @@ from pymongo import AsyncMongoClient
 
 from registry.metadata_store import Criteria, Match, OutcomeOpen, Revision, StoreBusy
 from registry.metadata_store_mongodb import MongoMetadataStore
-from registry.mongodb_database import Document, Filter, MongoDatabase
-from registry.mongodb_schema import CHANGES, IDENTIFIERS, OBJECTS, prepare
+from registry.mongodb.database import Document, Filter, MongoDatabase
+from registry.mongodb.schema import CHANGES, IDENTIFIERS, OBJECTS, prepare
 from tests.builders import association, document_entry, registered
 from tests.registry.dossiers import register, submitted
 from tests.registry.stores import some_database

@@ -19,8 +19,8 @@ from registry.code_sets import CodeSets
 from registry.iti18_stored_query import stored_query
 from registry.iti42_register import register_document_set
 from registry.metadata_store_mongodb import MongoMetadataStore
-from registry.mongodb_database import MongoDatabase
-from registry.mongodb_schema import declared, prepare
+from registry.mongodb.database import MongoDatabase
+from registry.mongodb.schema import declared, prepare
 from registry.patient_identities import OpenPatients
 from tests.builders import OTHER_PATIENT, PATIENT, association, document_entry, folder, has_member, submission
 from tests.registry.dossiers import identify

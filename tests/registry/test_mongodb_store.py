@@ -29,8 +29,8 @@ from registry.metadata_store import (
     StoreFull,
 )
 from registry.metadata_store_mongodb import MongoMetadataStore
-from registry.mongodb_database import MongoDatabase
-from registry.mongodb_schema import INDEX_VERSION, LOG_VERSION, WrongVersion, declared, prepare
+from registry.mongodb.database import MongoDatabase
+from registry.mongodb.schema import INDEX_VERSION, LOG_VERSION, WrongVersion, declared, prepare
 from tests.builders import OTHER_PATIENT, PATIENT, document_entry, registered, submission, submission_set, text
 from tests.registry.dossiers import change_of, found, register, submitted
 from tests.registry.stores import some_database

@@ -17,7 +17,6 @@ from typing import Any
 
 import pytest
 
-from registry import sqlite_checkpoints
 from registry.dossier_check import checked_dossiers
 from registry.metadata_store import (
     Criteria,
@@ -31,9 +30,10 @@ from registry.metadata_store import (
     StoreFull,
 )
 from registry.metadata_store_sqlite import SqliteMetadataStore
-from registry.sqlite_database import INDEX_VERSION, LOG_VERSION, WrongVersion
-from registry.sqlite_search import Search
-from registry.sqlite_write_turn import WriteTurn
+from registry.sqlite import checkpoints
+from registry.sqlite.database import INDEX_VERSION, LOG_VERSION, WrongVersion
+from registry.sqlite.search import Search
+from registry.sqlite.write_turn import WriteTurn
 from tests.builders import OTHER_PATIENT, PATIENT, document_entry, entry_uuid, folder, oid, registered
 from tests.registry.dossiers import change_of, commit, found, register, submitted
 from xds.ebxml_writer import codec
@@ -322,8 +322,8 @@ async def test_somebody_who_gives_up_waiting_disturbs_nobody(store: SqliteMetada
 async def test_the_write_ahead_log_does_not_grow_for_ever(
     store: SqliteMetadataStore, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite_checkpoints, "_AFTER_CHANGES", 10)
-    monkeypatch.setattr(sqlite_checkpoints, "_LONG_WAL_PAGES", 200)
+    monkeypatch.setattr(checkpoints, "_AFTER_CHANGES", 10)
+    monkeypatch.setattr(checkpoints, "_LONG_WAL_PAGES", 200)
     for n in range(20):
         await register(store, *submitted(), patient=patient(n))
     early = path.with_name(f"{path.name}-wal").stat().st_size

@@ -21,7 +21,7 @@ from typing import Any
 import aiohttp
 from minio import Minio
 
-from registry.mongodb_database import MongoDatabase
+from registry.mongodb.database import MongoDatabase
 from tests.conformance.wire import Wire, running_server
 from tests.reliability.nodes import new_document
 from tests.reliability.traffic import Fate, Memory, Sent, broken_invariants, replacement, send

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 import pymongo
 from minio import Minio
 
-from registry.mongodb_documents import UNFINISHED
-from registry.mongodb_schema import CHANGES, OBJECTS
+from registry.mongodb.documents import UNFINISHED
+from registry.mongodb.schema import CHANGES, OBJECTS
 from tests.builders import REPOSITORY
 from tests.store_servers import StoreServer
 

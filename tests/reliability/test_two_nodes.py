@@ -13,7 +13,7 @@ import aiohttp
 import pymongo
 import pytest
 
-from registry.mongodb_schema import CHANGES
+from registry.mongodb.schema import CHANGES
 from tests.builders import OTHER_PATIENT, PATIENT, oid, submission
 from tests.conformance.wire import Wire, envelope
 from tests.reliability.cluster import Cluster, toimik

@@ -2,7 +2,7 @@
 
 A record is appended by inserting it under a unique key, the dossier and the position after the last one: of several
 who try, one is first. That insert is the commit. Whether the record then stands or is void is settled by
-registry/mongodb_resolver.py, the same by whoever does it.
+registry/mongodb/resolver.py, the same by whoever does it.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from bson import ObjectId
 from registry.change_body import blanked
 from registry.dossier_log import FIRST_PREVIOUS_HASH
 from registry.metadata_store import StoreBusy
-from registry.mongodb_database import Document, Filter, MongoDatabase
-from registry.mongodb_documents import Record
-from registry.mongodb_schema import CHANGES
+from registry.mongodb.database import Document, Filter, MongoDatabase
+from registry.mongodb.documents import Record
+from registry.mongodb.schema import CHANGES
 from registry.rendering_compression import RenderingCompression
 
 _WITHOUT_BODY = {"body": 0}

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from registry.metadata_store import Criteria
-from registry.mongodb_database import Document
-from registry.mongodb_documents import patient_key, rendering_of
-from registry.mongodb_resolver import Resolver
-from registry.mongodb_search import Search
+from registry.mongodb.database import Document
+from registry.mongodb.documents import patient_key, rendering_of
+from registry.mongodb.resolver import Resolver
+from registry.mongodb.search import Search
 from registry.page_links import link_criteria, member_criteria, with_links
 from registry.rendering_compression import RenderingCompression
 from registry.search_columns import COLUMN_SHAPES, Shape

@@ -18,8 +18,8 @@ from typing import NamedTuple
 from registry.change_body import revised
 from registry.fhir_resources import FhirResources, submitted
 from registry.metadata_store import Revision
-from registry.mongodb_database import Document, Filter, MongoDatabase
-from registry.mongodb_documents import (
+from registry.mongodb.database import Document, Filter, MongoDatabase
+from registry.mongodb.documents import (
     SUPERSEDED,
     SUPERSEDING,
     Content,
@@ -32,7 +32,7 @@ from registry.mongodb_documents import (
     superseded_document,
     unfinished_document,
 )
-from registry.mongodb_schema import OBJECTS, PATIENT_KEYS
+from registry.mongodb.schema import OBJECTS, PATIENT_KEYS
 from registry.rendering_compression import RenderingCompression
 from xds.actors import ObjectCodec
 from xds.metadata import AnyObject

@@ -12,9 +12,9 @@ from registry.dossier_log import LogRecord
 from registry.fhir_resources import FhirResources
 from registry.metadata_store import IdentityChange, Removal, Revision, StoreDamaged
 from registry.rendering_compression import RenderingCompression
-from registry.sqlite_blanking import Blanking, has_blanks
-from registry.sqlite_database import Database, transaction
-from registry.sqlite_index import IndexedObject, IndexTables, decoded, indexed_objects, placed
+from registry.sqlite.blanking import Blanking, has_blanks
+from registry.sqlite.database import Database, transaction
+from registry.sqlite.index import IndexedObject, IndexTables, decoded, indexed_objects, placed
 from xds.actors import ObjectCodec
 
 

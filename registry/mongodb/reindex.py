@@ -12,8 +12,8 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from bson import ObjectId
 
 from registry.metadata_store import Progress, StoreDamaged
-from registry.mongodb_database import Document, MongoDatabase
-from registry.mongodb_documents import (
+from registry.mongodb.database import Document, MongoDatabase
+from registry.mongodb.documents import (
     MERGED,
     ORDER,
     SUPERSEDED,
@@ -24,9 +24,9 @@ from registry.mongodb_documents import (
     claims_of,
     lasting_claims,
 )
-from registry.mongodb_index import Versions
-from registry.mongodb_resolver import Resolver
-from registry.mongodb_schema import CHANGES, OBJECTS, index_is_current
+from registry.mongodb.index import Versions
+from registry.mongodb.resolver import Resolver
+from registry.mongodb.schema import CHANGES, OBJECTS, index_is_current
 
 _DOSSIER_SECONDS = 120.0
 _STRAYS_AT_ONCE = 500

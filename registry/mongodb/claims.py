@@ -17,9 +17,9 @@ from typing import TypeAlias
 
 from bson import ObjectId
 
-from registry.mongodb_database import Document, MongoDatabase
-from registry.mongodb_documents import Claim, Record
-from registry.mongodb_schema import IDENTIFIERS
+from registry.mongodb.database import Document, MongoDatabase
+from registry.mongodb.documents import Claim, Record
+from registry.mongodb.schema import IDENTIFIERS
 
 _PAUSE_SECONDS = 0.01
 _NAMES_AT_ONCE = 10_000

@@ -17,7 +17,7 @@ import orjson
 
 from registry.metadata_store import Match, Operator
 from registry.search_columns import COLUMN_SHAPES, Shape
-from registry.sqlite_index import as_line
+from registry.sqlite.index import as_line
 from xds.metadata import ObjectKind
 
 EXACT: Final = frozenset({Operator.EQUALS, Operator.ANY_OF, Operator.ALL_OF_ANY_OF})

@@ -27,7 +27,7 @@ from registry.metadata_store import (
 )
 from registry.rendering_compression import RenderingCompression
 from registry.search_columns import REGISTRATION_COLUMNS, SEARCH_COLUMNS, Column, Shape, registration_columns
-from registry.sqlite_rows import Row, insert_rows
+from registry.sqlite.rows import Row, insert_rows
 from xds.actors import ObjectCodec, Registration
 from xds.metadata import AnyObject, Association, DocumentEntry, Folder, ObjectKind, SubmissionSet
 

@@ -16,7 +16,7 @@ from bson import Int64, ObjectId
 from registry.change_body import decoded as decoded_body
 from registry.dossier_log import LogRecord
 from registry.metadata_store import IdentityChange, IndexRow, Removal, Revision, StoreDamaged
-from registry.mongodb_database import Document
+from registry.mongodb.database import Document
 from registry.rendering_compression import RenderingCompression
 from registry.search_columns import COLUMN_SHAPES, SEARCH_COLUMNS, Column, Shape, registration_columns
 from xds.actors import ObjectCodec, Registration

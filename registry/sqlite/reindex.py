@@ -15,15 +15,15 @@ from registry.dossier_log import LogRecord
 from registry.fhir_resources import FhirResources
 from registry.metadata_store import StoreDamaged
 from registry.rendering_compression import RenderingCompression
-from registry.sqlite_database import (
+from registry.sqlite.database import (
     INDEX_TABLES,
     INDEX_VERSION,
     Database,
     create_index,
     index_generation,
 )
-from registry.sqlite_log import records_of
-from registry.sqlite_second_writer import Content, SecondWriter
+from registry.sqlite.log import records_of
+from registry.sqlite.second_writer import Content, SecondWriter
 from xds.actors import ObjectCodec
 
 _NEXT = "next_"

@@ -14,7 +14,7 @@ from typing import Any
 
 from registry.metadata_store import Facts, Fingerprint, Questions
 from registry.rendering_compression import RenderingCompression
-from registry.sqlite_index import NUMBER_BITS, TABLES, read
+from registry.sqlite.index import NUMBER_BITS, TABLES, read
 from xds.actors import ObjectCodec
 from xds.metadata import AnyObject, Association, AssociationType, AvailabilityStatus, ObjectKind
 

@@ -9,8 +9,8 @@ from bson import ObjectId
 from registry.change_body import encoded
 from registry.dossier_log import LogRecord
 from registry.metadata_store import Facts, RegistryChange, StoreFull
-from registry.mongodb_documents import MOST_OBJECTS, Content, Record, Rendered, claims_of, patient_key
-from registry.mongodb_log import Head
+from registry.mongodb.documents import MOST_OBJECTS, Content, Record, Rendered, claims_of, patient_key
+from registry.mongodb.log import Head
 from registry.rendering_compression import RenderingCompression
 from xds.actors import ObjectCodec
 

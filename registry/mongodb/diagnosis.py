@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from registry.mongodb_database import MongoDatabase
-from registry.mongodb_schema import INDEX_VERSION, LOG_VERSION, META, SHARDED, VERSIONS, declared
+from registry.mongodb.database import MongoDatabase
+from registry.mongodb.schema import INDEX_VERSION, LOG_VERSION, META, SHARDED, VERSIONS, declared
 
 
 class Topology(StrEnum):

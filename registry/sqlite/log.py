@@ -12,8 +12,8 @@ from typing import NamedTuple
 from registry.dossier_log import FIRST_PREVIOUS_HASH, LogRecord
 from registry.metadata_store import StoreDamaged
 from registry.rendering_compression import RenderingCompression
-from registry.sqlite_index import LAST_NUMBER, NUMBER_BITS, first_id, last_id, numbered
-from registry.sqlite_rows import insert_rows
+from registry.sqlite.index import LAST_NUMBER, NUMBER_BITS, first_id, last_id, numbered
+from registry.sqlite.rows import insert_rows
 
 _PAGE_RECORDS = 100
 _LAST_OF_ALL = (1 << 63) - 1

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 from registry.change_body import blanked
 from registry.rendering_compression import RenderingCompression
-from registry.sqlite_index import decoded, first_id, last_id
+from registry.sqlite.index import decoded, first_id, last_id
 from xds.actors import ObjectCodec
 
 

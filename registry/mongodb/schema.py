@@ -15,7 +15,7 @@ from typing import Any
 
 from registry.fhir_resources import SECRET_BYTES
 from registry.metadata_store import StoreBusy, StoreDamaged
-from registry.mongodb_database import MongoDatabase
+from registry.mongodb.database import MongoDatabase
 
 logger = logging.getLogger(__name__)
 

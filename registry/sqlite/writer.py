@@ -1,6 +1,6 @@
 """The one thread of a process that writes to the embedded metadata store.
 
-All changes that wait are written as one group (registry/sqlite_group_commit.py). Answers come after the commit.
+All changes that wait are written as one group (registry/sqlite/group_commit.py). Answers come after the commit.
 
 The thread and the event loop share one interpreter: a thread that is woken for each change by itself fights for it with
 the loop that is just about to bring the next one, and both lose. So changes gather in the loop until it has brought all
@@ -23,9 +23,9 @@ from registry.dossier_log import LogRecord
 from registry.fhir_resources import FhirResources
 from registry.metadata_store import StoreBusy, StoreFull
 from registry.rendering_compression import RenderingCompression
-from registry.sqlite_checkpoints import Checkpoints
-from registry.sqlite_database import Database, translated
-from registry.sqlite_group_commit import GroupCommit, Outcome, PreparedChange
+from registry.sqlite.checkpoints import Checkpoints
+from registry.sqlite.database import Database, translated
+from registry.sqlite.group_commit import GroupCommit, Outcome, PreparedChange
 from xds.actors import ObjectCodec
 
 logger = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 
-from registry.sqlite_database import Database, translated
+from registry.sqlite.database import Database, translated
 
 logger = logging.getLogger(__name__)
 

@@ -17,9 +17,9 @@ from registry.metadata_store import Criteria
 from registry.page_links import links_of
 from registry.rendering_compression import RenderingCompression
 from registry.search_columns import COLUMN_SHAPES, Shape
-from registry.sqlite_conditions import Sql, all_met, any_met, members
-from registry.sqlite_index import NUMBER_BITS, TABLES
-from registry.sqlite_search import Dossier, Search, dossiers_of, pinned_by, require_unmerged
+from registry.sqlite.conditions import Sql, all_met, any_met, members
+from registry.sqlite.index import NUMBER_BITS, TABLES
+from registry.sqlite.search import Dossier, Search, dossiers_of, pinned_by, require_unmerged
 from xds.paged_search import Page, PagedObject, PagedSearch, Place
 
 _NUMBER: Final = 1 << NUMBER_BITS

@@ -16,11 +16,11 @@ from bson import ObjectId
 
 from registry.dossier_log import LogRecord
 from registry.metadata_store import StoreBusy, StoreDamaged
-from registry.mongodb_database import Document, MongoDatabase
-from registry.mongodb_documents import Content, Record, claims_of, patient_key
-from registry.mongodb_index import Versions
-from registry.mongodb_resolver import Resolver
-from registry.mongodb_schema import CHANGES, IDENTIFIERS, OBJECTS
+from registry.mongodb.database import Document, MongoDatabase
+from registry.mongodb.documents import Content, Record, claims_of, patient_key
+from registry.mongodb.index import Versions
+from registry.mongodb.resolver import Resolver
+from registry.mongodb.schema import CHANGES, IDENTIFIERS, OBJECTS
 from registry.rendering_compression import RenderingCompression
 
 _ATTEMPTS = 50

@@ -16,12 +16,12 @@ from typing import NamedTuple
 from bson import ObjectId
 
 from registry.metadata_store import Facts, Fingerprint, Questions
-from registry.mongodb_claims import Slots
-from registry.mongodb_database import Document
-from registry.mongodb_documents import SUPERSEDED, UNFINISHED, decoded, document_name, patient_key, rendering_of
-from registry.mongodb_index import Current
-from registry.mongodb_log import Head
-from registry.mongodb_resolver import Resolver
+from registry.mongodb.claims import Slots
+from registry.mongodb.database import Document
+from registry.mongodb.documents import SUPERSEDED, UNFINISHED, decoded, document_name, patient_key, rendering_of
+from registry.mongodb.index import Current
+from registry.mongodb.log import Head
+from registry.mongodb.resolver import Resolver
 from registry.rendering_compression import RenderingCompression
 from xds.actors import ObjectCodec
 from xds.metadata import Association, AssociationType, AvailabilityStatus, Folder, ObjectKind

@@ -18,8 +18,8 @@ from typing import Any, Final, NamedTuple
 
 from registry.metadata_store import Criteria, Match, PatientsMerged, StoredObject
 from registry.rendering_compression import RenderingCompression
-from registry.sqlite_conditions import EXACT, Sql, Values, all_met, members
-from registry.sqlite_index import LAST_NUMBER, NAMED_IN_A_MERGE, NUMBER_BITS, TABLES, first_id, last_id
+from registry.sqlite.conditions import EXACT, Sql, Values, all_met, members
+from registry.sqlite.index import LAST_NUMBER, NAMED_IN_A_MERGE, NUMBER_BITS, TABLES, first_id, last_id
 from xds.metadata import ObjectKind
 
 _NAMES: Final = ("entry_uuid", "unique_id", "logical_id")

@@ -2,7 +2,7 @@
 
 While a group is written nobody else writes, so what is read of the dossiers, identifiers and documents that it touches
 holds until it is committed. On that, each change is found to fit or to have been overtaken; those that fit are written
-table by table (registry/sqlite_rows.py). A change that fits and can not be written after all does not take the others
+table by table (registry/sqlite/rows.py). A change that fits and can not be written after all does not take the others
 with it: each is then written by itself.
 """
 
@@ -28,11 +28,11 @@ from registry.metadata_store import (
     StoreFull,
 )
 from registry.rendering_compression import RenderingCompression
-from registry.sqlite_blanking import Blanking, overwriting
-from registry.sqlite_database import transaction, translated
-from registry.sqlite_index import IndexedObject, IndexTables, PlacedObject, indexed_objects, placed
-from registry.sqlite_log import Appended, Head, append, move_heads, next_patient
-from registry.sqlite_rows import selected
+from registry.sqlite.blanking import Blanking, overwriting
+from registry.sqlite.database import transaction, translated
+from registry.sqlite.index import IndexedObject, IndexTables, PlacedObject, indexed_objects, placed
+from registry.sqlite.log import Appended, Head, append, move_heads, next_patient
+from registry.sqlite.rows import selected
 from xds.actors import ObjectCodec
 
 logger = logging.getLogger(__name__)

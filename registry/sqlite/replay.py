@@ -10,10 +10,10 @@ from registry.dossier_log import LogRecord
 from registry.fhir_resources import FhirResources
 from registry.metadata_store import StoreDamaged
 from registry.rendering_compression import RenderingCompression
-from registry.sqlite_database import Database
-from registry.sqlite_index import numbered
-from registry.sqlite_log import Appended, Head, append, head_of, move_heads, next_patient
-from registry.sqlite_second_writer import Content, SecondWriter
+from registry.sqlite.database import Database
+from registry.sqlite.index import numbered
+from registry.sqlite.log import Appended, Head, append, head_of, move_heads, next_patient
+from registry.sqlite.second_writer import Content, SecondWriter
 from xds.actors import ObjectCodec
 
 

@@ -20,9 +20,9 @@ from bson import ObjectId
 
 from registry.fhir_resources import FhirResources
 from registry.metadata_store import PatientsMerged, StoreBusy, StoreDamaged, StoreFull
-from registry.mongodb_claims import Claims
-from registry.mongodb_database import Document, Filter, MongoDatabase
-from registry.mongodb_documents import (
+from registry.mongodb.claims import Claims
+from registry.mongodb.database import Document, Filter, MongoDatabase
+from registry.mongodb.documents import (
     IDENTITY,
     MERGED,
     OF_A_MERGE,
@@ -35,9 +35,9 @@ from registry.mongodb_documents import (
     patient_key,
     unfinished_document,
 )
-from registry.mongodb_index import Current, ObjectIndex
-from registry.mongodb_log import NO_RECORDS, ChangeLog, Head
-from registry.mongodb_schema import OBJECTS
+from registry.mongodb.index import Current, ObjectIndex
+from registry.mongodb.log import NO_RECORDS, ChangeLog, Head
+from registry.mongodb.schema import OBJECTS
 from registry.rendering_compression import RenderingCompression
 from xds.actors import ObjectCodec
 from xds.metadata import ObjectKind

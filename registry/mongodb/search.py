@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from registry.metadata_store import AnyMatch, Criteria, Match, Operator, StoredObject
-from registry.mongodb_claims import Claims
-from registry.mongodb_database import Document
-from registry.mongodb_documents import (
+from registry.mongodb.claims import Claims
+from registry.mongodb.database import Document
+from registry.mongodb.documents import (
     OF_A_MERGE,
     ORDER,
     UNFINISHED,
@@ -26,7 +26,7 @@ from registry.mongodb_documents import (
     patient_key,
     rendering_of,
 )
-from registry.mongodb_resolver import Resolver
+from registry.mongodb.resolver import Resolver
 from registry.rendering_compression import RenderingCompression
 from registry.search_columns import COLUMN_SHAPES, Shape
 from xds.metadata import ObjectKind

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from registry.fhir_resources import SECRET_BYTES
 from registry.metadata_store import StoreBusy, StoreDamaged, StoreFull
-from registry.sqlite_write_turn import WriteTurn
+from registry.sqlite.write_turn import WriteTurn
 
 LOG_VERSION = 2
 INDEX_VERSION = 5
