@@ -13,16 +13,15 @@ from collections.abc import Mapping, Sequence
 
 from repository.document_rules import Received, attachments_of_entries, completed, document_errors
 from repository.document_store import (
-    DocumentDamaged,
     DocumentStore,
     DocumentTooLarge,
     Kept,
     Measured,
-    OtherBytesSettled,
     Staging,
     StoreBusy,
     StoreFull,
 )
+from repository.settling import settled, withdrawn
 from repository.uninterrupted import uninterrupted
 from xds.actors import DocumentRegistry, OutcomeUnknown, ProvideAndRegisterRequest, RegistryResponse
 from xds.errors import ErrorCode, RegistryError, ResponseStatus, Severity, XdsError
@@ -145,9 +144,9 @@ async def _kept_and_registered(
         )
         return RegistryResponse.of([_outcome_unknown(submission)])
     if response.status is ResponseStatus.FAILURE:
-        await asyncio.gather(*(_withdraw(kept, documents) for kept in published))
+        await asyncio.gather(*(withdrawn(kept, documents) for kept in published))
     elif response.succeeded:
-        unsettled = await asyncio.gather(*(_settle(kept, documents) for kept in published))
+        unsettled = await asyncio.gather(*(settled(kept, documents) for kept in published))
         if errors := [error for error in unsettled if error is not None]:
             return RegistryResponse.of([*response.errors, *errors])
     return response
@@ -161,36 +160,6 @@ def _outcome_unknown(submission: Submission) -> RegistryError:
         f"Ask the registry for the SubmissionSet with the uniqueId {unique_id}. If it is there, nothing is left to do, "
         "and sending it again would be refused as a duplicate; if it is not, send the submission again.",
     )
-
-
-async def _withdraw(kept: Kept, documents: DocumentStore) -> None:
-    """Forget a document that the registry refused. Its sender hears the refusal even where this fails."""
-    try:
-        await documents.withdraw(kept)
-    except (StoreBusy, StoreFull, OSError) as problem:
-        logger.warning(
-            "a refused document could not be withdrawn; the sweeper will try again",
-            extra={"key": kept.key, "problem": str(problem)},
-        )
-
-
-async def _settle(kept: Kept, documents: DocumentStore) -> RegistryError | None:
-    """Make a registered document what its uniqueId means, or tell why it can not be."""
-    try:
-        await documents.settle(kept)
-    except (StoreBusy, StoreFull, OSError) as problem:
-        # Registered and kept for good: whoever asks for it first, or the sweeper, settles it.
-        logger.warning(
-            "a registered document stays unsettled for now", extra={"key": kept.key, "problem": str(problem)}
-        )
-    except (OtherBytesSettled, KeyError, DocumentDamaged):
-        logger.exception("a registered document can not be settled", extra={"key": kept.key})
-        return RegistryError(
-            ErrorCode.REPOSITORY_ERROR,
-            f"The document with the uniqueId {shown(kept.unique_id)} was registered, but this repository can not "
-            "serve it under that uniqueId. Replace it with a document that has another one.",
-        )
-    return None
 
 
 def _with_warnings(found: Sequence[RegistryError], response: RegistryResponse) -> RegistryResponse:

@@ -120,11 +120,16 @@ class _Shelf:
             ) from problem
 
     async def _made(self, request: DocumentRequest, place: str) -> RetrievedDocument:
-        """Raises XdsError, OutcomeUnknown."""
+        """A document that is made on demand. Raises XdsError, OutcomeUnknown, StoreBusy, DocumentDamaged, KeyError."""
         made = None if self.making is None else await self.making.document(request, place)
         if made is None:
             raise _not_here(request.document_unique_id, place)
-        return made
+        if not isinstance(made, Kept):
+            return made
+        content = await self._content(made)
+        return RetrievedDocument(
+            request, made.mime_type, made.measured.size, content, made.unique_id, self.repository_unique_id
+        )
 
     def _require_sound(self, request: DocumentRequest, place: str) -> None:
         if not request.document_unique_id.strip():

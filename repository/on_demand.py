@@ -12,16 +12,20 @@ import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol, TypeVar
+from functools import partial
+from typing import Final, TypeVar
 from uuid import UUID, uuid5
 
-from repository.document_store import DocumentTooLarge, Measured, StoreFull
+from repository.document_store import DocumentTooLarge, Kept, Measured, StoreBusy, StoreFull
+from repository.on_demand_snapshots import MadeSnapshot, Snapshots
 from repository.on_demand_source import MadeDocument, NoDocumentNow, OnDemandSource, SourceFailed, SourceUnavailable
-from repository.scratch_file import Scratch, ScratchFile
+from repository.registered_entries import RegisteredEntries
+from repository.scratch_file import ScratchFile
 from xds import metadata_forms as forms
 from xds.actors import DocumentRequest, RetrievedDocument
 from xds.errors import ErrorCode, XdsError
-from xds.metadata import AvailabilityStatus, DocumentEntry, DocumentEntryType
+from xds.hl7v2 import oid_of
+from xds.metadata import AvailabilityStatus, Code, DocumentEntry, DocumentEntryType
 from xds.metadata_names import shown
 from xds.transactions import ITI_43
 
@@ -32,25 +36,20 @@ Written = TypeVar("Written")
 UNAVAILABLE_MEANS_DOWN: Final = 2
 """After so many documents of a request that a source was not there for, it is asked for no more of them."""
 
+_STAGED: Final = "made on demand"
 _NAMESPACE: Final = UUID("d7e8de07-e8a0-4ff7-b1d5-50a1e4b3a8c0")
-
-
-class RegisteredEntries(Protocol):
-    """What a repository asks the registry about documents of its own."""
-
-    async def of_document(self, unique_id: str) -> Sequence[DocumentEntry]:
-        """The newest version of each entry with this uniqueId. Raises OutcomeUnknown."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Makes:
     """Who makes which documents, and under which conditions.
 
-    name         of the source, for the log
-    arcs         OIDs that the uniqueIds of its entries are or begin with; none: of all entries
-    seconds      how long a document may take, from asking for it to its last octet
-    size_limit   octets of one document; None: any number
+    name           of the source, for the log
+    arcs           OIDs that the uniqueIds of its entries are or begin with; none: of all entries
+    seconds        how long a document may take, from asking for it to its last octet
+    size_limit     octets of one document; None: any number
+    persists       whether what is made is kept and registered as a snapshot
+    content_type   contentTypeCode of the SubmissionSets of snapshots; None: the classCode of the entry
     """
 
     name: str
@@ -58,6 +57,8 @@ class Makes:
     arcs: tuple[str, ...] = ()
     seconds: float = 30.0
     size_limit: int | None = None
+    persists: bool = False
+    content_type: Code | None = None
 
     def is_for(self, unique_id: str) -> bool:
         return not self.arcs or any(
@@ -67,10 +68,15 @@ class Makes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OnDemandDocuments:
-    """The on-demand documents of a repository. sources: the first one that is for a uniqueId makes it."""
+    """The on-demand documents of a repository.
+
+    sources     the first one that is for a uniqueId makes the document
+    snapshots   keeps what is made where its source says so; None: nothing is kept
+    """
 
     sources: Sequence[Makes]
     entries: RegisteredEntries
+    snapshots: Snapshots | None = None
 
     async def entry(self, unique_id: str, repository_unique_id: str) -> DocumentEntry | None:
         """The on-demand entry of this repository with this uniqueId; of several an Approved one."""
@@ -92,25 +98,34 @@ class Making:
     _scratch: ScratchFile | None = None
     _unavailable: Counter[str] = field(default_factory=Counter)
 
-    async def document(self, request: DocumentRequest, place: str) -> RetrievedDocument | None:
-        """The document as it is now; None where it is not one that is made here.
+    async def document(self, request: DocumentRequest, place: str) -> RetrievedDocument | Kept | None:
+        """The document as it is now, or the snapshot as which it is kept; None where it is not one that is made here.
 
         place   where in the message the request stands
-        Raises XdsError, OutcomeUnknown.
+        Raises XdsError, OutcomeUnknown, StoreBusy, DocumentDamaged.
         """
         unique_id = request.document_unique_id
         makes = next((each for each in self.on_demand.sources if each.is_for(unique_id)), None)
         entry = await self.on_demand.entry(unique_id, self.repository_unique_id) if makes else None
         if makes is None or entry is None:
             return None
+        snapshots = self.on_demand.snapshots
+        # Nothing may become a snapshot of what is Deprecated (ITI TF-3: 4.2.2.2); it can be retrieved all the same.
+        if snapshots is None or not makes.persists or entry.availability_status != AvailabilityStatus.APPROVED:
+            return await self._passed_on(makes, entry, request, place)
+        try:
+            return await self._kept(makes, entry, snapshots, place)
+        except StoreFull as problem:
+            logger.error("there is no room for a snapshot", extra={"source": makes.name, "problem": str(problem)})
+            raise _Told(unique_id, place).no_room() from problem
+
+    async def _passed_on(
+        self, makes: Makes, entry: DocumentEntry, request: DocumentRequest, place: str
+    ) -> RetrievedDocument:
+        """Made, and nowhere but in a temporary file."""
         if self._scratch is None:
             self._scratch = ScratchFile()
-        scratch = self._scratch
-
-        async def kept(content: AsyncIterator[bytes]) -> Scratch:
-            return await scratch.add(content, size_limit=makes.size_limit)
-
-        made, written = await self._made(makes, entry, place, kept)
+        made, written = await self._made(makes, entry, place, partial(self._scratch.add, size_limit=makes.size_limit))
         return RetrievedDocument(
             request,
             made.mime_type,
@@ -118,6 +133,23 @@ class Making:
             written.content,
             new_document_unique_id=made.unique_id or unique_id_of(entry, written.measured),
         )
+
+    async def _kept(self, makes: Makes, entry: DocumentEntry, snapshots: Snapshots, place: str) -> Kept:
+        """Made, and kept as a snapshot, or as the one that is the same."""
+        async with snapshots.documents.staging(size_limit=makes.size_limit) as staging:
+            made, measured = await self._made(makes, entry, place, partial(staging.add, _STAGED))
+            unique_id = made.unique_id or unique_id_of(entry, measured)
+            return await snapshots.kept(
+                MadeSnapshot(
+                    entry=entry,
+                    unique_id=unique_id,
+                    measured=measured,
+                    staging=staging,
+                    name=_STAGED,
+                    content_type=makes.content_type,
+                    place=place,
+                )
+            )
 
     async def _made(
         self,
@@ -140,6 +172,8 @@ class Making:
                 return made, await write(made.content)
         except XdsError as problem:
             logger.error("an on-demand document is not what its entry says", extra={**noticed, "problem": str(problem)})
+            raise
+        except StoreBusy:
             raise
         except NoDocumentNow as problem:
             raise told.nothing_there() from problem
@@ -164,7 +198,7 @@ class Making:
 
 def unique_id_of(entry: DocumentEntry, measured: Measured) -> str:
     """The uniqueId of these octets as the document of this entry: an OID made of a UUID (ITU-T X.667)."""
-    return f"2.25.{uuid5(_NAMESPACE, f'{entry.unique_id} {measured.sha256}').int}"
+    return oid_of(uuid5(_NAMESPACE, f"{entry.unique_id} {measured.sha256}"))
 
 
 @dataclass(frozen=True, slots=True)

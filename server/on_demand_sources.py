@@ -9,16 +9,19 @@ from typing import Any
 
 import aiohttp
 
-from repository.on_demand import Makes, OnDemandDocuments, RegisteredEntries
+from repository.on_demand import Makes, OnDemandDocuments
+from repository.on_demand_snapshots import Snapshots
 from repository.on_demand_source import ENTRY_POINTS, OnDemandSource
+from repository.registered_entries import RegisteredEntries
 from server.on_demand_callback import OnDemandCallback
-from server.settings import OnDemandSettings, Settings, SettingsProblem, TlsSettings
+from server.settings import CodedValue, OnDemandSettings, Settings, SettingsProblem, TlsSettings
 from server.tls import client_context
+from xds.metadata import Code, LocalizedString
 
 
 @asynccontextmanager
 async def on_demand_documents(
-    settings: Settings, entries: RegisteredEntries
+    settings: Settings, entries: RegisteredEntries, snapshots: Snapshots
 ) -> AsyncIterator[OnDemandDocuments | None]:
     """The on-demand documents of this repository; None: the settings name no source.
 
@@ -32,10 +35,19 @@ async def on_demand_documents(
                 arcs=each.unique_ids,
                 seconds=each.timeout_seconds,
                 size_limit=each.document_bytes,
+                persists=each.persist,
+                content_type=_code(each.content_type),
             )
             for each in settings.on_demand
         ]
-        yield OnDemandDocuments(sources=sources, entries=entries) if sources else None
+        yield OnDemandDocuments(sources=sources, entries=entries, snapshots=snapshots) if sources else None
+
+
+def _code(configured: CodedValue | None) -> Code | None:
+    if configured is None:
+        return None
+    display = (LocalizedString(configured.display or configured.code),)
+    return Code(configured.code, configured.scheme, display)
 
 
 @asynccontextmanager

@@ -8,20 +8,45 @@ from typing import Final
 from xds.actors import DocumentRegistry, OutcomeUnknown, QueryRequest, ReturnType
 from xds.ebxml_writer import codec
 from xds.errors import ResponseStatus
-from xds.metadata import AnyObject, DocumentEntry
+from xds.metadata import AnyObject, Association, AssociationType, AvailabilityStatus, Code, DocumentEntry
 from xds.stored_queries import METADATA_LEVEL
 
+FIND_DOCUMENTS: Final = "urn:uuid:14d4debf-8f97-4251-9a74-a90016b0af0d"
 GET_DOCUMENTS: Final = "urn:uuid:5c4f972b-d56b-40ac-a5fc-c8ca9b40b9d4"
+GET_ASSOCIATIONS: Final = "urn:uuid:a7ae438b-4bc2-4642-93e9-be891f7bb155"
 
 
 class RegistryEntries:
-    """A RegisteredEntries (repository/on_demand.py)."""
+    """A RegisteredEntries (repository/registered_entries.py)."""
 
     def __init__(self, registry: DocumentRegistry) -> None:
         self._registry = registry
 
     async def of_document(self, unique_id: str) -> Sequence[DocumentEntry]:
         return await self._documents(unique_id, "1")
+
+    async def snapshots(self, entry: DocumentEntry) -> Sequence[DocumentEntry]:
+        # Not by GetRelatedDocuments: that gives all there ever were, and after some years too many for one answer.
+        found = await self._asked(
+            FIND_DOCUMENTS,
+            ("$XDSDocumentEntryPatientId", _quoted(str(entry.patient_id or ""))),
+            ("$XDSDocumentEntryStatus", quoted(AvailabilityStatus.APPROVED)),
+            *_coded("$XDSDocumentEntryTypeCode", entry.type_code),
+            *_coded("$XDSDocumentEntryFormatCode", entry.format_code),
+        )
+        documents = {each.entry_uuid: each for each in found if isinstance(each, DocumentEntry)}
+        if not documents:
+            return []
+        links = await self._asked(GET_ASSOCIATIONS, ("$uuid", quoted(*documents)))
+        snapshots = [
+            documents[link.source_object]
+            for link in links
+            if isinstance(link, Association)
+            and link.association_type == AssociationType.IS_SNAPSHOT_OF
+            and link.target_object == entry.entry_uuid
+            and link.source_object in documents
+        ]
+        return sorted(snapshots, key=lambda each: str(each.creation_time), reverse=True)
 
     async def is_registered(self, unique_id: str, sha1: str) -> bool:
         """An IsRegistered (repository/settling.py)."""
@@ -46,6 +71,10 @@ class RegistryEntries:
 def quoted(*values: str) -> str:
     """Values of a parameter, as the standard writes them: ('one','another')."""
     return f"({','.join(_quoted(value) for value in values)})"
+
+
+def _coded(parameter: str, code: Code | None) -> tuple[tuple[str, str], ...]:
+    return () if code is None else ((parameter, quoted(code.coded)),)
 
 
 def _quoted(value: str) -> str:

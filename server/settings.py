@@ -546,6 +546,12 @@ class OnDemandSettings(_Table):
     )
     timeout_seconds: float = Field(30.0, gt=0, description="how long a document may take, from first to last octet")
     document_bytes: int = Field(64 * MIB, ge=1, description="largest document that it may make")
+    persist: bool = Field(
+        False, description="whether what it makes is kept, and registered as a snapshot that replaces the one before"
+    )
+    content_type: CodedValue | None = Field(
+        None, description="contentTypeCode of the SubmissionSets of snapshots; by default the classCode of the entry"
+    )
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:

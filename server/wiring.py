@@ -17,6 +17,7 @@ from registry.metadata_store import MetadataStore
 from registry.patient_register import FeedsOfOthers, PatientRegister
 from repository.actor import Repository
 from repository.document_store import DocumentStore
+from repository.on_demand_snapshots import Snapshots
 from repository.settling import IsRegistered
 from server.affinity_domain import known_codes, known_patients, patient_register
 from server.code_file import ChangingCodes
@@ -74,12 +75,20 @@ async def wired(settings: Settings) -> AsyncIterator[Wired]:
             documents = document_store(settings)
             opened.push_async_callback(documents.close)
             checks["document store"] = documents.check
+            own_id = repository_unique_id(settings)
+            snapshots = Snapshots(
+                documents=documents,
+                registry=registry,
+                entries=entries,
+                is_registered=entries.is_registered,
+                repository_unique_id=own_id,
+            )
             repository = Repository(
                 documents=documents,
                 registry=registry,
                 is_registered=entries.is_registered,
-                repository_unique_id=repository_unique_id(settings),
-                on_demand=await opened.enter_async_context(on_demand_documents(settings, entries)),
+                repository_unique_id=own_id,
+                on_demand=await opened.enter_async_context(on_demand_documents(settings, entries, snapshots)),
                 size_limit=settings.limits.document_bytes,
                 submission_limit=settings.limits.documents_per_submission,
                 retrieval_limit=settings.limits.documents_per_retrieve,

@@ -10,6 +10,7 @@ import calendar
 import re
 from dataclasses import dataclass
 from typing import Self
+from uuid import UUID
 
 OID_PATTERN = re.compile(r"[0-2](\.(0|[1-9][0-9]*))+")
 _OID_LENGTH = 64
@@ -21,6 +22,11 @@ _DTM_LENGTHS = (4, 6, 8, 10, 12, 14)
 def is_oid(text: str) -> bool:
     """An ISO object identifier of at most 64 characters, without leading zeros."""
     return len(text) <= _OID_LENGTH and OID_PATTERN.fullmatch(text) is not None
+
+
+def oid_of(uuid: UUID) -> str:
+    """A UUID as an OID (ITU-T X.667)."""
+    return f"2.25.{uuid.int}"
 
 
 def _component(text: str, number: int, separator: str = "^") -> str:

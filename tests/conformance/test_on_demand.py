@@ -7,6 +7,7 @@ import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import aiohttp
 import pytest
@@ -18,17 +19,24 @@ from tests.builders import CONTENT, REPOSITORY, code, document_entry, oid, submi
 from tests.conformance.fhir_wire import FhirWire
 from tests.conformance.summary_server import SummaryServer, summary_server
 from tests.conformance.test_documents_in_and_out import asked, entries_of, provided
+from tests.conformance.test_find_document_references import some_patient
 from tests.conformance.wire import Reply, Wire, running_server
 from xds.ebxml_messages import register_request, retrieve_request
+from xds.ebxml_reader import read_rendering
 from xds.errors import ResponseStatus
 from xds.hl7v2 import DTM
-from xds.metadata import DocumentEntry, DocumentEntryType
+from xds.metadata import AvailabilityStatus, DocumentEntry, DocumentEntryType
 from xds.transactions import ITI_43, ITI_61
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 TIME_SECONDS = 2.0
+APPROVED = f"('{AvailabilityStatus.APPROVED}')"
+DEPRECATED = f"('{AvailabilityStatus.DEPRECATED}')"
 MOST_OCTETS = 100_000
+MOST_RESULTS = 20
+KEPT = "1.3.6.1.4.1.21367.2017"
+"""Documents of entries whose uniqueIds begin with it are kept."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -52,7 +60,9 @@ async def server(
         "timeout_seconds": TIME_SECONDS,
         "document_bytes": MOST_OCTETS,
     }
-    async with running_server(**{"repository_unique_id": REPOSITORY, **stores, "on_demand": [source]}) as base:
+    persisting = {**source, "name": "kept-summaries", "unique_ids": [KEPT], "persist": True}
+    settings = {"repository_unique_id": REPOSITORY, **stores, "limits": {"results": MOST_RESULTS}}
+    async with running_server(**settings, on_demand=[persisting, source]) as base:
         yield base
 
 
@@ -65,6 +75,20 @@ async def promised(wire: Wire, **changes: Any) -> DocumentEntry:
     assert answer.registry_response.succeeded, answer.content
     (entry,) = await entries_of(wire, sent.unique_id or "")
     return entry
+
+
+async def promised_and_kept(wire: Wire, **changes: Any) -> DocumentEntry:
+    """An on-demand entry of a patient of its own, whose documents are kept."""
+    unique_id = f"{KEPT}.{uuid4().int}"
+    return await promised(wire, **{"unique_id": unique_id, "patient_id": some_patient(), **changes})
+
+
+async def snapshots_of(wire: Wire, entry: DocumentEntry, **parameters: str) -> list[DocumentEntry]:
+    """The stable documents that are found by the patient of an entry, as an XDS consumer without options finds them."""
+    asked_for = {"XDSDocumentEntryPatientId": f"'{entry.patient_id}'", "XDSDocumentEntryStatus": APPROVED, **parameters}
+    answer = await wire.query("FindDocuments", **asked_for)
+    found = [read_rendering(each.ebrim or b"") for each in answer.query_response.found]
+    return [each for each in found if isinstance(each, DocumentEntry)]
 
 
 async def retrieved(wire: Wire, *entries: DocumentEntry) -> Reply:
@@ -320,3 +344,145 @@ async def test_a_source_is_asked_over_tls_and_has_to_be_of_the_authority_that_is
         async with running_server(tmp_path / "data", **settings, on_demand=[source]) as base:
             reply = await retrieved(Wire(base, wire.session), entry)
     assert (list(reply.parts.values()), reply.codes) == (([b"made"], []) if trusted else ([], ["XDSRepositoryError"]))
+
+
+# Persistence of Retrieved Documents ---------------------------------------------------------------------------------
+
+
+async def test_what_is_made_is_kept_as_a_snapshot_that_can_be_found_and_retrieved(
+    wire: Wire, summaries: SummaryServer
+) -> None:
+    entry = await promised_and_kept(wire)
+    summaries.gives(entry.unique_id or "", b"monday")
+
+    answer = await retrieved(wire, entry)
+
+    assert list(answer.parts.values()) == [b"monday"]
+    (document,) = answer.retrieved.documents
+    assert document.new_repository_unique_id == entry.repository_unique_id
+    (snapshot,) = await snapshots_of(wire, entry)
+    assert (snapshot.unique_id, snapshot.size) == (document.new_document_unique_id, "6")
+    assert snapshot.type_code == entry.type_code
+    related = await wire.query(
+        "GetRelatedDocuments",
+        XDSDocumentEntryEntryUUID=f"'{entry.entry_uuid}'",
+        AssociationTypes="('urn:ihe:iti:2010:AssociationType:IsSnapshotOf')",
+        XDSDocumentEntryType="('" + "','".join(DocumentEntryType) + "')",
+    )
+    assert snapshot.entry_uuid in {each.entry_uuid for each in related.query_response.found}
+    summaries.refuses(entry.unique_id or "", 404)
+    assert list((await retrieved(wire, snapshot)).parts.values()) == [b"monday"], "it is there without its source"
+
+
+async def test_a_snapshot_replaces_the_one_before_it_and_unchanged_content_brings_none(
+    wire: Wire, summaries: SummaryServer
+) -> None:
+    entry = await promised_and_kept(wire)
+    made_as = []
+    for content in (b"monday", b"monday", b"tuesday", b"tuesday", b"monday"):
+        summaries.gives(entry.unique_id or "", content)
+        (document,) = (await retrieved(wire, entry)).retrieved.documents
+        made_as.append(document.new_document_unique_id)
+
+    assert made_as[0] == made_as[1] == made_as[4] != made_as[2] == made_as[3]
+    assert [each.unique_id for each in await snapshots_of(wire, entry)] == [made_as[4]]
+    before = await snapshots_of(wire, entry, XDSDocumentEntryStatus=DEPRECATED)
+    assert sorted(each.unique_id or "" for each in before) == sorted({made_as[0] or "", made_as[2] or ""})
+    for each, content in ((made_as[0], b"monday"), (made_as[2], b"tuesday")):
+        snapshot = document_entry(unique_id=each, repository_unique_id=entry.repository_unique_id)
+        assert list((await retrieved(wire, snapshot)).parts.values()) == [content]
+
+
+@pytest.mark.parametrize("differ", [False, True], ids=["equal", "different"])
+async def test_whatever_is_retrieved_at_the_same_moment_one_snapshot_stands(
+    wire: Wire, summaries: SummaryServer, differ: bool
+) -> None:
+    entry, number = await promised_and_kept(wire), iter(range(100))
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(body=b"made %d" % (next(number) if differ else 0), content_type="text/plain")
+
+    summaries.answers[entry.unique_id or ""] = answer
+    replies = await asyncio.gather(*(retrieved(wire, entry) for _ in range(4)))
+
+    (standing,) = await snapshots_of(wire, entry)
+    made = [document for reply in replies for document in reply.retrieved.documents]
+    assert standing.unique_id in {document.new_document_unique_id for document in made}
+    assert {error.code for reply in replies for error in reply.retrieved.errors} <= {"XDSRepositoryBusy"}
+    if not differ:
+        assert len(made) == 4
+        assert await snapshots_of(wire, entry, XDSDocumentEntryStatus=DEPRECATED) == []
+
+
+async def test_there_may_be_more_snapshots_than_a_query_answers(wire: Wire, summaries: SummaryServer) -> None:
+    entry = await promised_and_kept(wire)
+    for number in range(MOST_RESULTS + 2):
+        summaries.gives(entry.unique_id or "", b"made %d" % number)
+        reply = await retrieved(wire, entry)
+        assert list(reply.parts.values()) == [b"made %d" % number], reply.content
+    assert len(await snapshots_of(wire, entry)) == 1
+
+
+async def test_fhir_apps_retrieve_a_snapshot(wire: Wire, fhir: FhirWire, summaries: SummaryServer) -> None:
+    entry = await promised_and_kept(wire)
+    summaries.gives(entry.unique_id or "", b"made")
+    reply = await fhir.get(f"Binary/{entry.entry_uuid.removeprefix('urn:uuid:')}")
+    assert (reply.status, reply.content) == (200, b"made")
+    (snapshot,) = await snapshots_of(wire, entry)
+    reference = await fhir.get(f"DocumentReference/{snapshot.entry_uuid.removeprefix('urn:uuid:')}")
+    (relation,) = reference.resource["relatesTo"]
+    assert relation["code"] == "transforms"
+    assert relation["target"]["reference"].endswith(entry.entry_uuid.removeprefix("urn:uuid:"))
+
+
+def documents_in(data: Path) -> set[Path]:
+    """The files of documents in a data directory."""
+    return {path for path in (data / "documents").rglob("*") if path.is_file()}
+
+
+async def test_a_snapshot_that_the_registry_refuses_is_an_error_and_leaves_no_trace(
+    summaries: SummaryServer, tmp_path: Path
+) -> None:
+    listed = {"code": "34133-9", "scheme": "2.16.840.1.113883.6.1"}
+    source = {"name": "summaries", "url": summaries.url, "persist": True}
+    settings = {"codes": {"content_type_code": {"policy": "reject", "values": [listed]}}, "mhd": {}}
+    async with aiohttp.ClientSession() as session:
+        async with running_server(tmp_path, **settings, on_demand=[source]) as base:
+            wire = Wire(base, session)
+            entry = await promised(wire)
+            summaries.gives(entry.unique_id or "", b"made")
+            there = documents_in(tmp_path)
+            refused = await retrieved(wire, entry)
+            assert documents_in(tmp_path) == there
+            assert [each.object_type for each in await entries_of(wire, entry.unique_id or "")] == [entry.object_type]
+        async with running_server(tmp_path, **settings, on_demand=[{**source, "content_type": listed}]) as base:
+            kept = await retrieved(Wire(base, session), entry)
+
+    assert refused.codes == ["XDSRepositoryError"]
+    assert "XDSRegistryMetadataError" in refused.retrieved.errors[0].code_context
+    assert list(kept.parts.values()) == [b"made"]
+
+
+async def test_a_repository_registers_snapshots_at_a_registry_elsewhere(
+    wire: Wire, server: str, summaries: SummaryServer, tmp_path: Path
+) -> None:
+    here = oid()
+    settings = {"actors": ["repository"], "registry_url": f"{server}/xds/registry", "repository_unique_id": here}
+    source = {"name": "summaries", "url": summaries.url, "persist": True}
+    entry = await promised(wire, repository_unique_id=here, patient_id=some_patient())
+    summaries.gives(entry.unique_id or "", b"made")
+    async with running_server(tmp_path, **settings, on_demand=[source]) as base:
+        replies = [await retrieved(Wire(base, wire.session), entry) for _ in range(2)]
+    assert [list(reply.parts.values()) for reply in replies] == [[b"made"]] * 2
+    assert [each.repository_unique_id for each in await snapshots_of(wire, entry)] == [here]
+
+
+async def test_where_the_registry_elsewhere_is_away_nothing_is_kept(summaries: SummaryServer, tmp_path: Path) -> None:
+    settings = {"actors": ["repository"], "registry_url": "http://127.0.0.1:9/", "repository_unique_id": REPOSITORY}
+    source = {"name": "summaries", "url": summaries.url, "persist": True}
+    async with (
+        running_server(tmp_path, **settings, on_demand=[source]) as base,
+        aiohttp.ClientSession() as session,
+    ):
+        reply = await retrieved(Wire(base, session), document_entry())
+    assert reply.codes == ["XDSRegistryNotAvailable"]

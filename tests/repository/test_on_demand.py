@@ -76,6 +76,9 @@ class Entries:
             raise OutcomeUnknown("the connection was lost")
         return [entry for entry in self.entries if entry.unique_id == unique_id]
 
+    async def snapshots(self, entry: DocumentEntry) -> Sequence[DocumentEntry]:
+        raise AssertionError(f"nothing is to be kept of {entry}")
+
 
 async def retrieved(
     documents: DocumentStore, makes: Makes | Sequence[Makes], entries: Entries, *unique_ids: str
