@@ -119,7 +119,9 @@ class SearchConditions:
         conditions = []
         for occurrence in request.of(Role.ID, Role.IDENTIFIER):
             if occurrence.parameter.role is Role.ID:
-                uuids = {uuid for each in occurrence.values if (uuid := entry_uuid_of(token(plain(each)).code))}
+                uuids = {
+                    uuid for each in occurrence.values if (uuid := entry_uuid_of(_token(occurrence, plain(each)).code))
+                }
             else:
                 uuids = await self._identified([_token(occurrence, each) for each in occurrence.values], kind)
             if not uuids:

@@ -412,6 +412,7 @@ WRONG = [
     ({"status": "current"}, "required", "patient", "XDSStoredQueryMissingParam"),
     ({"patient.identifier": ""}, "invalid", "patient.identifier", None),
     ({"patient.identifier": "|"}, "invalid", "patient.identifier", None),
+    ({"_id": "|", "identifier": "urn:ietf:rfc:3986|urn:oid:1.2.3"}, "invalid", "_id", None),
     ({"patient": "Patient/1", "type": "a,,b"}, "invalid", "type", None),
     ({"patient": "Patient/1", "type": "a|b|c"}, "invalid", "type", None),
     ({"patient": "Patient/1", "creation": "2026-02-30"}, "invalid", "creation", None),
