@@ -2,7 +2,7 @@
 
 ITI TF-2: 3.57. An update is judged by rules between reads of what it touches and one atomic write, as a submission is
 (registry/iti42_register.py). Reads come after the dossier's sequence: if that moves meanwhile, all is judged again.
-A document that goes to another patient is one write in the dossier of each: first it is there, then it is gone here.
+A document that goes to another patient is one change of the dossiers of both.
 """
 
 from __future__ import annotations
@@ -13,17 +13,8 @@ from dataclasses import replace
 from registry.changing import Changing
 from registry.lifecycle import questions
 from registry.merged_patients import known_of_patient
-from registry.metadata_store import (
-    Criteria,
-    Facts,
-    Match,
-    MetadataStore,
-    Questions,
-    RegistryChange,
-    Revision,
-    StoredObject,
-)
-from registry.metadata_update import Known, Update, judged, logical_ids, targets
+from registry.metadata_store import Criteria, Facts, Match, MetadataStore, Questions, StoredObject
+from registry.metadata_update import Known, judged, logical_ids, targets
 from xds.actors import RegistryResponse
 from xds.metadata import AnyObject, Association, ObjectKind, Submission
 from xds.transactions import ITI_57, Transaction
@@ -41,9 +32,9 @@ async def update_document_set(
     """
     noticed = await changing.noticed(submission, transaction)
 
-    async def do() -> Update:
+    async def do() -> None:
         known = await _known(submission, changing.store)
-        update = judged(
+        change = judged(
             submission,
             known,
             transaction,
@@ -52,27 +43,10 @@ async def update_document_set(
             noticed=noticed,
             home_community_id=changing.home_community_id,
         )
-        await changing.store.apply(replace(update.change, patient_id=known.dossier.patient_id), known.dossier)
-        return update
+        await changing.store.apply(replace(change, patient_id=known.dossier.patient_id), known.dossier)
 
-    update = await changing.until_it_holds(do)
-    for patient_id, revisions in update.elsewhere.items():
-        await _deprecate_elsewhere(update.change, patient_id, revisions, changing)
+    await changing.until_it_holds(do)
     return RegistryResponse.of([finding.reported(transaction.default_code) for finding in noticed])
-
-
-async def _deprecate_elsewhere(
-    change: RegistryChange, patient_id: str, revisions: tuple[Revision, ...], changing: Changing
-) -> None:
-    """Deprecate in another dossier the versions before those that went to this one."""
-    deprecating = replace(
-        change, patient_id=patient_id, change_id=f"{change.change_id} {patient_id}", objects=(), revisions=revisions
-    )
-
-    async def deprecate() -> None:
-        await changing.store.apply(deprecating, await changing.store.known(Questions(patient_id)))
-
-    await changing.until_it_holds(deprecate)
 
 
 async def _known(submission: Submission, store: MetadataStore, dossier: str | None = None) -> Known:

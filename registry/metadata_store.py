@@ -201,6 +201,9 @@ class RegistryChange:
     objects     new objects, complete: entryUUIDs, logicalIDs, versions and statuses are as they will be found
     identity    what a feed says of the patient
     removals    objects that are gone afterwards, in the index and in all records of the log; not among `revisions`
+    elsewhere   changes of other dossiers that are one with this: where it is committed they are, and where it is not
+                they are not. Those dossiers are taken as they are by then. What such a change brings has new names;
+                what it revises may be gone by then, and is passed over
     """
 
     patient_id: str
@@ -210,6 +213,7 @@ class RegistryChange:
     revisions: tuple[Revision, ...] = ()
     identity: IdentityChange | None = None
     removals: tuple[Removal, ...] = ()
+    elsewhere: tuple[RegistryChange, ...] = ()
 
 
 class FactsMoved(Exception):
@@ -292,7 +296,7 @@ class MetadataStore(Finder, Protocol):
         ...
 
     async def apply(self, change: RegistryChange, facts: Facts) -> LogRecord:
-        """Commit `change`, judged on `facts`, whole and durably, and return its log record.
+        """Commit `change`, judged on `facts`, whole and durably with all that it is elsewhere; its log record.
 
         When this returns, the change survives a crash of the process and of the machine, and every query of every
         process sees it. Of two changes judged on the same sequence of a dossier one is committed; two changes of

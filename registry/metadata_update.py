@@ -273,18 +273,6 @@ def _operation(item: Versioned, submission: Submission) -> Association | None:
 # What it changes ---------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Update:
-    """An update that is sound.
-
-    change      of the dossier of the SubmissionSet's patient
-    elsewhere   by patient id: what it revises in dossiers from which a new version went to that one
-    """
-
-    change: RegistryChange
-    elsewhere: Mapping[str, tuple[Revision, ...]]
-
-
 def judged(
     submission: Submission,
     known: Known,
@@ -294,8 +282,11 @@ def judged(
     new_uuid: NewUuid,
     noticed: Sequence[Finding] = (),
     home_community_id: str | None = None,
-) -> Update:
-    """What an update does. Raises XdsError with all of `noticed` and every conflict."""
+) -> RegistryChange:
+    """What an update does in the dossier of its patient, and in those from which something goes to that one.
+
+    Raises XdsError with all of `noticed` and every conflict.
+    """
     found = [*noticed, *conflicts(submission, known, transaction)]
     if any(finding.severity is Severity.ERROR for finding in found):
         raise XdsError.of(finding.reported(transaction.default_code) for finding in found)
@@ -328,7 +319,11 @@ def judged(
         objects=(*sent, *copies, *inherited),
         revisions=by_dossier.pop(known.facts.patient_id, ()),
     )
-    return Update(change, by_dossier)
+    elsewhere = tuple(
+        RegistryChange(patient_id, str(new_uuid()), judging.time, (), revisions)
+        for patient_id, revisions in by_dossier.items()
+    )
+    return replace(change, elsewhere=elsewhere)
 
 
 def _status_after(before: AnyObject, transaction: Transaction) -> str:

@@ -9,7 +9,7 @@ from bson import ObjectId
 from registry.change_body import encoded
 from registry.dossier_log import LogRecord
 from registry.metadata_store import Facts, RegistryChange, StoreFull
-from registry.mongodb.documents import MOST_OBJECTS, Content, Record, Rendered, claims_of, patient_key
+from registry.mongodb.documents import MOST_OBJECTS, Content, Elsewhere, Record, Rendered, claims_of, patient_key
 from registry.mongodb.log import Head
 from registry.rendering_compression import RenderingCompression
 from xds.actors import ObjectCodec
@@ -29,6 +29,7 @@ class PreparedChange:
     body_hash: bytes
     compressed_body: bytes
     content: Content
+    elsewhere: tuple[Elsewhere, ...] = ()
 
     @classmethod
     def of(
@@ -51,10 +52,13 @@ class PreparedChange:
         claims_of(objects, record_id)
         body, body_hash = encoded(renderings, change.revisions, change.identity, change.removals)
         compressed_body = compression.compress_body(body)
-        if max([len(compressed_body), *(len(ebrim) for _, ebrim in objects)]) > LARGEST_BYTES:
-            raise StoreFull("the change is larger than a MongoDB server keeps: 16 MiB, compressed")
         content = Content(objects, change.revisions, change.identity, change.removals)
-        return cls(patient_key(change.patient_id), record_id, change, body, body_hash, compressed_body, content)
+        elsewhere = tuple([_elsewhere(each, codec, compression) for each in change.elsewhere])
+        body_bytes = len(compressed_body) + sum([len(each.body) for each in elsewhere])
+        if max([body_bytes, *(len(ebrim) for _, ebrim in objects)]) > LARGEST_BYTES:
+            raise StoreFull("the change is larger than a MongoDB server keeps: 16 MiB, compressed")
+        key = patient_key(change.patient_id)
+        return cls(key, record_id, change, body, body_hash, compressed_body, content, elsewhere)
 
     def record(self, head: Head) -> Record:
         """The record that comes after the end of the dossier's log."""
@@ -67,4 +71,11 @@ class PreparedChange:
             body=self.body,
             body_hash=self.body_hash,
         )
-        return Record(self.record_id, self.patient_key, head.position + 1, True, False, log)
+        return Record(self.record_id, self.patient_key, head.position + 1, True, False, log, self.elsewhere)
+
+
+def _elsewhere(change: RegistryChange, codec: ObjectCodec, compression: RenderingCompression) -> Elsewhere:
+    """The part of a change that is in another dossier, ready to be appended there."""
+    renderings = [codec.written(item) for item in change.objects]
+    body, body_hash = encoded(renderings, change.revisions, change.identity, change.removals)
+    return Elsewhere(change.patient_id, change.change_id, change.time, compression.compress_body(body), body_hash)

@@ -109,6 +109,23 @@ def decoded(rendering: bytes, codec: ObjectCodec) -> AnyObject:
 # --- changes ---------------------------------------------------------------------------------------------------------
 
 
+class Elsewhere(NamedTuple):
+    """A part of a change that is in another dossier, kept with the record until it is in that one's log.
+
+    body   compressed
+    """
+
+    patient_id: str
+    change_id: str
+    time: str
+    body: bytes
+    body_hash: bytes
+
+    def record_id(self, record: ObjectId) -> ObjectId:
+        """Of the part's own record: the same whoever appends it, so that nobody does so twice."""
+        return ObjectId(hashlib.sha256(f"{record} {self.patient_id}".encode()).digest()[:12])
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """A document of `changes`.
@@ -117,6 +134,7 @@ class Record:
     open       not all that follows from it is known to be written
     void       it lost an identifier and never took effect; its sequence is used again
     log        the record as the port names it; its body is not to be relied on where it was not asked for
+    elsewhere  what of its change is in other dossiers; nothing once it is not open
     """
 
     id: ObjectId
@@ -125,6 +143,7 @@ class Record:
     open: bool
     void: bool
     log: LogRecord
+    elsewhere: tuple[Elsewhere, ...] = ()
 
     @classmethod
     def of(cls, document: Document, compression: RenderingCompression | None = None) -> Record:
@@ -148,6 +167,10 @@ class Record:
                 bytes(document["previous_hash"]),
                 bytes(document["hash"]),
             ),
+            elsewhere=tuple(
+                Elsewhere(**{**each, "body": bytes(each["body"]), "body_hash": bytes(each["body_hash"])})
+                for each in document.get("elsewhere", ())
+            ),
         )
 
     def document(self, compressed_body: bytes | None) -> Document:
@@ -167,6 +190,8 @@ class Record:
             document["body"] = compressed_body
         if self.open:
             document["open"] = True
+        if self.elsewhere:
+            document["elsewhere"] = [each._asdict() for each in self.elsewhere]
         return document
 
 

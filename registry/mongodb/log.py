@@ -77,6 +77,11 @@ class ChangeLog:
         wanted = {"patient_key": {"$in": sorted(patient_keys)}, "_id": {"$in": list(ids)}}
         return [Record.of(document, self._compression) for document in await self._database.find(CHANGES, wanted)]
 
+    async def has(self, patient_key: str, record_id: ObjectId) -> bool:
+        """Whether a record is in the log."""
+        wanted = {"patient_key": patient_key, "_id": record_id}
+        return bool(await self._database.find(CHANGES, wanted, projection={"position": 1}))
+
     async def record(self, patient_key: str, record_id: ObjectId) -> Record:
         """One record, with its body.
 
@@ -125,13 +130,13 @@ class ChangeLog:
         await self._database.update(
             CHANGES,
             {"patient_key": record.patient_key, "_id": record.id},
-            {"$set": {"void": True}, "$unset": {"open": "", "body": ""}},
+            {"$set": {"void": True}, "$unset": {"open": "", "body": "", "elsewhere": ""}},
         )
 
     async def make_finished(self, patient_keys: Collection[str], ids: Collection[ObjectId]) -> None:
         """Mark records from which nothing is left to be done."""
         wanted = {"patient_key": {"$in": sorted(patient_keys)}, "_id": {"$in": list(ids)}}
-        await self._database.update(CHANGES, wanted, {"$unset": {"open": ""}})
+        await self._database.update(CHANGES, wanted, {"$unset": {"open": "", "elsewhere": ""}})
 
     async def blank(self, record: Record, is_removed: Callable[[bytes], bool]) -> None:
         """Leave in the dossier's records before this one nothing of the renderings of which that is true.

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from bson import ObjectId
 
+from registry.dossier_log import LogRecord
 from registry.fhir_resources import FhirResources
 from registry.metadata_store import PatientsMerged, StoreBusy, StoreDamaged, StoreFull
 from registry.mongodb.claims import Claims
@@ -68,6 +69,7 @@ class Resolver:
         self._outcomes: OrderedDict[ObjectId, _Outcome] = OrderedDict()
         self._resolving: dict[ObjectId, asyncio.Event] = {}
         self._withdrawn: set[ObjectId] = set()
+        self._half_elsewhere: set[ObjectId] = set()
         self._marks: list[tuple[Record, bool]] = []
         self._marking: asyncio.Task[None] | None = None
         self.log = ChangeLog(database, compression)
@@ -135,8 +137,44 @@ class Resolver:
         if content.removals:
             await self.forget(record, content)
         self._remember(record.id, stands=True)
+        if record.elsewhere:
+            await self._write_elsewhere(record)
         self._mark(record, told)
         return True
+
+    async def _write_elsewhere(self, record: Record) -> None:
+        """Append what of a change is in other dossiers to their logs.
+
+        That the record stands is known by then: of two changes in one another's dossiers neither waits for the other.
+        """
+        self._half_elsewhere.add(record.id)
+        try:
+            await self._append_elsewhere(record)
+        except BaseException:
+            self._outcomes.pop(record.id, None)  # whoever asks next goes on
+            raise
+        finally:
+            self._half_elsewhere.discard(record.id)
+
+    async def _append_elsewhere(self, record: Record) -> None:
+        for part in record.elsewhere:
+            key, record_id = patient_key(part.patient_id), part.record_id(record.id)
+            while not await self.log.has(key, record_id):
+                head = await self.head(key)
+                body = self._compression.restore(part.body)
+                log = LogRecord.following(
+                    head.hash,
+                    patient_id=part.patient_id,
+                    sequence=head.sequence + 1,
+                    change_id=part.change_id,
+                    time=part.time,
+                    body=body,
+                    body_hash=part.body_hash,
+                )
+                appended = Record(record_id, key, head.position + 1, True, False, log)
+                if await self.log.append(appended, part.body):
+                    break
+            await self.resolved(await self.log.record(key, record_id))
 
     async def forget(self, record: Record, content: Content) -> None:
         """Leave nothing of what a record removes in the log before it, but the names that nobody may have after it."""
@@ -218,7 +256,7 @@ class Resolver:
         """Resolve the records of which the index says that they are being written, and have it say so no longer."""
         keys, ids = {sign["patient_key"] for sign in signs}, {sign["record"] for sign in signs}
         for record in await self.log.records(keys, ids) if signs else ():
-            if await self.resolved(record):
+            if await self.resolved(record) and record.id not in self._half_elsewhere:
                 self._remember(record.id, stands=True)
                 self._mark(record, told=True)
 

@@ -58,13 +58,13 @@ _DOCUMENTS = (
 class PreparedChange:
     """A change with all done that can be done before it is its turn.
 
-    expected_sequence   of the dossier, as the change was judged
+    expected_sequence   of the dossier, as the change was judged; None: whatever it is
     """
 
     patient_id: str
     change_id: str
     time: str
-    expected_sequence: int
+    expected_sequence: int | None
     body: bytes
     body_hash: bytes
     compressed_body: bytes
@@ -72,21 +72,23 @@ class PreparedChange:
     revisions: tuple[Revision, ...]
     identity: IdentityChange | None
     removals: tuple[Removal, ...]
+    elsewhere: tuple[PreparedChange, ...]
 
     @classmethod
     def of(
         cls,
         change: RegistryChange,
-        facts: Facts,
+        facts: Facts | None,
         codec: ObjectCodec,
         compression: RenderingCompression,
         fhir: FhirResources,
     ) -> PreparedChange:
         """`change`, rendered and compressed.
 
+        facts   that it was judged on; None: it is the part of another change that is in another dossier
         Raises ValueError where it was judged on another dossier, or names two objects alike.
         """
-        if change.patient_id != facts.patient_id:
+        if facts is not None and change.patient_id != facts.patient_id:
             raise ValueError("the change is of one dossier and the facts are of another")
         renderings = [codec.written(item) for item in change.objects]
         rendered = list(zip(change.objects, renderings, strict=True))
@@ -99,7 +101,7 @@ class PreparedChange:
             change.patient_id,
             change.change_id,
             change.time,
-            facts.sequence,
+            None if facts is None else facts.sequence,
             body,
             body_hash,
             compression.compress_body(body),
@@ -107,7 +109,13 @@ class PreparedChange:
             change.revisions,
             change.identity,
             change.removals,
+            tuple([cls.of(each, None, codec, compression, fhir) for each in change.elsewhere]),
         )
+
+    @property
+    def parts(self) -> tuple[PreparedChange, ...]:
+        """Itself and what it is in other dossiers."""
+        return (self, *self.elsewhere)
 
 
 class GroupCommit:
@@ -156,13 +164,14 @@ class _Group:
 
     def __init__(self, connection: sqlite3.Connection, changes: Sequence[PreparedChange]) -> None:
         self._connection = connection
-        items = [item for change in changes for item in change.objects]
+        parts = [part for change in changes for part in change.parts]
+        items = [item for part in parts for item in part.objects]
         names = [name for item in items for name in item.identifiers]
         documents = {item.unique_id for item in items if item.unique_id}
         self._heads = {
             patient_id: Head(patient, sequence, bytes.fromhex(digest), objects)
             for patient_id, patient, sequence, digest, objects in selected(
-                connection, _HEADS, {change.patient_id for change in changes}
+                connection, _HEADS, {part.patient_id for part in parts}
             )
         }
         self._taken: set[str] = set(selected(connection, _TAKEN, names))
@@ -173,15 +182,20 @@ class _Group:
         self._moved: dict[str, Head] = {}
         self._placed: list[PlacedObject] = []
         self._appended: list[Appended] = []
-        self._revisions: list[tuple[Revision, int, str]] = []
+        self._revisions: list[tuple[Revision, int, PreparedChange]] = []
         self._identities: list[tuple[str, IdentityChange, int]] = []
         self._removals: dict[int, list[Removal]] = {}
 
     def outcome(self, change: PreparedChange) -> Outcome:
-        """Take the change, or tell why it does not fit any more."""
+        """Take the change with all of its parts, or tell why it does not fit any more."""
+        for part in change.parts:
+            if overtaken := self._overtaken(part, self._heads.get(part.patient_id)):
+                return FactsMoved(overtaken)
+        record, *_ = [self._record_of(part) for part in change.parts]
+        return record
+
+    def _record_of(self, change: PreparedChange) -> LogRecord:
         head = self._heads.get(change.patient_id)
-        if overtaken := self._overtaken(change, head):
-            return FactsMoved(overtaken)
         if head is None:
             head = Head(self._next_patient)
             self._next_patient += 1
@@ -198,7 +212,7 @@ class _Group:
         return record
 
     def _overtaken(self, change: PreparedChange, head: Head | None) -> str | None:
-        if (head.sequence if head else 0) != change.expected_sequence:
+        if change.expected_sequence not in (None, head.sequence if head else 0):
             return "the dossier has changed"
         for item in change.objects:
             if not self._taken.isdisjoint(item.identifiers):
@@ -211,7 +225,7 @@ class _Group:
     def _take(self, change: PreparedChange, record: LogRecord, head: Head) -> None:
         self._appended.append(Appended(head.patient, record, change.compressed_body))
         self._placed += placed(change.objects, head.patient, head.objects + 1)
-        self._revisions += [(revision, head.patient, change.time) for revision in change.revisions]
+        self._revisions += [(revision, head.patient, change) for revision in change.revisions]
         if change.identity is not None:
             self._identities.append((change.patient_id, change.identity, head.patient))
         if change.removals:
@@ -231,8 +245,9 @@ class _Group:
         index.insert(self._placed)
         for identified in self._identities:
             index.identify(*identified)
-        for revision, patient, time in self._revisions:
-            if not index.revise(revision, patient, time):
+        for revision, patient, change in self._revisions:
+            is_there = index.revise(revision, patient, change.time)
+            if not is_there and change.expected_sequence is not None:
                 raise ValueError(f"{revision.entry_uuid} is to be revised, but is not in the dossier")
         for patient, removals in self._removals.items():
             for removal in removals:

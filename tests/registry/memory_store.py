@@ -102,8 +102,15 @@ class MemoryStore(MetadataStore):
 
     async def apply(self, change: RegistryChange, facts: Facts) -> LogRecord:
         records = self.log.setdefault(change.patient_id, [])
-        if len(records) != facts.sequence or self._clashes(change):
+        if len(records) != facts.sequence or any(map(self._clashes, (change, *change.elsewhere))):
             raise FactsMoved
+        record = self._committed(change)
+        for each in change.elsewhere:
+            self._committed(each)
+        return record
+
+    def _committed(self, change: RegistryChange) -> LogRecord:
+        records = self.log.setdefault(change.patient_id, [])
         renderings = [self.codec.written(item) for item in change.objects]
         body, body_hash = encoded(renderings, change.revisions, change.identity, change.removals)
         record = LogRecord.following(

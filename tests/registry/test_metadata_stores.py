@@ -21,6 +21,7 @@ from registry.metadata_store import (
     Operator,
     PatientIdentity,
     Questions,
+    RegistryChange,
     Revision,
     StoreBusy,
     StoreDamaged,
@@ -324,6 +325,95 @@ async def test_a_large_submission_is_one_change(store: MetadataStore) -> None:
     everything = await store.find(Criteria(ENTRY, (), (PATIENT.text,)))
     assert [codec.read(each.ebrim or b"") for each in everything] == list(objects[1:301])
     assert len([record async for record in store.records()]) == 1
+
+
+# --- changes of several dossiers -------------------------------------------------------------------------------------
+
+
+def move(item: DocumentEntry, to: CX, *more: AnyObject) -> tuple[RegistryChange, DocumentEntry]:
+    """The change that gives another patient a document, and its new version."""
+    new = entry(patient_id=to, logical_id=item.entry_uuid, unique_id=item.unique_id)
+    there = change_of(new, *more, patient=to)
+    here = change_of(patient=item.patient_id or PATIENT, revisions=(Revision(item.entry_uuid, DEPRECATED),))
+    return replace(here, elsewhere=(there,)), new
+
+
+async def test_a_change_of_two_dossiers_is_in_both_and_survives_a_reindex(opened: Opening) -> None:
+    store = await opened()
+    item = entry()
+    await register(store, item)
+    change, new = move(item, OTHER_PATIENT)
+
+    record = await commit(store, change)
+
+    assert (record.patient_id, record.sequence) == (PATIENT.text, 2)
+    for each in (store, await opened()):
+        approved = Match.any_of("availability_status", (APPROVED,))
+        assert await found(each, ENTRY, approved, patients=(PATIENT,)) == []
+        assert await found(each, ENTRY, approved, patients=(OTHER_PATIENT,)) == [new.entry_uuid]
+    assert await problems(store) == []
+    await store.reindex()
+    assert await found(store, ENTRY, patients=(OTHER_PATIENT,)) == [new.entry_uuid]
+    assert await problems(store) == []
+
+
+async def test_a_change_of_two_dossiers_that_was_overtaken_is_in_neither(store: MetadataStore) -> None:
+    item, taken = entry(), entry(patient_id=OTHER_PATIENT)
+    await register(store, item)
+    facts = await store.known(Questions(PATIENT.text))
+    await register(store)
+    await register(store, taken, patient=OTHER_PATIENT)
+    change, new = move(item, OTHER_PATIENT)
+    records = [each async for each in store.records()]
+
+    with pytest.raises(FactsMoved):
+        await store.apply(change, facts)
+
+    assert await found(store, ENTRY, patients=(OTHER_PATIENT,)) == [taken.entry_uuid]
+    assert [each async for each in store.records()] == records
+    assert (await store.known(Questions(PATIENT.text, frozenset({new.entry_uuid})))).taken == {}
+
+
+async def test_what_a_change_revises_elsewhere_may_be_gone(store: MetadataStore) -> None:
+    mine, theirs = entry(), entry(patient_id=OTHER_PATIENT)
+    await register(store, *submitted(mine))
+    await register(store, theirs, patient=OTHER_PATIENT)
+    await register(store, patient=OTHER_PATIENT, removed=(theirs,))
+    elsewhere = change_of(patient=OTHER_PATIENT, revisions=(Revision(theirs.entry_uuid, DEPRECATED),))
+
+    await commit(store, replace(change_of(), elsewhere=(elsewhere,)))
+
+    assert await found(store, ENTRY, patients=(OTHER_PATIENT,)) == []
+    assert await problems(store) == []
+    await store.reindex()
+    assert await problems(store) == []
+
+
+async def test_changes_of_two_dossiers_in_opposite_directions_do_not_wait_for_each_other(
+    opened: Opening,
+) -> None:
+    stores = [await opened(), await opened()]
+    pairs = [(entry(), entry(patient_id=OTHER_PATIENT)) for _ in range(5)]
+    for pair in pairs:
+        for item in pair:
+            await register(stores[0], item, patient=item.patient_id or PATIENT)
+
+    async def moved(number: int, item: DocumentEntry) -> None:
+        change, _ = move(item, OTHER_PATIENT if item.patient_id == PATIENT else PATIENT)
+        while True:
+            try:
+                await commit(stores[number % 2], change)
+            except FactsMoved:
+                await asyncio.sleep(0)
+            else:
+                return
+
+    await asyncio.gather(*(moved(number, item) for number, pair in enumerate(pairs) for item in pair))
+
+    approved = Match.any_of("availability_status", (APPROVED,))
+    for each in (PATIENT, OTHER_PATIENT):
+        assert len(await found(stores[0], ENTRY, approved, patients=(each,))) == len(pairs)
+    assert await problems(stores[1]) == []
 
 
 # --- known -----------------------------------------------------------------------------------------------------------
