@@ -110,6 +110,13 @@ class PatientRegister:
         identity = (await self.store.identities([patient_id.text])).get(patient_id.text)
         return identity is not None and identity.merged_into is None
 
+    async def require_active(self, role: str, patient_id: CX) -> None:
+        """Raise FeedRefused where an id can not be one of this affinity domain, is not known or was merged."""
+        if problem := self.well_formed.malformation(patient_id):
+            raise FeedRefused(Reason.MALFORMED, f"The {role} patient id {shown(patient_id.text)} {problem}.")
+        identities = await self.store.identities([patient_id.text])
+        self._require_active(role, patient_id, identities.get(patient_id.text))
+
     def canonical(self, patient_id: CX) -> CX:
         """The patient id as XDS writes it: number and OID of the authority, and nothing else."""
         authority = patient_id.assigning_authority

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from registry.iti64_link_change import LinkChanges
 from registry.metadata_store import MetadataStore
 from registry.patient_identities import CheckPolicy, FedPatients, NumberCheck, OpenPatients
 from registry.patient_register import PatientRegister
 from server.code_file import ChangingCodes, code_sets_of
 from server.number_checks import number_check
 from server.settings import AssigningAuthority, PatientPolicy, Settings
+from xds.metadata import Code, LocalizedString
 
 
 def known_patients(settings: Settings, store: MetadataStore) -> FedPatients:
@@ -23,6 +25,17 @@ def patient_register(settings: Settings, store: MetadataStore) -> PatientRegiste
         well_formed=_well_formed(settings),
         namespaces={authority.namespace_id: authority.oid for authority in authorities if authority.namespace_id},
         required=settings.patients.policy is PatientPolicy.KNOWN,
+    )
+
+
+def link_changes(settings: Settings, register: PatientRegister) -> LinkChanges:
+    """What takes changes of patient links [ITI-64]."""
+    code, _, scheme = settings.patients.link_change_code.partition("^^")
+    display = (LocalizedString("Notify XAD-PID Link Change"),)
+    return LinkChanges(
+        register=register,
+        content_type_code=Code(code, scheme, display),
+        home_community_id=settings.home_community_id,
     )
 
 

@@ -14,6 +14,7 @@ from aiohttp.typedefs import Handler
 
 from registry.iti8_patient_identity_feed import PatientIdentityFeed
 from repository.sweeper import sweep
+from server.affinity_domain import link_changes
 from server.fhir_endpoint import FhirEndpoint
 from server.health import Health
 from server.in_flight import InFlight
@@ -152,7 +153,7 @@ async def _feeding(
         yield
         return
     server = MllpServer(
-        PatientIdentityFeed(actors.patients).acknowledged,
+        PatientIdentityFeed(actors.patients, link_changes(settings, actors.patients)).acknowledged,
         message_bytes=configured.mllp_message_bytes,
         pause_seconds=settings.limits.idle_seconds,
         idle_seconds=configured.mllp_idle_seconds,

@@ -185,6 +185,11 @@ class PatientSettings(_Table):
         description="port to listen on for HL7 v2 over MLLP, which brings patient identity feeds (ITI-8, ITI-64), with "
         "TLS as [tls] says; 0 for any free one; by default none",
     )
+    link_change_code: str = Field(
+        "ITI-64^^IHE Transactions",
+        pattern=r"^[^^]+\^\^[^^]+$",
+        description="contentTypeCode, as code^^scheme, of the SubmissionSets that ITI-64 makes",
+    )
     mllp_message_bytes: int = Field(1 * MIB, ge=4096, description="largest HL7 v2 message")
     mllp_idle_seconds: float = Field(
         3600.0, gt=0, description="how long a connection for HL7 v2 may be without a message"

@@ -16,7 +16,7 @@ from mhd.iti93_mobile_patient_identity_feed import EVENT
 from tests.builders import PATIENT_AUTHORITY, document_entry, submission, unmeasured
 from tests.conformance.wire import Reply, Wire, running_server
 from tests.hl7v3_builders import patient_feed
-from tests.server.hl7v2_sender import Sender, adt
+from tests.server.hl7v2_sender import Sender, adt, link_change
 from tests.server_process import free_port
 from xds.ebxml_reader import read_rendering
 from xds.errors import ErrorCode, ResponseStatus
@@ -97,6 +97,32 @@ async def test_a_merge_by_a40_gives_the_survivor_all_documents(wire: Wire) -> No
     assert [entry.patient_id for entry in await documents_of(wire, jane)] == [jane, jane]
     assert await documents_of(wire, john) == []
     assert (await submit(wire, john)).codes == [ErrorCode.UNKNOWN_PATIENT_ID]
+
+
+async def test_a_link_change_by_a43_gives_the_documents_of_a_local_id_to_another_patient(wire: Wire) -> None:
+    jane, john = new_patients("jane", "john")
+    await feed(adt("A01", jane.text), adt("A01", john.text))
+    assert (await submit(wire, john)).registry_response.succeeded
+    (before,) = await documents_of(wire, john)
+    message = link_change(jane.text, (before.source_patient_id or jane).text, john.text)
+
+    assert await feed(message, message) == ["AA", "AA"]  # whoever gets no answer sends again
+
+    (entry,) = await documents_of(wire, jane)
+    assert (entry.patient_id, entry.logical_id, entry.version) == (jane, before.entry_uuid, "2")
+    assert await documents_of(wire, john) == []
+    found = await references(wire, jane)
+    assert [each["subject"]["identifier"]["value"] for each in found] == [jane.id_number]
+    assert await references(wire, john) == []
+
+
+async def references(wire: Wire, patient: CX) -> list[dict[str, Any]]:
+    """What FHIR finds of a patient."""
+    named = identifier_of(patient)
+    query = {"patient.identifier": f"{named['system']}|{named['value']}", "status": "current"}
+    async with wire.session.get(f"{wire.base}/fhir/DocumentReference", params=query) as response:
+        bundle = await response.json(content_type=None)
+    return [each["resource"] for each in bundle.get("entry", ())]
 
 
 # --- HL7 v3 ----------------------------------------------------------------------------------------------------------

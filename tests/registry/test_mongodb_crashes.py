@@ -13,7 +13,7 @@ import gc
 import os
 import random
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -28,11 +28,14 @@ from registry.code_sets import CodeSets
 from registry.dossier_check import checked_dossiers
 from registry.fhir_resources import FhirResources
 from registry.iti42_register import register_document_set
+from registry.iti64_link_change import LinkChanges
+from registry.link_change import LinkChange
 from registry.metadata_store import Criteria, Match, StoreBusy
 from registry.metadata_store_mongodb import MongoMetadataStore
 from registry.mongodb.database import Document, MongoDatabase
 from registry.mongodb.schema import CHANGES, OBJECTS, PATIENT_KEYS, prepare
 from registry.patient_identities import OpenPatients
+from registry.patient_register import PatientRegister
 from tests.builders import association, code, document_entry, entry_uuid, folder, has_member, oid, submission
 from tests.registry.stores import TellingRenderer, some_database
 from tests.store_servers import StoreServer
@@ -146,6 +149,21 @@ class Storm:
                 self.crashes += 1
                 self.nodes[node] = self.new_node()
 
+    async def link(self, number: int, local_ids: Sequence[CX]) -> None:
+        """One client who has documents go from patient to patient."""
+        for _ in range(2):
+            node = number % NODES
+            new, previous = self.chance.sample(PATIENTS, 2)
+            change = LinkChange(self.chance.choice(local_ids), new, previous, None, "2.25.1")
+            register = PatientRegister(store=self.nodes[node], required=False)
+            try:
+                await LinkChanges(register=register, content_type_code=LINEAGE, pause_seconds=0.001).take(change)
+            except StoreBusy:
+                continue
+            except NodeCrashed:
+                self.crashes += 1
+                self.nodes[node] = self.new_node()
+
     async def next_submission(self, store: MongoMetadataStore) -> Submission:
         patient = self.chance.choice(PATIENTS)
         if self.chance.random() < 0.5:
@@ -242,7 +260,10 @@ async def test_whatever_crashes_nothing_is_half_or_lost(
         await assert_whole(MongoMetadataStore(calm, codec=codec, fhir=FHIR), calm, storm)
 
 
-async def assert_whole(store: MongoMetadataStore, database: MongoDatabase, storm: Storm) -> None:
+async def assert_whole(
+    store: MongoMetadataStore, database: MongoDatabase, storm: Storm, *, lineages: bool = True
+) -> None:
+    """lineages: whether each patient has one, see lineage()"""
     await store.sweep()
     await store._resolver.settle()
     with database.limited():
@@ -266,7 +287,7 @@ async def assert_whole(store: MongoMetadataStore, database: MongoDatabase, storm
         if isinstance(item, Association) and item.association_type == AssociationType.RPLC
     )
     assert [target for target, replacements in replaced.items() if replacements > 1] == []
-    for patient in PATIENTS:
+    for patient in PATIENTS if lineages else ():
         await lineage(store, patient)
     registered = {item.entry_uuid for item in objects}
     for submitted in storm.acknowledged:
@@ -293,3 +314,28 @@ def names(objects: list[AnyObject]) -> list[str]:
     """All that may be borne by one object only."""
     uuids = [item.entry_uuid for item in objects]
     return uuids + [item.unique_id or "" for item in objects if isinstance(item, SubmissionSet | Folder)]
+
+
+@pytest.mark.parametrize("seed", range(FIRST_SEED, FIRST_SEED + max(1, RUNS // 8)))
+async def test_whatever_crashes_a_document_that_goes_is_with_one_patient(
+    seed: int, client: AsyncMongoClient[Document], mongodb_server: StoreServer
+) -> None:
+    with some_database(mongodb_server.url) as name:
+        calm = MongoDatabase(client, name)
+        await prepare(calm)
+        storm = Storm(client, name, random.Random(seed))  # noqa: S311 - no secret
+        observer = MongoMetadataStore(calm, codec=codec, fhir=FHIR)
+        local_ids = [CX.of(f"T-{number}", "2.25.7331") for number in range(3)]
+        for patient, local_id in zip(PATIENTS, local_ids, strict=False):
+            entries = [document_entry(patient_id=patient, source_patient_id=local_id) for _ in range(2)]
+            await storm.send(submission(*entries), observer)
+        sent = [entry for each in storm.acknowledged for entry in each.document_entries]
+        assert len(sent) == 2 * len(local_ids)
+
+        await asyncio.gather(*(storm.link(number, local_ids) for number in range(CLIENTS)))
+        await asyncio.gather(*(node._resolver.settle() for node in storm.nodes))
+
+        store = MongoMetadataStore(calm, codec=codec, fhir=FHIR)
+        await assert_whole(store, calm, storm, lineages=False)
+        approved = await store.find(Criteria(ObjectKind.DOCUMENT_ENTRY, (APPROVED,)))
+        assert sorted(each.logical_id or "" for each in approved) == sorted(entry.entry_uuid for entry in sent)

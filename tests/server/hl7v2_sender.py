@@ -17,6 +17,16 @@ def adt(event: str, patient_id: str, prior_id: str | None = None, control_id: st
     return "".join(f"{segment}\r" for segment in segments).encode()
 
 
+def link_change(
+    new: str, local: str, previous: str, subsumed: str | None = None, *, application: str = "2.25.98765"
+) -> bytes:
+    """ADT^A43: a local id is linked to another patient (ITI TF-2: 3.64.4.1.2)."""
+    header = MSH.format(event="A43^ADT_A43", control_id="1").replace("|ADT|", f"|{application}|", 1)
+    merged = previous if subsumed is None else f"{previous}~{subsumed}"
+    segments = [header, "EVN||20260314103015", f"PID|||{new}~{local}|| ", f"MRG|{merged}"]
+    return "".join(f"{segment}\r" for segment in segments).encode()
+
+
 class Sender:
     """One connection."""
 

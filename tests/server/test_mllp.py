@@ -15,7 +15,7 @@ from server.mllp import MllpServer
 from server.settings import SettingsProblem, load_settings
 from server.tls import CannotServe
 from tests.builders import OTHER_PATIENT, PATIENT, PATIENT_AUTHORITY
-from tests.server.hl7v2_sender import Sender, adt
+from tests.server.hl7v2_sender import Sender, adt, link_change
 from tests.server.running_server import running_server
 from tests.server_process import free_port
 
@@ -73,6 +73,52 @@ def test_what_can_not_be_is_answered_with_where_and_why(port: int, message: byte
         assert ack["MSA"][1] == code
         assert condition in "|".join(ack["ERR"])
         assert sender.send(adt("A01", PATIENT.text))["MSA"][1] == "AA"
+
+
+LOCAL, ANOTHER = "T-4711^^^&2.25.7331&ISO", "T-4712^^^&2.25.7331&ISO"
+
+
+def test_a_link_change_is_acknowledged_and_one_of_unknown_patients_is_not(port: int) -> None:
+    message = link_change(PATIENT.text, LOCAL, OTHER_PATIENT.text)
+    with Sender(port) as sender:
+        unknown = sender.send(message)
+        sender.send(adt("A01", PATIENT.text))
+        unknown_before = sender.send(message)
+        sender.send(adt("A01", OTHER_PATIENT.text))
+        taken = sender.send(message)
+
+    assert (unknown["MSA"][1], unknown["ERR"][2:4]) == ("AE", ["PID^1^3", "204^Unknown key identifier^HL70357"])
+    assert (unknown_before["MSA"][1], unknown_before["ERR"][2]) == ("AE", "MRG^1^1")
+    assert taken["MSA"][1] == "AA"
+    assert taken["MSH"][8] == "ACK^A43^ACK"
+
+
+@pytest.mark.parametrize(
+    ("message", "place", "condition"),
+    [
+        (link_change(PATIENT.text, "", OTHER_PATIENT.text), "PID^1^3", "101"),
+        (adt("A43", f"{PATIENT.text}~{LOCAL}"), "MRG^1^1", "101"),
+        (link_change(PATIENT.text, LOCAL, OTHER_PATIENT.text, f"{ANOTHER}~{LOCAL}"), "MRG^1^1", "101"),
+        (link_change(PATIENT.text, "4711^^^LOCAL", OTHER_PATIENT.text), "PID^1^3", "102"),
+        (link_change(PATIENT.text, LOCAL, OTHER_PATIENT.text, "4711^^^&2.25.1&ISO"), "MRG^1^1", "102"),
+        (link_change("4711^^^&1.2.3&ISO", LOCAL, OTHER_PATIENT.text), "PID^1^3", "102"),
+        (link_change(PATIENT.text, LOCAL, PATIENT.text), "MRG^1^1", "205"),
+        (link_change(PATIENT.text, LOCAL, OTHER_PATIENT.text, application="XREF"), "MSH^1^3", "102"),
+    ],
+    ids=[
+        "no local id", "no MRG", "three prior ids", "a local id without an OID", "a subsumed id of another authority",
+        "a patient of another authority", "nothing that changes", "a sender without an OID",
+    ],
+)  # fmt: skip
+def test_a_link_change_that_can_not_be_is_answered_with_where_and_why(
+    port: int, message: bytes, place: str, condition: str
+) -> None:
+    with Sender(port) as sender:
+        for patient in (PATIENT, OTHER_PATIENT):
+            sender.send(adt("A01", patient.text))
+        ack = sender.send(message)
+
+    assert (ack["MSA"][1], ack["ERR"][2], ack["ERR"][3][:3]) == ("AE", place, condition)
 
 
 def test_a_message_above_the_limit_is_refused_with_the_limit(port: int) -> None:
