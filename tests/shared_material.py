@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
-SHARED = Path(__file__).parents[2] / "shared"
+ROOT = Path(__file__).parents[1]
+"""The project."""
+
+SHARED = ROOT.parent / "shared"
 IS_REQUIRED = bool(os.environ.get("TOIMIK_REQUIRE_SHARED"))
 
 

@@ -1,107 +1,117 @@
-"""docs/conformance.md claims nothing that no test shows, and leaves out nothing that the code knows."""
+"""docs/conformance.md is made of the code's tables and names tests that exist; nothing the code knows is missing."""
 
 from __future__ import annotations
 
-import ast
+import os
 import re
-from functools import cache
-from pathlib import Path
+import subprocess
+import sys
+from collections.abc import Iterable
 
 import pytest
 
-from server.fhir_interactions import INTERACTIONS
-from xds.errors import ErrorCode
+from tests.conformance.conformance_page import (
+    PAGE,
+    SUPPORT,
+    Row,
+    Section,
+    associations,
+    error_codes,
+    page,
+    queries,
+    sections,
+    transactions,
+)
+from tests.shared_material import ROOT
 from xds.message_rules import ASSOCIATION_RULES
-from xds.metadata import AssociationType
-from xds.stored_queries import STORED_QUERIES, StoredQuery
-from xds.transactions import TRANSACTIONS
 
-TESTS = Path(__file__).parents[1]
-PAGE = (TESTS.parent / "docs" / "conformance.md").read_text(encoding="utf-8")
-NAMED_TESTS = sorted(set(re.findall(r"`([\w/]+\.py)::(\w+)`", PAGE)))
-
-
-def section(heading: str) -> str:
-    """What stands under a heading."""
-    return PAGE.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
+SECTIONS = sections()
+NAMED_TESTS = sorted({each for section in SECTIONS.values() for row in section.rows for each in row.shown_by})
+IN_INTRODUCTIONS = sorted(
+    {each for section in SECTIONS.values() for each in re.findall(r"`(\S+::test_\w+)`", section.intro)}
+)
 
 
-def rows(heading: str) -> dict[str, list[str]]:
-    """The rows of the table under a heading, by their first cell."""
-    lines = [line.strip("|") for line in section(heading).splitlines() if line.startswith("|")]
-    cells = [[cell.strip() for cell in line.split("|")] for line in lines[2:]]
-    return {row[0]: row for row in cells}
+def test_the_page_is_what_is_made_of_the_tables() -> None:
+    command = "python -m tests.conformance.conformance_page"
+
+    assert PAGE.read_text(encoding="utf-8") == page(), f"{PAGE.name} is not up to date; run: {command}"
 
 
-@cache
-def names_in(file: str) -> frozenset[str]:
-    """The names of the tests in a module."""
-    tree = ast.parse((TESTS / file).read_text(encoding="utf-8"))
-    functions = (node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
-    return frozenset(function.name for function in functions if function.name.startswith("test_"))
+def test_every_test_that_the_page_names_is_collected() -> None:
+    """By the collection itself: a test that was renamed, or is in a module that pytest does not read, shows nothing."""
+    named = {*NAMED_TESTS, *IN_INTRODUCTIONS}
+    files = sorted({name.partition("::")[0] for name in named})
+
+    command = [sys.executable, "-m", "pytest", "--collect-only", "--quiet", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    command += [f"tests/{each}" for each in files]
+    ended = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True, env=_environment())
+
+    collected = {line.partition("[")[0].removeprefix("tests/") for line in ended.stdout.splitlines() if "::" in line}
+    assert len(named) > 80
+    assert sorted(named - collected) == [], ended.stdout[-2000:] + ended.stderr[-2000:]
 
 
-@pytest.mark.parametrize(("file", "test"), NAMED_TESTS, ids=str)
-def test_a_test_that_the_page_names_exists(file: str, test: str) -> None:
-    assert test in names_in(file)
+def _environment() -> dict[str, str]:
+    """Without what belongs to the run of pytest that this is a test of."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
 
 
-def test_every_test_is_named_in_the_one_form_that_is_checked() -> None:
-    assert len(NAMED_TESTS) > 80
-    assert PAGE.count("::test_") == len(re.findall(r"`[\w/]+\.py::test_\w+`", PAGE))
+@pytest.mark.parametrize("section", SECTIONS.values(), ids=lambda section: section.heading)
+def test_what_is_said_to_be_supported_is_shown_by_a_test(section: Section) -> None:
+    assert section.rows
+    for row in section.rows:
+        if section.heading == "Error codes":
+            assert row.support == "", row
+            assert row.remark, row
+            assert row.sent_by, row
+        else:
+            assert row.support in SUPPORT, row
+        assert row.support == "no" or row.shown_by, row
 
 
 @pytest.mark.parametrize(
-    "heading",
-    ["Transactions", "Options of the actors", "Deployments", "Stored queries of ITI-18", "Associations", "Metadata",
-     "Messages"],
-)  # fmt: skip
-def test_what_is_said_to_be_supported_is_shown_by_a_test(heading: str) -> None:
-    found = rows(heading)
+    ("heading", "known"),
+    [
+        ("Transactions", transactions()),
+        ("Stored queries of ITI-18", queries()),
+        ("Associations", associations()),
+        ("Error codes", error_codes()),
+    ],
+    ids=["transactions", "queries", "associations", "error codes"],
+)
+def test_nothing_that_the_code_knows_is_missing(heading: str, known: Iterable[str]) -> None:
+    said = [row.what for row in SECTIONS[heading].rows]
 
-    assert found
-    for row in found.values():
-        assert len(row) == 4, row
-        assert row[1] in {"supported", "partly", "no"}, row
-        assert row[1] == "no" or "::test_" in row[3], row
-
-
-def test_every_transaction_that_is_served_is_supported() -> None:
-    supported = {name for name, row in rows("Transactions").items() if row[1] == "supported"}
-    by_soap = {f"{each.name} {each.title}" for each in TRANSACTIONS}
-    by_fhir = {f"{each.transaction.name} {each.transaction.title}" for each in INTERACTIONS}
-
-    by_hl7_v2 = {"ITI-8 Patient Identity Feed"}
-
-    assert by_soap | by_hl7_v2 <= supported <= by_soap | by_fhir | by_hl7_v2
+    assert len(set(said)) == len(said)
+    assert set(known) <= set(said)
 
 
-@pytest.mark.parametrize("query", STORED_QUERIES.values(), ids=lambda query: query.name)
-def test_every_stored_query_is_listed(query: StoredQuery) -> None:
-    assert rows("Stored queries of ITI-18")[query.name][1] == "supported"
+def test_what_is_served_is_not_said_to_be_missing_and_nothing_else_is_said_to_be_there() -> None:
+    rows = {row.what: row for row in SECTIONS["Transactions"].rows}
+
+    assert {name for name, row in rows.items() if row.support == "supported"} <= set(transactions())
+    assert [rows[name].what for name in transactions() if rows[name].support == "no"] == []
+    assert [row.what for row in _named_in_tables() if row.support != "supported"] == []
 
 
-def test_every_type_of_association_is_listed() -> None:
-    listed = rows("Associations")
-
-    for each in AssociationType:
-        assert each.value.rpartition(":")[2] in listed
+def _named_in_tables() -> list[Row]:
+    return [row for row in SECTIONS["Stored queries of ITI-18"].rows if row.what in queries()]
 
 
 def test_the_associations_that_are_refused_are_those_that_the_page_says() -> None:
     (refused,) = [rule.types for rule in ASSOCIATION_RULES if rule.problem.__name__ == "_non_versioning"]
 
-    unsupported = {name for name, row in rows("Associations").items() if row[1] == "no"}
+    unsupported = {row.what for row in SECTIONS["Associations"].rows if row.support == "no"}
 
     assert unsupported == {each.rpartition(":")[2] for each in refused or ()}
 
 
-def test_every_error_code_is_explained_and_shown_by_a_test() -> None:
-    listed = rows("Error codes")
+def test_error_codes_are_those_of_the_code_and_are_sent_by_what_is_served() -> None:
+    rows = SECTIONS["Error codes"].rows
 
-    assert sorted(listed) == sorted(ErrorCode)
-    for row in listed.values():
-        assert len(row) == 4, row
-        assert "ITI-" in row[1]
-        assert row[2]
-        assert "::test_" in row[3]
+    assert {row.what for row in rows} == set(error_codes())
+    for row in rows:
+        named = re.findall(r"ITI-\d+", row.sent_by)
+        assert named, row
+        assert set(named) <= set(transactions()), row
