@@ -267,6 +267,53 @@ async def test_whatever_a_source_does_its_document_is_an_error_and_the_others_ar
     assert "secret" not in error.code_context
 
 
+def head(*headers: bytes) -> bytes:
+    """An answer of four octets, with more headers or others."""
+    return b"\r\n".join((b"HTTP/1.1 200 OK", b"Content-Length: 4", *headers, b"", b""))
+
+
+TEXT = b"Content-Type: text/plain"
+ODD: Sequence[tuple[str, bytes]] = (
+    ("nothing", b""),
+    ("noise", bytes(range(256))),
+    ("another protocol", b"SSH-2.0-OpenSSH_9.6\r\n"),
+    ("half a head", head(TEXT)[:-9]),
+    ("a head without an end", head(b"X: " + b"x" * 100_000)[:-4]),
+    ("two lengths", head(TEXT, b"Content-Length: 5") + b"made"),
+    ("broken chunks", b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\nmade"),
+    ("what is not compressed", head(TEXT, b"Content-Encoding: gzip") + b"made"),
+    ("no status of HTTP", b"HTTP/1.1 999 What\r\nContent-Length: 0\r\n\r\n"),
+    ("no type", head() + b"made"),
+    ("a type that is none", head(b"Content-Type: \xff\xfe") + b"made"),
+    ("an id that is none", head(TEXT, b"Document-Unique-Id: a b") + b"made"),
+    ("fewer octets than it says", head(TEXT) + b"mad"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("octets", [row[1] for row in ODD], ids=[row[0] for row in ODD])
+@pytest.mark.parametrize("persist", [False, True], ids=["passed on", "kept"])
+async def test_whatever_octets_a_source_answers_are_an_error_and_none_is_kept(
+    wire: Wire, server: str, tmp_path: Path, octets: bytes, persist: bool
+) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(octets)
+        writer.close()
+
+    here = oid()
+    settings = {"actors": ["repository"], "registry_url": f"{server}/xds/registry", "repository_unique_id": here}
+    entry = await promised(wire, repository_unique_id=here, patient_id=some_patient())
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as odd:
+        url = f"http://127.0.0.1:{odd.sockets[0].getsockname()[1]}/"
+        source = {"name": "odd", "url": url, "persist": persist, "retries": 0, "timeout_seconds": TIME_SECONDS}
+        async with running_server(tmp_path, **settings, on_demand=[source]) as base:
+            reply = await retrieved(Wire(base, wire.session), entry)
+
+    assert reply.codes == ["XDSRepositoryError"]
+    assert documents_in(tmp_path) == set()
+    assert await snapshots_of(wire, entry) == []
+
+
 async def test_an_entry_of_another_repository_is_not_made_here(wire: Wire, summaries: SummaryServer) -> None:
     entry = await promised(wire, repository_unique_id=oid())
     summaries.gives(entry.unique_id or "", b"made")
