@@ -58,6 +58,10 @@ async def _found(
     repository_unique_id: str,
 ) -> Kept:
     unique_id = request.document_unique_id
+    for name, value in (("RepositoryUniqueId", request.repository_unique_id), ("DocumentUniqueId", unique_id)):
+        if not value.strip():
+            sentence = f"{place} has no {name}; send that of the DocumentEntry."
+            raise XdsError(ErrorCode.REMOVE_DOCUMENTS_ERROR, sentence, f"{place}/{name}")
     if request.repository_unique_id != repository_unique_id:
         raise XdsError(
             ErrorCode.UNKNOWN_REPOSITORY_ID,

@@ -32,6 +32,7 @@ from xds.ebxml_messages import (
     read_remove_request,
     read_retrieve_request,
     registry_response,
+    removes_by_query,
     retrieve_response,
 )
 from xds.errors import RegistryError, ResponseStatus
@@ -57,6 +58,12 @@ from xds.transactions import (
 
 _INLINE_BLOCK = 1024 * 1024  # characters of base64 decoded at once; a multiple of four
 
+_NO_QUERY = RegistryError(
+    ITI_62.default_code,
+    "The request has an AdhocQuery; leave it out, and name what is to be removed in ObjectRefs alone.",
+    "RemoveObjectsRequest/AdhocQuery",
+)
+
 
 def registry_handlers(
     registry: FullDocumentRegistry, patients: PatientRegister | None = None
@@ -72,8 +79,10 @@ def registry_handlers(
         return transaction, answered
 
     async def remove_metadata(message: IncomingMessage) -> Answer:
-        response = await registry.remove_metadata(read_remove_request(message.envelope.body))
-        return _registry_answer(ITI_62, response)
+        body = message.envelope.body
+        if removes_by_query(body):
+            return _registry_answer(ITI_62, RegistryResponse.of([_NO_QUERY]))
+        return _registry_answer(ITI_62, await registry.remove_metadata(read_remove_request(body)))
 
     async def stored_query(message: IncomingMessage) -> Answer:
         body = message.envelope.body

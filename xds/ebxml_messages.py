@@ -81,6 +81,12 @@ def read_remove_request(body: _Element) -> list[str]:
     return [canonical_id(each.get("id", "")) for each in _child(body, _OBJECT_REF_LIST).iterchildren(_OBJECT_REF)]
 
 
+def removes_by_query(body: _Element) -> bool:
+    """ITI-62: whether an AdhocQuery is to say what is removed, which IHE does not have (ITI TF-2: 3.62.4.1.2)."""
+    query = next(body.iterchildren(_ADHOC_QUERY), None)
+    return query is not None and (bool(query.get("id") or query.get("home")) or query.find(_SLOT) is not None)
+
+
 def read_provide_request(body: _Element) -> tuple[Submission, list[ProvidedDocument]]:
     """ITI-41: ProvideAndRegisterDocumentSetRequest, with its Document elements in the order sent.
 

@@ -7,31 +7,22 @@ TOIMIK_FUZZ_EXAMPLES asks for more of them, and for others each time.
 
 from __future__ import annotations
 
-import http.client
-import json
-import logging
 import os
 import re
-import sqlite3
 from base64 import b64encode
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lxml import etree
-from typer.testing import CliRunner
 
 from mhd.fhir.fhir_json import parsed, written
 from mhd.iti93_mobile_patient_identity_feed import EVENT
-from server.__main__ import command_line
 from server.fhir_xml import from_xml, to_xml
-from server.store_opening import DOCUMENTS_DIRECTORY, METADATA_FILE
 from tests.builders import (
     CONTENT,
     OTHER_PATIENT,
@@ -58,12 +49,11 @@ from tests.conformance.mutations import (
     changes,
     long_text,
 )
-from tests.conformance.wire import envelope, reply
+from tests.conformance.peer import REPOSITORY_ID, Answer, Message, Peer, packaged, peer, soap
+from tests.conformance.wire import reply
 from tests.fhir_validity import assert_is_fhir
 from tests.hl7v3_builders import patient_feed
 from tests.mhd.recipients import bundle_with
-from tests.server.running_server import running_server
-from tests.shared_stores import left_over
 from tests.xds.broken_updates import next_version, update_of
 from xds.actors import DocumentRequest, QueryRequest
 from xds.ebxml_messages import (
@@ -75,7 +65,6 @@ from xds.ebxml_messages import (
     retrieve_request,
 )
 from xds.metadata import AvailabilityStatus, DocumentEntryType, Submission
-from xds.mtom import Package, PartToWrite
 from xds.soap import SOAP, SOAP_1_1
 from xds.stored_queries import STORED_QUERIES
 from xds.transactions import (
@@ -90,124 +79,16 @@ from xds.transactions import (
     ITI_62,
     ITI_86,
     ITI_92,
-    Transaction,
 )
+
+__all__ = ["peer"]  # a fixture
 
 ASKED_FOR = int(os.environ.get("TOIMIK_FUZZ_EXAMPLES", "0"))
 EXAMPLES = ASKED_FOR or 800
-SECONDS = 20.0
-"""The longest that an answer may take. Nearly all take milliseconds; test machines do other things, too."""
-
-SOAP_12 = "application/soap+xml; charset=UTF-8"
 FHIR_JSON, FHIR_XML = "application/fhir+json", "application/fhir+xml"
-REPOSITORY_ID = "2.25.7331"
-
-
-@dataclass(frozen=True)
-class Message:
-    """One HTTP request. It is SOAP where path begins with /xds.
-
-    documents   parts of an MTOM package beside the envelope, by Content-ID; None: simple SOAP
-    """
-
-    method: str
-    path: str
-    body: bytes = b""
-    content_type: str = ""
-    transaction: Transaction | None = None
-    documents: Mapping[str, bytes] | None = None
-
-
-@dataclass(frozen=True)
-class Answer:
-    status: int
-    headers: Mapping[str, str]
-    content: bytes
-
-
-@dataclass
-class Peer:
-    """A running server, what it has stored and what it complained of."""
-
-    base: str
-    data: Path
-    complaints: list[str] = field(default_factory=list, repr=False)
-
-    def complained(self) -> list[str]:
-        """What it complained of since this was asked."""
-        complaints = list(self.complaints)
-        self.complaints.clear()
-        return complaints
-
-    def send(self, message: Message) -> Answer:
-        url = urlsplit(self.base)
-        with closing(http.client.HTTPConnection(url.hostname or "", url.port, timeout=SECONDS)) as connection:
-            headers = {"Content-Type": message.content_type} if message.content_type else {}
-            connection.request(message.method, message.path, message.body or None, headers)
-            response = connection.getresponse()
-            return Answer(response.status, dict(response.headers.items()), response.read())
-
-    def soap(self, transaction: Transaction, body: bytes, **documents: bytes) -> None:
-        """Have something done that the message under test refers to."""
-        message = soap(transaction, body, documents or None)
-        answer = self.send(packaged(message))
-        assert reply(answer.status, answer.headers, answer.content).registry_response.succeeded, answer.content
-
-    def kept(self) -> tuple[int, int]:
-        """How many changes are registered and how many documents are there."""
-        with closing(sqlite3.connect(f"file:{self.data / METADATA_FILE}?mode=ro", uri=True)) as connection:
-            (records,) = connection.execute("SELECT count(*) FROM changes").fetchone()
-        return int(records), sum(1 for each in (self.data / DOCUMENTS_DIRECTORY).rglob("*") if each.is_file())
-
-
-class Complaints(logging.Handler):
-    """What the server logs as an error, which nothing that is sent to it should bring about."""
-
-    def __init__(self, complaints: list[str]) -> None:
-        super().__init__(logging.ERROR)
-        self._complaints = complaints
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._complaints.append(logging.Formatter().format(record))
-
-
-@pytest.fixture(scope="module")
-def peer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peer]:
-    data = tmp_path_factory.mktemp("fuzz") / "data"
-    options: dict[str, Any] = {
-        "repository_unique_id": REPOSITORY_ID,
-        "patients": {"assigning_authorities": [{"oid": PATIENT_AUTHORITY}]},
-        "mhd": {"simplified_publish": True, "generate_metadata": True},
-    }
-    with running_server(data, **options) as base:
-        peer = Peer(base, data)
-        handler = Complaints(peer.complaints)
-        logging.getLogger().addHandler(handler)
-        try:
-            yield peer
-        finally:
-            logging.getLogger().removeHandler(handler)
 
 
 # What is sent --------------------------------------------------------------------------------------------------------
-
-
-def soap(transaction: Transaction, body: bytes, documents: Mapping[str, bytes] | None = None) -> Message:
-    path = f"/xds/{transaction.actor}"
-    return Message("POST", path, envelope(transaction, body), SOAP_12, transaction, documents)
-
-
-def packaged(message: Message) -> Message:
-    """The message as it goes over the wire: an envelope and its documents are one MTOM package."""
-    if message.documents is None or message.transaction is None:
-        return message
-    parts = [PartToWrite(name, "application/octet-stream", len(each)) for name, each in message.documents.items()]
-    package = Package(message.body, parts, action=message.transaction.action)
-    pieces = [package.head()]
-    for index, content in enumerate(message.documents.values()):
-        pieces += [package.part_head(index), content]
-    body = b"".join([*pieces, package.tail()])
-    return Message(message.method, message.path, body, package.content_type, message.transaction)
 
 
 def whole_submission() -> Submission:
@@ -477,23 +358,6 @@ def tried(peer: Peer, name: str, sequence: list[Change]) -> None:
     reading = message.transaction is not None and message.transaction.name in READING
     if reading or not taken:
         assert peer.kept() == before, f"what was not taken left a trace: {answer}"
-
-
-def healthy(peer: Peer) -> None:
-    """Nothing is half there, and the log, the index and the documents agree."""
-    assert left_over({"data": peer.data}) == []
-    words = ["doctor", "--deep", "--json", "--data", str(peer.data)]
-    result = CliRunner().invoke(command_line(words), words)
-    assert result.stdout, result.output
-    diagnoses = {each["subject"]: each for each in json.loads(result.stdout)["diagnoses"]}
-    failed = {name: each["sentence"] for name, each in diagnoses.items() if each["verdict"] == "failed"}
-    assert failed == {}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _healthy_in_the_end(peer: Peer) -> Iterator[None]:
-    yield
-    healthy(peer)
 
 
 def examples(share: float) -> Callable[[Callable[..., None]], Callable[..., None]]:
