@@ -6,8 +6,8 @@ import json
 import logging
 import os
 import tomllib
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +79,13 @@ class ChangingCodes:
             self._seen = _stamp(path)
             self._codes = self._read(path)
 
+    @property
+    def value_sets(self) -> Mapping[str, frozenset[str]]:
+        """By attribute, its codes as `code^^scheme`; whoever looks again sees what the file says then."""
+        return _ValueSets(self)
+
     def findings(self, submission: Submission) -> list[Finding]:
-        codes = self._current()
+        codes = self.current
         unknown = codes.unknown(submission)
         if unknown:
             sources = [each.source_id for each in submission.submission_sets if each.source_id]
@@ -88,7 +93,8 @@ class ChangingCodes:
                 self.counted(each.attribute, sources[0] if sources else "")
         return codes.findings_of(unknown)
 
-    def _current(self) -> CodeSets:
+    @property
+    def current(self) -> CodeSets:
         """As the file says now; where it can not be used, as it said before."""
         if self._path is None:
             return self._codes
@@ -105,6 +111,20 @@ class ChangingCodes:
 
     def _read(self, path: Path) -> CodeSets:
         return replace(self._fixed, by_attribute={**self._fixed.by_attribute, **code_sets_of(read_code_file(path))})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _ValueSets(Mapping[str, frozenset[str]]):
+    codes: ChangingCodes
+
+    def __getitem__(self, attribute: str) -> frozenset[str]:
+        return self.codes.current.by_attribute[attribute].values
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.codes.current.by_attribute)
+
+    def __len__(self) -> int:
+        return len(self.codes.current.by_attribute)
 
 
 def _not_counted(attribute: str, source_id: str) -> None:

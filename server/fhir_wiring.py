@@ -7,7 +7,7 @@ import hashlib
 import os
 import secrets
 import tomllib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import lru_cache
 from importlib.metadata import version
@@ -72,9 +72,13 @@ def mhd_at(
     pages: PagedRegistry,
     repository: DocumentRepository,
     elsewhere: Elsewhere,
+    value_sets: Mapping[str, frozenset[str]],
     feeds: PatientFeeds | None = None,
 ) -> MhdAt:
-    """The MHD actors, for whatever base URL they are reached at. pages: the same registry, as MHD searches it.
+    """The MHD actors, for whatever base URL they are reached at.
+
+    pages        the same registry, as MHD searches it
+    value_sets   see MhdDomain
 
     Raises SettingsProblem.
     """
@@ -86,7 +90,10 @@ def mhd_at(
 
     @lru_cache(maxsize=_BASES)
     def at(base: str) -> Mhd:
-        domain = mhd_domain(settings, base, renderer.code_systems)
+        authorities = frozenset(each.oid for each in settings.patients.assigning_authorities)
+        domain = MhdDomain(
+            base=base, code_systems=renderer.code_systems, authorities=authorities, value_sets=value_sets
+        )
         patients = PatientResolver(domain, pages, elsewhere.patient)
         conditions = SearchConditions(
             registry=pages,
@@ -177,18 +184,6 @@ def _made_once(kept: Path) -> str:
         return kept.read_text(encoding="ascii")
     except OSError as problem:
         raise SettingsProblem(f"mhd.secret: {kept} can not be written: {problem}; give the secret itself") from problem
-
-
-def mhd_domain(settings: Settings, base: str, systems: CodeSystems) -> MhdDomain:
-    """The affinity domain as FHIR apps see it."""
-    sets = {
-        attribute: frozenset(
-            each if isinstance(each, str) else f"{each.code}^^{each.scheme}" for each in configured.values
-        )
-        for attribute, configured in settings.codes.items()
-    }
-    authorities = frozenset(each.oid for each in settings.patients.assigning_authorities)
-    return MhdDomain(base=base, code_systems=systems, authorities=authorities, value_sets=sets)
 
 
 def _capabilities(settings: Settings) -> Capabilities:

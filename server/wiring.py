@@ -96,9 +96,10 @@ async def wired(settings: Settings) -> AsyncIterator[Wired]:
             )
         answering = registry if isinstance(registry, Registry) else None
         patients = patient_register(settings, registry.store) if isinstance(registry, Registry) else None
-        mhd = await opened.enter_async_context(_mhd(settings, registry, repository, patients))
         codes = registry.code_sets if isinstance(registry, Registry) else None
         followed = codes if isinstance(codes, ChangingCodes) else None
+        value_sets = (followed or known_codes(settings)).value_sets
+        mhd = await opened.enter_async_context(_mhd(settings, registry, repository, patients, value_sets))
         yield Wired(answering, repository, documents, entries.is_registered, checks, mhd, patients, followed)
 
 
@@ -108,6 +109,7 @@ async def _mhd(
     registry: DocumentRegistry,
     repository: DocumentRepository | None,
     patients: PatientRegister | None,
+    value_sets: Mapping[str, frozenset[str]],
 ) -> AsyncIterator[MhdAt | None]:
     """The MHD actors; None: not among this server's actors."""
     if Actor.MHD not in settings.actors:
@@ -119,7 +121,15 @@ async def _mhd(
         trusted = await opened.enter_async_context(trusted_servers(settings))
         pages = _pages(settings, registry)
         feeds = None if patients is None else FeedsOfOthers(patients)
-        yield mhd_at(settings, registry=registry, pages=pages, repository=repository, elsewhere=trusted, feeds=feeds)
+        yield mhd_at(
+            settings,
+            registry=registry,
+            pages=pages,
+            repository=repository,
+            elsewhere=trusted,
+            value_sets=value_sets,
+            feeds=feeds,
+        )
 
 
 def _pages(settings: Settings, registry: DocumentRegistry) -> PagedRegistry:

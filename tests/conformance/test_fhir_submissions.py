@@ -256,3 +256,37 @@ async def test_a_large_document_comes_through_and_a_larger_one_is_refused(tmp_pa
         assert (refused.status, refused.issue["code"]) == (413, "too-costly")
         huge = await provided(client, bundle_with(document_entry(hash=None, size=None), content=content * 3))
         assert (huge.status, huge.issue["code"]) == (413, "too-costly")
+
+
+async def test_of_several_codings_the_one_in_the_file_of_codes_is_taken_also_when_that_changes(tmp_path: Path) -> None:
+    codes = tmp_path / "codes.toml"
+    codings = [{"system": "urn:oid:1.2.3", "code": each} for each in ("A", "B")]
+
+    def known(*values: str) -> None:
+        listed = ", ".join(f'{{code = "{each}", scheme = "1.2.3"}}' for each in values)
+        codes.write_text(f'[type_code]\npolicy = "reject"\nvalues = [{listed}]\n')
+
+    known("B")
+    async with running_server(tmp_path / "data", codes_file=codes) as base, aiohttp.ClientSession() as session:
+        client, wire = FhirWire(base, session), Wire(base, session)
+
+        async def taken(*sent: Json) -> str | None:
+            """The typeCode that a document with these codings is registered with; None: it is refused."""
+            entry = document_entry()
+            bundle = bundle_with(entry)
+            _at(bundle, 1)["type"] = {"coding": list(sent)}
+            reply = await provided(client, bundle)
+            if reply.status != 200:
+                assert "typeCode" in reply.content.decode()
+                return None
+            found = await wire.query("GetDocuments", XDSDocumentEntryUniqueId=f"('{entry.unique_id}')")
+            [stored] = [codec.read(each.ebrim) for each in found.query_response.found if each.ebrim]
+            assert isinstance(stored, DocumentEntry)
+            assert stored.type_code is not None
+            return stored.type_code.code
+
+        assert await taken(*codings) == "B"
+        assert await taken(codings[0]) is None
+        known("A", "C")
+        assert await taken(*codings) == "A"
+        assert await taken(codings[1]) is None
