@@ -64,7 +64,8 @@ async def retrieve(
     errors: list[RegistryError] = []
     for number, request in enumerate(requests, start=1):
         try:
-            found.append(await shelf.document(request, f"DocumentRequest[{number}]"))
+            _require_whole(request, f"DocumentRequest[{number}]")
+            found.append(await shelf.document(request))
         except XdsError as refusal:
             errors.extend(refusal.errors)
     if not errors:
@@ -85,45 +86,45 @@ class _Shelf:
     room: int = HELD
     found_busy: int = 0
 
-    async def document(self, request: DocumentRequest, place: str) -> RetrievedDocument:
-        """Raises XdsError. place is where in the message the request stands."""
-        self._require_sound(request, place)
+    async def document(self, request: DocumentRequest) -> RetrievedDocument:
+        """Raises XdsError, located at the uniqueId (ITI TF-2: 3.43.5)."""
+        self._require_own(request)
         unique_id = request.document_unique_id
         if self.found_busy >= BUSY_MEANS_DOWN:
-            raise _busy(unique_id, place)
+            raise _busy(unique_id)
         try:
             kept = await registered_document(unique_id, documents=self.documents, is_registered=self.is_registered)
             if kept is None:
-                return await self._made(request, place)
+                return await self._made(request)
             return RetrievedDocument(request, kept.mime_type, kept.measured.size, await self._content(kept))
         except KeyError as problem:
-            raise _not_here(unique_id, place) from problem
+            raise _not_here(unique_id) from problem
         except OutcomeUnknown as problem:
             logger.warning("the registry did not answer about an unsettled document", extra={"problem": str(problem)})
             raise XdsError(
                 ErrorCode.REGISTRY_NOT_AVAILABLE,
                 f"Whether the document {shown(unique_id)} is registered is not known: the Document Registry did not "
                 "answer. Ask again later.",
-                place,
+                unique_id,
             ) from problem
         except StoreBusy as problem:
             logger.warning("the document store is busy", extra={"problem": str(problem)})
             self.found_busy += 1
-            raise _busy(unique_id, place) from problem
+            raise _busy(unique_id) from problem
         except (DocumentDamaged, OtherBytesSettled) as problem:
             logger.exception("a document is damaged", extra={"problem": str(problem)})
             raise XdsError(
                 ErrorCode.REPOSITORY_ERROR,
                 f"The document {shown(unique_id)} is damaged in this repository and is not returned. Its operator "
                 "finds the details in the log.",
-                place,
+                unique_id,
             ) from problem
 
-    async def _made(self, request: DocumentRequest, place: str) -> RetrievedDocument:
+    async def _made(self, request: DocumentRequest) -> RetrievedDocument:
         """A document that is made on demand. Raises XdsError, OutcomeUnknown, StoreBusy, DocumentDamaged, KeyError."""
-        made = None if self.making is None else await self.making.document(request, place)
+        made = None if self.making is None else await self.making.document(request)
         if made is None:
-            raise _not_here(request.document_unique_id, place)
+            raise _not_here(request.document_unique_id)
         if not isinstance(made, Kept):
             return made
         content = await self._content(made)
@@ -131,25 +132,13 @@ class _Shelf:
             request, made.mime_type, made.measured.size, content, made.unique_id, self.repository_unique_id
         )
 
-    def _require_sound(self, request: DocumentRequest, place: str) -> None:
-        if not request.document_unique_id.strip():
-            raise XdsError(
-                ErrorCode.REPOSITORY_ERROR,
-                f"{place} has no DocumentUniqueId; send the uniqueId of the DocumentEntry.",
-                f"{place}/DocumentUniqueId",
-            )
-        if not request.repository_unique_id.strip():
-            raise XdsError(
-                ErrorCode.REPOSITORY_ERROR,
-                f"{place} has no RepositoryUniqueId; send the repositoryUniqueId of the DocumentEntry.",
-                f"{place}/RepositoryUniqueId",
-            )
+    def _require_own(self, request: DocumentRequest) -> None:
         if request.repository_unique_id != self.repository_unique_id:
             raise XdsError(
                 ErrorCode.UNKNOWN_REPOSITORY_ID,
                 f"The document {shown(request.document_unique_id)} is asked for from the repository "
                 f"{shown(request.repository_unique_id)}, which is not this one; send the request to that repository.",
-                f"{place}/RepositoryUniqueId",
+                request.document_unique_id,
             )
 
     async def _content(self, kept: Kept) -> Opening:
@@ -177,16 +166,32 @@ async def _each(chunks: Sequence[bytes]) -> AsyncIterator[bytes]:
         yield chunk
 
 
-def _busy(unique_id: str, place: str) -> XdsError:
+def _require_whole(request: DocumentRequest, place: str) -> None:
+    """place: where in the message the request stands, which may have no uniqueId to be named by."""
+    if not request.document_unique_id.strip():
+        raise XdsError(
+            ErrorCode.REPOSITORY_ERROR,
+            f"{place} has no DocumentUniqueId; send the uniqueId of the DocumentEntry.",
+            f"{place}/DocumentUniqueId",
+        )
+    if not request.repository_unique_id.strip():
+        raise XdsError(
+            ErrorCode.REPOSITORY_ERROR,
+            f"{place} has no RepositoryUniqueId; send the repositoryUniqueId of the DocumentEntry.",
+            request.document_unique_id,
+        )
+
+
+def _busy(unique_id: str) -> XdsError:
     return XdsError(
-        ErrorCode.REPOSITORY_BUSY, f"The document {shown(unique_id)} can not be read now. Ask again later.", place
+        ErrorCode.REPOSITORY_BUSY, f"The document {shown(unique_id)} can not be read now. Ask again later.", unique_id
     )
 
 
-def _not_here(unique_id: str, place: str) -> XdsError:
+def _not_here(unique_id: str) -> XdsError:
     return XdsError(
         ErrorCode.DOCUMENT_UNIQUE_ID_ERROR,
         f"The document {shown(unique_id)} is not available in this repository; "
         "send the uniqueId and the repositoryUniqueId of one DocumentEntry.",
-        f"{place}/DocumentUniqueId",
+        unique_id,
     )

@@ -98,10 +98,9 @@ class Making:
     _scratch: ScratchFile | None = None
     _unavailable: Counter[str] = field(default_factory=Counter)
 
-    async def document(self, request: DocumentRequest, place: str) -> RetrievedDocument | Kept | None:
+    async def document(self, request: DocumentRequest) -> RetrievedDocument | Kept | None:
         """The document as it is now, or the snapshot as which it is kept; None where it is not one that is made here.
 
-        place   where in the message the request stands
         Raises XdsError, OutcomeUnknown, StoreBusy, DocumentDamaged.
         """
         unique_id = request.document_unique_id
@@ -112,20 +111,18 @@ class Making:
         snapshots = self.on_demand.snapshots
         # Nothing may become a snapshot of what is Deprecated (ITI TF-3: 4.2.2.2); it can be retrieved all the same.
         if snapshots is None or not makes.persists or entry.availability_status != AvailabilityStatus.APPROVED:
-            return await self._passed_on(makes, entry, request, place)
+            return await self._passed_on(makes, entry, request)
         try:
-            return await self._kept(makes, entry, snapshots, place)
+            return await self._kept(makes, entry, snapshots)
         except StoreFull as problem:
             logger.error("there is no room for a snapshot", extra={"source": makes.name, "problem": str(problem)})
-            raise _Told(unique_id, place).no_room() from problem
+            raise _Told(unique_id).no_room() from problem
 
-    async def _passed_on(
-        self, makes: Makes, entry: DocumentEntry, request: DocumentRequest, place: str
-    ) -> RetrievedDocument:
+    async def _passed_on(self, makes: Makes, entry: DocumentEntry, request: DocumentRequest) -> RetrievedDocument:
         """Made, and nowhere but in a temporary file."""
         if self._scratch is None:
             self._scratch = ScratchFile()
-        made, written = await self._made(makes, entry, place, partial(self._scratch.add, size_limit=makes.size_limit))
+        made, written = await self._made(makes, entry, partial(self._scratch.add, size_limit=makes.size_limit))
         return RetrievedDocument(
             request,
             made.mime_type,
@@ -134,10 +131,10 @@ class Making:
             new_document_unique_id=made.unique_id or unique_id_of(entry, written.measured),
         )
 
-    async def _kept(self, makes: Makes, entry: DocumentEntry, snapshots: Snapshots, place: str) -> Kept:
+    async def _kept(self, makes: Makes, entry: DocumentEntry, snapshots: Snapshots) -> Kept:
         """Made, and kept as a snapshot, or as the one that is the same."""
         async with snapshots.documents.staging(size_limit=makes.size_limit) as staging:
-            made, measured = await self._made(makes, entry, place, partial(staging.add, _STAGED))
+            made, measured = await self._made(makes, entry, partial(staging.add, _STAGED))
             unique_id = made.unique_id or unique_id_of(entry, measured)
             return await snapshots.kept(
                 MadeSnapshot(
@@ -147,7 +144,6 @@ class Making:
                     staging=staging,
                     name=_STAGED,
                     content_type=makes.content_type,
-                    place=place,
                 )
             )
 
@@ -155,14 +151,13 @@ class Making:
         self,
         makes: Makes,
         entry: DocumentEntry,
-        place: str,
         write: Callable[[AsyncIterator[bytes]], Awaitable[Written]],
     ) -> tuple[MadeDocument, Written]:
         """Have the source make a document, and `write` take its content.
 
         Raises XdsError, with what is told to whoever asked; the log has the rest.
         """
-        told = _Told(entry.unique_id or "", place)
+        told = _Told(entry.unique_id or "")
         if self._unavailable[makes.name] >= UNAVAILABLE_MEANS_DOWN:
             raise told.unavailable()
         noticed = {"source": makes.name, "entry": entry.entry_uuid}
@@ -206,7 +201,6 @@ class _Told:
     """What whoever asked for a document is told where it was not made."""
 
     unique_id: str
-    place: str
 
     def require_sound(self, made: MadeDocument, entry: DocumentEntry) -> None:
         """Raises XdsError where what is made is not what the entry promises (ITI TF-2: 3.43.4.2.2)."""
@@ -249,7 +243,7 @@ class _Told:
         )
 
     def _error(self, code: ErrorCode, what: str) -> XdsError:
-        return XdsError(code, f"The on-demand document {shown(self.unique_id)} {what}", self.place)
+        return XdsError(code, f"The on-demand document {shown(self.unique_id)} {what}", self.unique_id)
 
 
 def _media_type(text: str) -> str:

@@ -62,7 +62,6 @@ class MadeSnapshot:
     unique_id      of its own
     name           of the document in `staging`
     content_type   contentTypeCode of its SubmissionSet; None: the classCode of the entry
-    place          where in the message it is asked for
     """
 
     entry: DocumentEntry
@@ -71,7 +70,6 @@ class MadeSnapshot:
     staging: Staging
     name: str
     content_type: Code | None
-    place: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,4 +236,5 @@ def _refused(made: MadeSnapshot, response: RegistryResponse) -> XdsError:
 
 
 def _error(made: MadeSnapshot, code: ErrorCode, what: str) -> XdsError:
-    return XdsError(code, f"The on-demand document {shown(made.entry.unique_id or '')} {what}", made.place)
+    unique_id = made.entry.unique_id or ""
+    return XdsError(code, f"The on-demand document {shown(unique_id)} {what}", unique_id)

@@ -46,7 +46,7 @@ from server.cli.submit import patient_id
 from server.remote_actors import RemoteRegistry, Retrieval
 from xds.actors import Attachment, DocumentRequest
 from xds.errors import ResponseStatus, XdsError
-from xds.metadata import AvailabilityStatus, DocumentEntry
+from xds.metadata import AvailabilityStatus, DocumentEntry, DocumentEntryType
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 _LONGEST_NAME = 100
@@ -147,6 +147,9 @@ def run(
     directory: Annotated[
         Path, typer.Option("--output", "-o", metavar="DIR", file_okay=False, help="Where the files go.")
     ] = Path(),
+    on_demand: Annotated[
+        bool, typer.Option("--on-demand", help="With --patient: also what is made when it is retrieved.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite files that are there.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print what happened as JSON.")] = False,
 ) -> None:
@@ -167,7 +170,7 @@ def run(
             if repository_id is not None:
                 wanted = [Wanted(DocumentRequest(repository_id, each)) for each in dict.fromkeys(unique_ids or [])]
             elif patient is not None:
-                wanted = asyncio.run(_of_patient(connection, str(patient_id(patient, authority))))
+                wanted = asyncio.run(_of_patient(connection, str(patient_id(patient, authority)), on_demand))
             else:
                 wanted = asyncio.run(_of_ids(connection, list(dict.fromkeys(unique_ids or []))))
         except NotFound as problem:
@@ -188,9 +191,11 @@ def run(
 # ---------------------------------------------------------------------------------------------------- what to fetch
 
 
-async def _of_patient(connection: Connection, patient: str) -> list[Wanted]:
+async def _of_patient(connection: Connection, patient: str, on_demand: bool) -> list[Wanted]:
     asked = [("$XDSDocumentEntryPatientId", patient)]
     asked += [("$XDSDocumentEntryStatus", each) for each in STATUSES["approved"]]
+    if on_demand:
+        asked += [("$XDSDocumentEntryType", each) for each in DocumentEntryType]
     async with connection.registry() as registry:
         entries = await _entries(registry, "FindDocuments", asked)
     if not entries:

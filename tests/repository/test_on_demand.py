@@ -246,7 +246,7 @@ async def test_a_document_that_can_not_be_made_is_an_error_and_the_others_are_an
     assert response.status is ResponseStatus.PARTIAL_SUCCESS
     assert [await bytes_of(document) for document in response.documents] == [b"fine"]
     (error,) = response.errors
-    assert (error.code, error.location) == (code, "DocumentRequest[1]")
+    assert (error.code, error.location) == (code, "1.2.3")
     assert sentence in error.code_context
     assert "1.2.3" in error.code_context
     assert "secret" not in error.code_context

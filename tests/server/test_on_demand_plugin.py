@@ -76,8 +76,13 @@ def test_the_command_line_tells_as_what_a_document_was_made(tmp_path: Path) -> N
         fetch = ("retrieve", unique_id, "--to", base, "-o", str(tmp_path / "out"))
         told = CliRunner().invoke(command_line(list(fetch)), list(fetch))
         again = CliRunner().invoke(command_line(["retrieve"]), [*fetch, "--force", "--json"])
+        of_patient = ["retrieve", "--patient", str(PATIENT), *fetch[2:], "--force", "--json"]
+        stable = CliRunner().invoke(command_line(of_patient), of_patient)
+        all_of_them = CliRunner().invoke(command_line(of_patient), [*of_patient, "--on-demand"])
 
     assert told.exit_code == 0, told.output
+    assert unique_id not in stable.stdout
+    assert unique_id in all_of_them.stdout
     (document,) = json.loads(again.stdout)["documents"]
     assert (tmp_path / "out" / f"{unique_id}.txt").read_text() == "Lisinopril 5 mg\n"
     assert document["unique_id"] == unique_id
