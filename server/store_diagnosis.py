@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from registry.dossier_check import checked_dossiers
-from registry.metadata_store import MetadataStore
+from registry.metadata_store import MetadataStore, StoreBusy
 from repository.document_store import DocumentDamaged, DocumentStore
+from repository.document_store import StoreBusy as DocumentStoreBusy
 from server.cli.screen import octets
 from server.diagnosis import Diagnosis, Tell, Verdict
 from server.settings import Actor, DocumentStoreKind, MetadataStoreKind, Settings, repository_unique_id
@@ -22,6 +23,7 @@ from server.store_opening import (
     metadata_store,
     mongodb_condition,
     s3_condition,
+    unhurried,
 )
 from xds.ebxml_writer import codec
 from xds.metadata import DocumentEntry
@@ -57,7 +59,8 @@ async def store_diagnoses(settings: Settings, *, deep: bool, tell: Tell | None) 
             for diagnosis in place.diagnoses:
                 yield diagnosis
             if place.usable:
-                metadata, diagnosis = await _opened(metadata_store(settings), _METADATA, "opens and answers")
+                opening = metadata_store(unhurried(settings) if deep else settings)
+                metadata, diagnosis = await _opened(opening, _METADATA, "opens and answers")
                 yield diagnosis
         if Actor.REPOSITORY in settings.actors:
             place = await _place_of_documents(settings)
@@ -197,12 +200,20 @@ async def _deep(
         return
     if tell:
         tell("Verifying the log of every dossier, and comparing it with the index ...")
-    yield await _log_and_index(metadata)
+    yield await _unless_away("log and index", _log_and_index(metadata))
     if documents is None:
         return
     if tell:
         tell("Reading every document that this repository should hold ...")
-    yield await _documents(metadata, documents, repository_unique_id(settings))
+    yield await _unless_away("documents", _documents(metadata, documents, repository_unique_id(settings)))
+
+
+async def _unless_away(subject: str, look: Awaitable[Diagnosis]) -> Diagnosis:
+    """What a look found, or that a store went away in the midst of it."""
+    try:
+        return await look
+    except (StoreBusy, DocumentStoreBusy) as problem:
+        return Diagnosis(subject, Verdict.FAILED, f"it could not be looked at to its end: {problem}; do it again")
 
 
 async def _log_and_index(metadata: MetadataStore) -> Diagnosis:

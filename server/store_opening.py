@@ -32,6 +32,15 @@ METADATA_FILE = "registry.sqlite"
 DOCUMENTS_DIRECTORY = "documents"
 """Where the embedded stores lie in the data directory."""
 
+_STEP_SECONDS = 900.0
+
+
+def unhurried(settings: Settings) -> Settings:
+    """The same for what is nobody's request: a migration, a look at everything. A step of it may take long."""
+    limits = settings.limits
+    longer = {"store_seconds": max(limits.store_seconds, _STEP_SECONDS)}
+    return settings.model_copy(update={"limits": limits.model_copy(update=longer)})
+
 
 async def metadata_store(settings: Settings, *, reindexing: bool = False) -> MetadataStore:
     """The metadata store that the settings name, opened.

@@ -37,12 +37,12 @@ from server.store_opening import (
     metadata_store,
     prepared_document_store,
     prepared_metadata_store,
+    unhurried,
 )
 from server.wiring import registry_asked
 from xds.ebxml_writer import codec
 
 _SHOWN_PROBLEMS = 20
-_STEP_SECONDS = 900.0
 
 _Kind = TypeVar("_Kind", MetadataStoreKind, DocumentStoreKind)
 
@@ -113,7 +113,7 @@ def run(
     """
     plan = Plan()
     try:
-        settings = _unhurried(load_settings(config, data=data))
+        settings = unhurried(load_settings(config, data=data))
         plan = planned(settings, (from_store, to_store), (documents_from, documents_to), stay=stay)
         same = asyncio.run(_migrated(settings, plan, verify=verify, shard=shard))
     except (SettingsProblem, CannotMigrate) as problem:
@@ -160,13 +160,6 @@ def planned(
         at_source = settings.on(metadata=metadata_from, documents=documents_from)
         plan = Plan(plan.registry, (at_source, settings.on(metadata=metadata_from, documents=documents_to)))
     return plan
-
-
-def _unhurried(settings: Settings) -> Settings:
-    """A migration is nobody's request: a step of it may take long."""
-    limits = settings.limits
-    unhurried = {"store_seconds": max(limits.store_seconds, _STEP_SECONDS)}
-    return settings.model_copy(update={"limits": limits.model_copy(update=unhurried)})
 
 
 def _both(pair: tuple[_Kind | None, _Kind | None], source: str, target: str) -> tuple[_Kind | None, _Kind | None]:

@@ -11,7 +11,7 @@ import typer
 from registry.metadata_store import StoreBusy, StoreDamaged, StoreFull
 from server.cli.screen import ExitCode, counting_bar, output, stopped
 from server.settings import Actor, MetadataStoreKind, Settings, SettingsProblem, load_settings
-from server.store_opening import METADATA_FILE, metadata_store
+from server.store_opening import METADATA_FILE, metadata_store, unhurried
 
 
 def run(
@@ -42,7 +42,7 @@ def run(
 
 
 async def _reindexed(settings: Settings) -> int:
-    store = await metadata_store(settings, reindexing=True)
+    store = await metadata_store(unhurried(settings), reindexing=True)
     try:
         with counting_bar() as bar:
             task = bar.add_task("Reindexing", total=None)
