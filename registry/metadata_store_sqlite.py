@@ -19,6 +19,7 @@ from typing import TypeVar
 
 from registry.dossier_log import LogRecord
 from registry.fhir_resources import FhirResources
+from registry.kept_dossiers import KeptDossiers
 from registry.metadata_store import (
     Criteria,
     Facts,
@@ -63,6 +64,7 @@ class SqliteMetadataStore:
         codec: ObjectCodec,
         compression: RenderingCompression | None = None,
         renderer: FhirRenderer | None = None,
+        kept: KeptDossiers | None = None,
         busy_seconds: float = 10.0,
         reader_threads: int = 4,
         reindexing: bool = False,
@@ -70,6 +72,7 @@ class SqliteMetadataStore:
         """Open the store, and create it where there is none. Opened after a fork, never carried across one.
 
         renderer       makes the FHIR resources that are kept with what is registered; None: none are
+        kept           holds what pages showed lately; None: nothing is held
         busy_seconds   how long anything waits for its turn before StoreBusy
         reindexing     accept an index of an older release, because reindex() is going to be called
         Raises WrongVersion (a StoreDamaged), StoreBusy, StoreFull; RuntimeError where SQLite is too old.
@@ -82,6 +85,7 @@ class SqliteMetadataStore:
             self._in_loop = self._database.reader(waiting=False)
             self._fhir = FhirResources(renderer, self._database.secret)
             self._writer = SqliteWriter(self._database, codec, self._compression, self._fhir, busy_seconds=busy_seconds)
+        self._kept = kept or KeptDossiers(0)
         self._threads = ThreadPoolExecutor(reader_threads, thread_name_prefix="registry-reader")
         self._of_thread = threading.local()
         self._connections = [self._in_loop]
@@ -160,9 +164,11 @@ class SqliteMetadataStore:
         def read(connection: sqlite3.Connection, most_rows: int | None = None) -> Page | None:
             with snapshot(connection):
                 pages = PageSearch.of(search, connection)
-                if most_rows is not None and (pages.most_rows is None or pages.most_rows > most_rows):
-                    return None  # for a thread
-                return pages.read(connection, self._compression, unmerged=unmerged)
+                if most_rows is not None:
+                    rows = pages.most_rows(self._kept)
+                    if rows is None or rows > most_rows:
+                        return None  # for a thread
+                return pages.read(connection, self._compression, self._kept, unmerged=unmerged)
 
         page = None
         if not self._closed:

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ctypes
 import gc
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
+
+_M_TRIM_THRESHOLD: Final = -1  # malloc.h of the GNU C library
+_M_MMAP_THRESHOLD: Final = -3
+_KEPT_BYTES: Final = 8 * 1024 * 1024
+_LARGE_BYTES: Final = 4 * 1024 * 1024
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
@@ -25,6 +32,19 @@ def spare_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 10, 10)
+
+
+def keep_freed_memory() -> None:
+    """For a process that is going to serve: the next answer is put together where the last one was.
+
+    The GNU C library gives memory of more than 128 KiB back to the system as soon as it is free, and for the next
+    answer every page of it is mapped and zeroed again: for half a megabyte that takes several times as long as sending
+    it. Now 8 MiB stay, and what is larger than 4 MiB is given back at once. Other C libraries are left as they are.
+    """
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
+        mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

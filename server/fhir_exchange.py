@@ -94,6 +94,8 @@ class Exchange:
 
     async def read_form(self) -> None:
         """Take the parameters of a search that is posted. Raises Refused (413, 415)."""
+        if not self.http.body_exists:
+            return
         content_type = self.http.headers.get("Content-Type", FORM)
         body = await self._body(min(self._limits.fhir_bytes, _LONGEST_FORM))
         if not body:

@@ -89,6 +89,8 @@ class Metrics:
         self._unknown_codes = self._counter(
             "unknown_codes", "Codes in submissions that the affinity domain does not have", "attribute", "source"
         )
+        shown = self._counter("fhir_resources", "FHIR resources that searches showed, by where they were", "from")
+        self._from_memory, self._from_store = shown.labels("memory"), shown.labels("store")
         self._sources: set[str] = set()
         self._seconds = Histogram(
             "toimik_request_seconds",
@@ -138,6 +140,13 @@ class Metrics:
             source = source if len(self._sources) < _MOST_SOURCES and is_oid(source) else _OTHER_SOURCE
             self._sources.add(source)
         self._unknown_codes.labels(attribute, source).inc()
+
+    def shown(self, from_memory: int, from_store: int) -> None:
+        """FHIR resources of a page: those that were kept in memory, and those that were read from the store."""
+        if from_memory:
+            self._from_memory.inc(from_memory)
+        if from_store:
+            self._from_store.inc(from_store)
 
     def kept(self, documents: int) -> None:
         """Documents that were stored and registered."""

@@ -16,6 +16,7 @@ from registry.iti8_patient_identity_feed import PatientIdentityFeed
 from repository.sweeper import sweep
 from server.affinity_domain import link_changes
 from server.fhir_endpoint import FhirEndpoint
+from server.headers_first import headers_first
 from server.health import Health
 from server.in_flight import InFlight
 from server.metrics import Metrics, MetricsPage
@@ -35,11 +36,12 @@ _LAST_SECONDS = 1.0  # for what was not finished within shutdown_seconds, before
 
 def application(settings: Settings, actors: Wired, in_flight: InFlight) -> web.Application:
     """The HTTP application: one URL per actor, FHIR, health and metrics."""
-    app = web.Application(middlewares=[in_flight.middleware()])
+    app = web.Application(middlewares=[headers_first, in_flight.middleware()])
     metrics = Metrics()
     endpoints = []
     if actors.codes is not None:
         actors.codes.counted = metrics.unknown_code
+    actors.kept.counted = metrics.shown
     if actors.registry is not None:
         handlers = registry_handlers(actors.registry, actors.patients)
         endpoints.append(

@@ -497,6 +497,12 @@ class MhdSettings(_Table):
 
     page_size: int = Field(50, ge=1, description="entries of a search answer where the app does not say _count")
     largest_page: int = Field(500, ge=1, le=5000, description="most entries of a search answer, whatever _count says")
+    kept_bytes: int = Field(
+        32 * MIB,
+        ge=0,
+        description="octets of memory of each worker for FHIR resources that were shown lately, so that a dossier in "
+        "use is shown faster; 0: none. Of use where metadata.store is sqlite",
+    )
     cursor_seconds: int = Field(
         3600,
         ge=1,

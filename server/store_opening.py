@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from registry.kept_dossiers import KeptDossiers
 from registry.metadata_store import MetadataStore
 from registry.metadata_store_sqlite import SqliteMetadataStore
 from repository.document_store import DocumentStore
@@ -42,9 +43,12 @@ def unhurried(settings: Settings) -> Settings:
     return settings.model_copy(update={"limits": limits.model_copy(update=longer)})
 
 
-async def metadata_store(settings: Settings, *, reindexing: bool = False) -> MetadataStore:
+async def metadata_store(
+    settings: Settings, *, reindexing: bool = False, kept: KeptDossiers | None = None
+) -> MetadataStore:
     """The metadata store that the settings name, opened.
 
+    kept         holds what searches showed lately, where the store can tell that it is not out of date
     reindexing   an index of an older release is accepted, because it is going to be written again
     Raises SettingsProblem where its library is not installed.
     """
@@ -54,6 +58,7 @@ async def metadata_store(settings: Settings, *, reindexing: bool = False) -> Met
         settings.data / METADATA_FILE,
         codec=codec,
         renderer=_renderer(settings),
+        kept=kept,
         busy_seconds=settings.limits.store_seconds,
         reindexing=reindexing,
     )

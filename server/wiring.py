@@ -13,6 +13,7 @@ import aiohttp
 
 from mhd.actor import MhdAt
 from registry.actor import Registry
+from registry.kept_dossiers import KeptDossiers
 from registry.metadata_store import MetadataStore
 from registry.patient_register import FeedsOfOthers, PatientRegister
 from repository.actor import Repository
@@ -50,6 +51,7 @@ class Wired:
     """The actors of this process, ready to work. None: not one of this server's actors.
 
     patients   takes what patient identity feeds say; None where the registry is elsewhere
+    kept       what searches showed lately
     """
 
     registry: FullDocumentRegistry | None
@@ -60,6 +62,7 @@ class Wired:
     mhd_at: MhdAt | None
     patients: PatientRegister | None
     codes: ChangingCodes | None
+    kept: KeptDossiers
 
 
 @asynccontextmanager
@@ -67,7 +70,8 @@ async def wired(settings: Settings) -> AsyncIterator[Wired]:
     """Open the stores that the settings name and join the actors. Leaving closes everything."""
     async with AsyncExitStack() as opened:
         checks: dict[str, Check] = {}
-        registry = await opened.enter_async_context(_registry(settings, checks))
+        kept = KeptDossiers(settings.mhd.kept_bytes)
+        registry = await opened.enter_async_context(_registry(settings, checks, kept))
         entries = RegistryEntries(registry)
         repository: FullDocumentRepository | None = None
         documents: DocumentStore | None = None
@@ -100,7 +104,7 @@ async def wired(settings: Settings) -> AsyncIterator[Wired]:
         followed = codes if isinstance(codes, ChangingCodes) else None
         value_sets = (followed or known_codes(settings)).value_sets
         mhd = await opened.enter_async_context(_mhd(settings, registry, repository, patients, value_sets))
-        yield Wired(answering, repository, documents, entries.is_registered, checks, mhd, patients, followed)
+        yield Wired(answering, repository, documents, entries.is_registered, checks, mhd, patients, followed, kept)
 
 
 @asynccontextmanager
@@ -150,10 +154,12 @@ async def _repository_elsewhere(settings: Settings) -> AsyncIterator[DocumentRep
 
 
 @asynccontextmanager
-async def _registry(settings: Settings, checks: dict[str, Check]) -> AsyncIterator[DocumentRegistry]:
+async def _registry(
+    settings: Settings, checks: dict[str, Check], kept: KeptDossiers | None = None
+) -> AsyncIterator[DocumentRegistry]:
     """The registry of this process, or a client of the one elsewhere."""
     if Actor.REGISTRY in settings.actors:
-        store = await metadata_store(settings)
+        store = await metadata_store(settings, kept=kept)
         try:
             checks["metadata store"] = store.check
             yield local_registry(settings, store)

@@ -6,7 +6,7 @@ import asyncio
 import os
 import sys
 
-from server.event_loop import run, spare_the_collector
+from server.event_loop import keep_freed_memory, run, spare_the_collector
 from server.logs import configure_logging
 from server.serving import serve
 from server.settings import Settings
@@ -19,6 +19,7 @@ def main() -> int:
     settings = Settings.model_validate_json(sys.stdin.buffer.readline())
     configure_logging(settings.log)
     spare_the_collector()
+    keep_freed_memory()
     try:
         run(_serve_while_parent_lives(settings))
     except CannotServe as problem:

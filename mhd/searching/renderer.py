@@ -80,13 +80,17 @@ class Completion:
         return MhdDomain(base=self.base)
 
     def resource(self, found: PagedObject) -> bytes:
-        """The whole resource, as JSON."""
-        stored = (found.resource or self._made_now(found)).replace(_BASE_PLACE, self._base_in_json)
+        """The whole resource, as JSON, for with_base()."""
+        stored = found.resource or self._made_now(found)
         if not found.links:
             return stored
         if found.kind is ObjectKind.DOCUMENT_ENTRY:
             return _joined(stored, b',"relatesTo":', self._relations(found.links))
         return _joined(stored, b',"entry":', _members(found.links))
+
+    def with_base(self, resources: bytes) -> bytes:
+        """Resources with the base URL in them: one pass over all that is sent costs less than one for each of them."""
+        return resources.replace(_BASE_PLACE, self._base_in_json)
 
     def _made_now(self, found: PagedObject) -> bytes:
         made = self.renderer.rendered(self.codec.read(found.ebrim or b""), Registration("", ""))
@@ -98,9 +102,9 @@ class Completion:
         return [each for link in links for each in relates_to(link.association_type, link.target, domain=self._domain)]
 
     def full_url(self, found: PagedObject) -> bytes:
-        """The URL of its resource, as a string of JSON."""
+        """The URL of its resource, as a string of JSON, for with_base()."""
         kind, number = _RESOURCE_TYPES[found.kind], resource_id(found.entry_uuid).encode()
-        return b'"%b/%b/%b"' % (self._base_in_json, kind, number)
+        return b'"%b/%b/%b"' % (_BASE_PLACE, kind, number)
 
 
 _RESOURCE_TYPES: Final = {

@@ -33,7 +33,7 @@ async def read_object(
             named = one("entry_uuid", Operator.ANY_OF, uuid)
             page = await registry.page(PagedSearch(kind, (named,), (), ORDERED_BY[kind], 1))
             for found in page.objects:
-                return answer_of(completion.resource(found))
+                return answer_of(completion.with_base(completion.resource(found)))
     raise missing(resource, resource_id)
 
 

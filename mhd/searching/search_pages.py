@@ -38,7 +38,8 @@ async def search_page(
 ) -> SearchPage:
     """The page. One read for each kind of object. Raises XdsError."""
     searches = [_search(each, count, descending, resumed) for each in wanted]
-    pages = await asyncio.gather(*map(registry.page, searches))
+    # One search is not worth a task of its own.
+    pages = [await registry.page(searches[0])] if len(searches) == 1 else await _all_at_once(registry, searches)
     shown = _together(pages, count, descending)
     after = dict(resumed.after) if resumed else {}
     after.update({each.kind: each.place for each in shown})
@@ -49,6 +50,10 @@ async def search_page(
         {search.kind: page.as_of for search, page in zip(searches, pages, strict=True)},
         after,
     )
+
+
+async def _all_at_once(registry: PagedRegistry, searches: Sequence[PagedSearch]) -> Sequence[Page]:
+    return await asyncio.gather(*map(registry.page, searches))
 
 
 def _search(wanted: Wanted, count: int, descending: bool, resumed: Resumption | None) -> PagedSearch:

@@ -80,7 +80,6 @@ class _Reader:
 
     def __init__(self, rows: Sequence[SearchParameter], sizes: PageSizes, strict: bool, sort_by: str) -> None:
         self._by_name = {name: row for row in rows for name in row.names}
-        self._bases = {name.partition(":")[0] for name in self._by_name}
         self._sizes = sizes
         self._strict = strict
         self._sort_by = sort_by
@@ -120,7 +119,7 @@ class _Reader:
 
     def _unknown(self, name: str) -> None:
         base, colon, modifier = name.partition(":")
-        if colon and base in self._bases:
+        if colon and any(base == each.partition(":")[0] for each in self._by_name):
             known = self._by_name.get(base)
             others = ", ".join(sorted(known.modifiers)) if known and known.modifiers else "none of those that change it"
             text = f"The modifier :{modifier[:40]} of {base} is not supported here; {base} knows {others}."

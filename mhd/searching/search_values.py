@@ -35,6 +35,8 @@ class Token(NamedTuple):
 
 def split(text: str, separator: str) -> list[str]:
     """The parts between separators that are not escaped; what is escaped in them stays so."""
+    if "\\" not in text:
+        return text.split(separator)
     parts = [""]
     escaped_next = False
     for each in text:
@@ -48,7 +50,7 @@ def split(text: str, separator: str) -> list[str]:
 
 def plain(text: str) -> str:
     r"""A value without escapes: `\,` `\|` `\$` `\\`."""
-    return _ESCAPED.sub(r"\1", text)
+    return _ESCAPED.sub(r"\1", text) if "\\" in text else text
 
 
 def token(text: str) -> Token:

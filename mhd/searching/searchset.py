@@ -36,7 +36,7 @@ def searchset(
         parts += (before, b'{"fullUrl":', completion.full_url(each), b',"resource":', completion.resource(each), _MATCH)
         before = b","
     parts.append(b"]}" if objects else b"}")
-    return b"".join(parts)
+    return completion.with_base(b"".join(parts))
 
 
 def search_url(base: str, resource: str, parameters: Sequence[tuple[str, str]]) -> str:

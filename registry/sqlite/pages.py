@@ -2,7 +2,8 @@
 
 The order of a page is that of an index over each dossier (schemas/sql/registry_index.sql), so that a page of a large
 dossier reads no more than one of a small dossier, where the search is for what the index covers. The statements are as
-many whatever the page has on it.
+many whatever the page has on it. First it is read which objects are on the page; of those, what is not kept
+(registry/kept_dossiers.py) is read and restored.
 """
 
 # ruff: noqa: S608 - statements are put together from names of our own; values are parameters
@@ -10,19 +11,48 @@ many whatever the page has on it.
 from __future__ import annotations
 
 import sqlite3
-from functools import lru_cache
+from collections import defaultdict
+from collections.abc import Hashable, Mapping, Sequence
+from functools import cache, lru_cache
 from typing import Any, Final, NamedTuple
 
+import orjson
+
+from registry.kept_dossiers import KeptDossiers, Moment
 from registry.metadata_store import Criteria
 from registry.page_links import links_of
 from registry.rendering_compression import RenderingCompression
 from registry.search_columns import COLUMN_SHAPES, Shape
 from registry.sqlite.conditions import Sql, all_met, any_met, members
 from registry.sqlite.index import NUMBER_BITS, TABLES
-from registry.sqlite.search import Dossier, Search, dossiers_of, pinned_by, require_unmerged
+from registry.sqlite.search import Search, pinned_by, require_unmerged
+from xds.metadata import ObjectKind
 from xds.paged_search import Page, PagedObject, PagedSearch, Place
 
 _NUMBER: Final = 1 << NUMBER_BITS
+
+_COVERED: Final = {ObjectKind.DOCUMENT_ENTRY: "creation_time", ObjectKind.SUBMISSION_SET: "submission_time"}
+"""What the index is ordered by that tells the availabilityStatus as well, so that no rows are read."""
+_OF_THE_INDEX: Final = 8
+"""Entries of an index that are looked at while one row is read."""
+_RESTORED: Final = 2
+"""Rows that are looked at while one resource is restored."""
+
+
+class PagedDossier(NamedTuple):
+    """A dossier in question: its number, its patient, how many objects it has at least, and its moment."""
+
+    patient: int
+    patient_id: str
+    objects: int
+    moment: Moment
+
+
+class ObjectPlace(NamedTuple):
+    """The id of an object's row, and the time by which it is ordered."""
+
+    row_id: int
+    key: str
 
 
 class PageSearch(NamedTuple):
@@ -30,12 +60,14 @@ class PageSearch(NamedTuple):
 
     place      which rows are in question
     dossiers   the dossiers in question; None: all of them
+    covered    whether the index alone says which objects are found
     """
 
     search: PagedSearch
     condition: Sql
     place: Sql
-    dossiers: tuple[Dossier, ...] | None
+    dossiers: tuple[PagedDossier, ...] | None
+    covered: bool
 
     @classmethod
     def of(cls, search: PagedSearch, connection: sqlite3.Connection) -> PageSearch:
@@ -47,43 +79,74 @@ class PageSearch(NamedTuple):
             all_met(search.kind, criteria.matches),
             *(any_met(search.kind, each.alternatives) for each in criteria.either),
         )
+        covered = (
+            search.ordered_by == _COVERED.get(search.kind)
+            and not criteria.either
+            and all(match.attribute == "availability_status" for match in criteria.matches)
+        )
         pinned = pinned_by(criteria)
         if not search.patient_ids:
-            return cls(search, condition, pinned or Sql("1"), None)
-        dossiers = dossiers_of(search.patient_ids, connection)
+            return cls(search, condition, pinned or Sql("1"), None, covered)
+        owners = members(search.patient_ids)
+        dossiers = _dossiers(f"patient_id IN {owners.text}", owners.values, connection)
         place = members_of(dossiers)
         if pinned:
             place = Sql(f"{place.text} AND {pinned.text}", (*place.values, *pinned.values))
-        return cls(search, condition, place, dossiers)
+        return cls(search, condition, place, dossiers, covered)
 
-    @property
-    def most_rows(self) -> int | None:
-        """How many rows this may have to look at; None where nobody knows."""
-        return None if self.dossiers is None else sum(dossier.objects for dossier in self.dossiers)
+    def most_rows(self, kept: KeptDossiers) -> int | None:
+        """As much work as reading so many rows, at most; None where nobody knows."""
+        if self.dossiers is None:
+            return None
+        objects = sum([dossier.objects for dossier in self.dossiers])
+        shown = min(self.search.limit, objects) * _RESTORED
+        if not self.covered:
+            return objects + shown
+        counted = 0 if self.search.after or self._kept_total(kept) is not None else objects // _OF_THE_INDEX
+        return counted + shown
 
-    def read(self, connection: sqlite3.Connection, compression: RenderingCompression, *, unmerged: bool) -> Page:
+    def read(
+        self, connection: sqlite3.Connection, compression: RenderingCompression, kept: KeptDossiers, *, unmerged: bool
+    ) -> Page:
         """The page. All its statements have to be of one moment. With `unmerged` it may raise PatientsMerged."""
         search = self.search
         if unmerged:
             require_unmerged(search.patient_ids, connection)
-        total = None if search.after else self._count(connection)
-        rows = self._rows(connection) if search.limit and total != 0 else []
-        objects = [self._object(row, compression) for row in rows[: search.limit]]
+        total = None if search.after else self._total(connection, kept)
+        places = self._places(connection) if search.limit and total != 0 else []
+        objects = _Objects(search.kind, connection, compression, kept).at(places[: search.limit], self.dossiers)
         if unmerged and not search.patient_ids:
             require_unmerged({each.patient_id for each in objects}, connection)
-        with_links = links_of(objects, lambda criteria: _found(criteria, connection, compression))
-        return Page(with_links, len(rows) > search.limit, total, search.as_of or self._moment())
+        return Page(objects, len(places) > search.limit, total, search.as_of or self._moment())
+
+    def _total(self, connection: sqlite3.Connection, kept: KeptDossiers) -> int:
+        total = self._kept_total(kept)
+        if total is None:
+            total = self._count(connection)
+            if self.dossiers is not None and len(self.dossiers) == 1:
+                kept.keep_total(self.dossiers[0].moment, self._question, total)
+        return total
+
+    def _kept_total(self, kept: KeptDossiers) -> int | None:
+        if self.dossiers is None or len(self.dossiers) != 1:
+            return None
+        return kept.total(self.dossiers[0].moment, self._question)
+
+    @property
+    def _question(self) -> Hashable:
+        return self.search.kind, self.search.conditions
 
     def _count(self, connection: sqlite3.Connection) -> int:
         where = _all(self.place, self.condition)
         text = f"SELECT count(*) FROM {TABLES[self.search.kind]} AS o WHERE {where.text}"
         return int(connection.execute(text, where.values).fetchone()[0])
 
-    def _rows(self, connection: sqlite3.Connection) -> list[Any]:
+    def _places(self, connection: sqlite3.Connection) -> list[ObjectPlace]:
+        """Where the objects of the page are, and that of one more."""
         search = self.search
         where = _all(self.place, self._seen_then(), self._after(), self.condition)
         text = _statement(search, where.text)
-        return connection.execute(text, (*where.values, search.limit + 1)).fetchall()
+        return list(map(ObjectPlace._make, connection.execute(text, (*where.values, search.limit + 1))))
 
     def _moment(self) -> str:
         """What is registered by now: the last number that the one dossier in question has given out."""
@@ -106,28 +169,94 @@ class PageSearch(NamedTuple):
         # The first comparison is for the index, the second for those with the same key.
         return Sql(f"{key} {than}= ? AND ({key} {than} ? OR o.id {than} ?)", (after.key, after.key, int(after.tie)))
 
-    def _object(self, row: Any, compression: RenderingCompression) -> PagedObject:
-        row_id, owner, entry_uuid, key, resource, ebrim = row
-        return PagedObject(
-            self.search.kind,
-            entry_uuid,
-            owner,
-            Place(key, str(row_id)),
-            None if resource is None else compression.restore(resource),
-            None if ebrim is None else compression.restore(ebrim),
-        )
+
+class _Objects(NamedTuple):
+    """Reads objects of one kind."""
+
+    kind: ObjectKind
+    connection: sqlite3.Connection
+    compression: RenderingCompression
+    kept: KeptDossiers
+
+    def at(self, places: Sequence[ObjectPlace], dossiers: tuple[PagedDossier, ...] | None) -> tuple[PagedObject, ...]:
+        """The objects at these places, with their links. dossiers: those that they are in; None: nobody knows."""
+        if dossiers is None:
+            numbers = members([str(number) for number in {each.row_id >> NUMBER_BITS for each in places}])
+            dossiers = _dossiers(f"CAST(id AS TEXT) IN {numbers.text}", numbers.values, self.connection)
+        found: dict[int, PagedObject] = {}
+        by_dossier: dict[int, list[ObjectPlace]] = defaultdict(list)
+        for place in places:
+            by_dossier[place.row_id >> NUMBER_BITS].append(place)
+        moments = {each.patient: each.moment for each in dossiers}
+        for patient, inside in by_dossier.items():
+            found.update(self.kept.objects(moments[patient], [each.row_id for each in inside]))
+        missing = [place for place in places if place.row_id not in found]
+        self.kept.counted(len(found), len(missing))
+        if missing:
+            read = self._read(missing, {each.patient: each.patient_id for each in dossiers})
+            for patient in {row_id >> NUMBER_BITS for row_id in read}:
+                self.kept.keep(moments[patient], {each: read[each] for each in read if each >> NUMBER_BITS == patient})
+            found.update(read)
+        return tuple([_placed(found[place.row_id], place) for place in places])
+
+    def _read(self, places: Sequence[ObjectPlace], patients: Mapping[int, str]) -> dict[int, PagedObject]:
+        """By row id. Raises StoreDamaged."""
+        restore = self.compression.restore
+        ids = [place.row_id for place in places]
+        found = self.connection.execute(_objects(TABLES[self.kind]), (orjson.dumps(ids).decode(),))
+        rows = {row_id: row for row_id, *row in found}
+        objects = [
+            PagedObject(
+                self.kind,
+                entry_uuid,
+                patients[place.row_id >> NUMBER_BITS],
+                Place(place.key, str(place.row_id)),
+                None if resource is None else restore(resource),
+                None if ebrim is None else restore(ebrim),
+            )
+            for place in places
+            for entry_uuid, resource, ebrim in (rows[place.row_id],)
+        ]
+        return dict(zip(ids, links_of(objects, self._linked), strict=True))
+
+    def _linked(self, criteria: Criteria) -> Any:
+        found = Search.of(criteria, self.connection)
+        return found.found(self.connection, self.compression, rendering=False, limit=None)
 
 
-def members_of(dossiers: tuple[Dossier, ...]) -> Sql:
+@cache
+def _objects(table: str) -> str:
+    # CROSS JOIN: SQLite keeps the order in which the tables are written.
+    return (
+        "SELECT o.id, o.entry_uuid, f.resource, iif(f.resource IS NULL, o.ebrim, NULL) FROM json_each(?) AS wanted "
+        f"CROSS JOIN {table} AS o ON o.id = wanted.value LEFT JOIN fhir_resources AS f ON f.id = o.id"
+    )
+
+
+def _placed(found: PagedObject, place: ObjectPlace) -> PagedObject:
+    """The object where it stands in the order of this search, which may be another than when it was kept."""
+    return found if found.place.key == place.key else found._replace(place=Place(place.key, found.place.tie))
+
+
+def _dossiers(condition: str, values: Sequence[str | int], connection: sqlite3.Connection) -> tuple[PagedDossier, ...]:
+    text = (
+        "SELECT id, patient_id, objects, sequence, (SELECT value FROM meta WHERE name = 'index_generation') "
+        f"FROM patients WHERE {condition} ORDER BY id"
+    )
+    return tuple(
+        [
+            PagedDossier(number, patient_id, objects, Moment(number, sequence, generation))
+            for number, patient_id, objects, sequence, generation in connection.execute(text, tuple(values))
+        ]
+    )
+
+
+def members_of(dossiers: tuple[PagedDossier, ...]) -> Sql:
     """The condition that a row is of one of these dossiers."""
     if len(dossiers) == 1:
         return Sql(f"o.id >> {NUMBER_BITS} = ?", (dossiers[0].patient,))
     listed = members([str(dossier.patient) for dossier in dossiers])
     return Sql(f"CAST(o.id >> {NUMBER_BITS} AS TEXT) IN {listed.text}", listed.values) if dossiers else Sql("0")
-
-
-def _found(criteria: Criteria, connection: sqlite3.Connection, compression: RenderingCompression) -> Any:
-    return Search.of(criteria, connection).found(connection, compression, rendering=False, limit=None)
 
 
 def _key(column: str) -> str:
@@ -138,12 +267,8 @@ def _key(column: str) -> str:
 def _written(kind_table: str, ordered_by: str, descending: bool, where: str) -> str:
     direction = "DESC" if descending else "ASC"
     key = _key(ordered_by)
-    # CROSS JOIN: SQLite keeps the order in which the tables are written.
     return (
-        f"SELECT o.id, p.patient_id, o.entry_uuid, {key}, f.resource, iif(f.resource IS NULL, o.ebrim, NULL) "
-        f"FROM {kind_table} AS o CROSS JOIN patients AS p ON p.id = o.id >> {NUMBER_BITS} "
-        f"LEFT JOIN fhir_resources AS f ON f.id = o.id WHERE {where} "
-        f"ORDER BY {key} {direction}, o.id {direction} LIMIT ?"
+        f"SELECT o.id, {key} FROM {kind_table} AS o WHERE {where} ORDER BY {key} {direction}, o.id {direction} LIMIT ?"
     )
 
 

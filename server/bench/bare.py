@@ -1,6 +1,7 @@
 """The reference: an HTTP server that does nothing, with the library, the event loop and the settings of ours.
 
-`python -m server.bench.bare PORT`; it answers GET and POST with five bytes, and ends when its standard input closes.
+`python -m server.bench.bare PORT`; it answers GET and POST with five bytes, or a GET of /N with N of them, and ends
+when its standard input closes.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from functools import lru_cache
 
 from aiohttp import web
 
@@ -27,6 +29,7 @@ async def _serve(port: int) -> None:
     app = web.Application()
     app.router.add_post("/", _answer)
     app.router.add_get("/", _answer)
+    app.router.add_get("/{octets:[0-9]{1,9}}", _octets)
     runner = web.AppRunner(app, access_log=None, handle_signals=False)
     await runner.setup()
     try:
@@ -41,6 +44,15 @@ async def _serve(port: int) -> None:
 async def _answer(request: web.Request) -> web.Response:
     await request.read()
     return web.Response(body=b"hello")
+
+
+async def _octets(request: web.Request) -> web.Response:
+    return web.Response(body=_so_many(int(request.match_info["octets"])))
+
+
+@lru_cache(maxsize=8)
+def _so_many(octets: int) -> bytes:
+    return b"hello".ljust(octets, b".")
 
 
 if __name__ == "__main__":

@@ -14,8 +14,8 @@ import typer
 from registry import metadata_store
 from repository import document_store
 from server.cli.screen import ExitCode, messages, plain, stopped
+from server.event_loop import keep_freed_memory, spare_the_collector
 from server.event_loop import run as run_in_event_loop
-from server.event_loop import spare_the_collector
 from server.logs import configure_logging
 from server.serving import serve
 from server.settings import Actor, Settings, SettingsProblem, load_settings
@@ -71,6 +71,7 @@ def run(
         configure_logging(settings.log)
         if settings.workers == 1:
             spare_the_collector()
+            keep_freed_memory()
             run_in_event_loop(serve(settings, stop=asyncio.Event(), announce=lambda base: _announce(base, settings)))
             return
         raise typer.Exit(_run_workers(settings))

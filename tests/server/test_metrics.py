@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from server.settings import SettingsProblem, load_settings
-from tests.builders import CONTENT, PATIENT, document_entry, submission, unmeasured
+from tests.builders import CONTENT, PATIENT, PATIENT_AUTHORITY, document_entry, submission, unmeasured
 from tests.conformance.wire import Reply, Wire, running_server
 from tests.server.scraped_metrics import ScrapedMetrics
 from tests.server.test_serving import half_sent
@@ -71,6 +71,20 @@ async def test_errors_are_counted_by_the_code_that_was_answered(tmp_path: Path) 
     assert metrics.value("toimik_errors_total", transaction="ITI-41", code="XDSRepositoryMetadataError") == 1
     assert metrics.value("toimik_requests_total", transaction="ITI-41", outcome="failure") == 1
     assert metrics.value("toimik_documents_kept_total") == 0
+
+
+async def test_resources_that_were_shown_again_without_reading_them_are_counted(tmp_path: Path) -> None:
+    patient = f"patient.identifier=urn:oid:{PATIENT_AUTHORITY}"
+    async with running_server(tmp_path / "data") as base, aiohttp.ClientSession() as session:
+        await provided(base)
+        for _ in range(3):
+            url = f"{base}/fhir/DocumentReference?{patient}|{PATIENT.id_number}"
+            async with session.get(url) as found:
+                assert (await found.json(content_type=None))["total"] == 1
+        metrics = await ScrapedMetrics.of(base)
+
+    assert metrics.value("toimik_fhir_resources_total", **{"from": "store"}) == 1
+    assert metrics.value("toimik_fhir_resources_total", **{"from": "memory"}) == 2
 
 
 async def test_a_store_that_can_not_take_a_document_shows_in_errors_and_in_readiness(tmp_path: Path) -> None:
