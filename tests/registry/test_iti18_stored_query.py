@@ -381,6 +381,28 @@ async def test_on_demand_documents_are_found_only_where_they_are_asked_for(archi
     assert await archive.found("FindDocuments", *both) == ids(stable, on_demand)
 
 
+@pytest.mark.parametrize("times", [{"From": "2026"}, {"To": "2026"}, {"From": "2024", "To": "2026"}], ids=str)
+async def test_on_demand_documents_are_found_whatever_their_creation_time_has_to_be(
+    archive: Archive, times: dict[str, str]
+) -> None:
+    early, late = entry(creation_time=DTM("2025")), entry(creation_time=DTM("2027"))
+    on_demand = entry(object_type=ON_DEMAND, creation_time=None)
+    await archive.keep(early, late, on_demand)
+    asked = (*DOCUMENTS, *((f"$XDSDocumentEntryCreationTime{name}", f"'{time}'") for name, time in times.items()))
+
+    stable = await archive.found("FindDocuments", *asked)
+    both = await archive.found("FindDocuments", *asked, ("$XDSDocumentEntryType", ANY_TYPE))
+    alone = await archive.found("FindDocuments", *asked, ("$XDSDocumentEntryType", f"('{ON_DEMAND}')"))
+    other_type = await archive.found(
+        "FindDocuments", *asked, ("$XDSDocumentEntryType", ANY_TYPE), ("$XDSDocumentEntryTypeCode", "('x^^1.2')")
+    )
+
+    assert stable == ids(late if times == {"From": "2026"} else early)
+    assert both == stable | ids(on_demand)
+    assert alone == ids(on_demand)
+    assert other_type == set()
+
+
 async def test_a_status_is_found_as_it_stands(archive: Archive) -> None:
     item = entry()
     await archive.keep(item)
