@@ -25,7 +25,7 @@ from xds.actors import ObjectCodec
 from xds.errors import ErrorCode, XdsError
 from xds.hl7v2 import CX
 from xds.metadata import Association
-from xds.paged_search import Page, PagedObject, PagedSearch
+from xds.paged_search import Page, PagedObject, PagedSearch, SearchOver
 
 _NOBODY: Final = ("",)
 """No patient has this id."""
@@ -167,6 +167,8 @@ class PatientsView(Finder):
     async def _page_of_merged(self, search: PagedSearch) -> Page:
         if search.patient_ids:
             dossiers = await self._dossiers_of(search.patient_ids)
+            if search.as_of and dossiers != search.patient_ids:  # the moment is one of a single dossier
+                raise SearchOver
             page = await self.store.page(replace(search, patient_ids=dossiers or _NOBODY))
         else:
             page = await self.store.page(search)

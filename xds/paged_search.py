@@ -95,11 +95,15 @@ class Page:
     as_of: str
 
 
+class SearchOver(Exception):
+    """The patient of a search was merged since its first page: what follows is no part of what that page began."""
+
+
 class PagedRegistry(Protocol):
     """The Document Registry in this process, as MHD searches it."""
 
     async def page(self, search: PagedSearch) -> Page:
-        """Raises XdsError: XDSRegistryBusy where the store can not answer now."""
+        """Raises XdsError: XDSRegistryBusy where the store can not answer now; SearchOver."""
         ...
 
     async def patient_of(self, patient_key: str) -> str | None:

@@ -89,6 +89,13 @@ def _read(inside: Mapping[str, Any]) -> Resumption:
     )
 
 
+MERGED: Final = Issue(
+    IssueType.EXPIRED,
+    "The patient was merged with another since the search began; search again from its first page.",
+    "_page",
+    http=410,
+)
+"""Of a cursor whose search no longer has a next page."""
 _EXPIRED: Final = Issue(
     IssueType.EXPIRED, "This page of the search is no longer kept; search again from its first page.", "_page", http=410
 )

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+from mhd.fhir.operation_outcome import Refused
 from mhd.messages import FhirAnswer, FhirRequest
-from mhd.searching.cursors import Cursors, Resumption
+from mhd.searching.cursors import MERGED, Cursors, Resumption
 from mhd.searching.renderer import Completion
 from mhd.searching.search_conditions import SearchConditions
 from mhd.searching.search_pages import SearchPage, search_page
@@ -16,7 +17,7 @@ from mhd.searching.search_parameters import SearchParameter
 from mhd.searching.search_request import PageSizes, Pair, SearchRequest, search_request
 from mhd.searching.searchset import search_url, searchset
 from xds.metadata import ObjectKind
-from xds.paged_search import PagedRegistry
+from xds.paged_search import PagedRegistry, SearchOver
 
 _FORMAT: Final = "_format"
 
@@ -54,13 +55,16 @@ class Search:
         if request.page is not None:
             resumed = self.cursors.opened(request.page, kind.resource)
             request = self._read(kind, resumed.used, strict=False)
-        page = await search_page(
-            await self.conditions.of(request, kind.kinds),
-            registry=self.registry,
-            count=request.count,
-            descending=request.descending,
-            resumed=resumed,
-        )
+        try:
+            page = await search_page(
+                await self.conditions.of(request, kind.kinds),
+                registry=self.registry,
+                count=request.count,
+                descending=request.descending,
+                resumed=resumed,
+            )
+        except SearchOver:
+            raise Refused(MERGED) from None
         formats = [(name, value) for name, value in sent if name == _FORMAT]
         links = self._links(kind, request, page, formats, [pair for pair in sent if pair[0] == "_page"])
         body = searchset(

@@ -237,6 +237,27 @@ async def test_a_patient_may_be_fed_and_merged_by_fhir(wire: Wire) -> None:
     assert await put(wire, john, fhir_patient(john)) == (HTTPStatus.UNPROCESSABLE_ENTITY, "duplicate")
 
 
+async def test_a_fhir_search_ends_where_its_patient_is_merged_between_two_pages(wire: Wire) -> None:
+    jane, john = new_patients("jane", "john")
+    for patient in (jane, john):
+        await put(wire, patient, fhir_patient(patient))
+    await submit(wire, jane)
+    await submit(wire, jane)
+    named = identifier_of(jane)
+    query = {"patient.identifier": f"{named['system']}|{named['value']}", "status": "current", "_count": "1"}
+    async with wire.session.get(f"{wire.base}/fhir/DocumentReference", params=query) as response:
+        first = await response.json(content_type=None)
+    link = [{"type": "replaced-by", "other": {"identifier": named}}]
+    assert (await put(wire, john, fhir_patient(john, active=False, link=link)))[0] == HTTPStatus.OK
+
+    following = next(each["url"] for each in first["link"] if each["relation"] == "next")
+    async with wire.session.get(following) as response:
+        outcome = await response.json(content_type=None)
+
+    assert response.status == HTTPStatus.GONE
+    assert outcome["issue"][0]["code"] == "expired"
+
+
 async def test_a_patient_that_replaces_another_may_say_so_itself(wire: Wire) -> None:
     jane, john = new_patients("jane", "john")
     await put(wire, john, fhir_patient(john))

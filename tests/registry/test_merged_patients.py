@@ -30,7 +30,7 @@ from xds.ebxml_writer import codec
 from xds.errors import ErrorCode, ResponseStatus, Severity
 from xds.hl7v2 import CX
 from xds.metadata import Association, AssociationType, AvailabilityStatus, DocumentEntry, ObjectKind, Submission
-from xds.paged_search import PagedSearch
+from xds.paged_search import PagedSearch, SearchOver
 
 THIRD_PATIENT = CX.of("4", PATIENT_AUTHORITY)
 FIND_DOCUMENTS = "urn:uuid:14d4debf-8f97-4251-9a74-a90016b0af0d"
@@ -205,6 +205,20 @@ async def test_searches_in_pages_find_what_was_merged(registry: Registry, regist
     merged = [each.ebrim for page in (first, second) for each in page.objects if each.ebrim is not None]
     assert [getattr(codec.read(ebrim), "patient_id", None) for ebrim in merged] == [PATIENT] * len(merged)
     assert (subsumed.objects, subsumed.total) == ((), 0)
+
+
+@pytest.mark.parametrize("survives", [True, False])
+async def test_a_search_whose_patient_is_merged_between_two_pages_is_over(
+    registry: Registry, register: PatientRegister, *, survives: bool
+) -> None:
+    await both_patients_with_documents(registry, register)
+    search = PagedSearch(ObjectKind.DOCUMENT_ENTRY, (), (PATIENT.text,), "creation_time", limit=1)
+    first = await registry.page(search)
+    both = ([PATIENT], [OTHER_PATIENT]) if survives else ([OTHER_PATIENT], [PATIENT])
+    await register.merge(*both)
+
+    with pytest.raises(SearchOver):
+        await registry.page(replace(search, after=first.objects[0].place, as_of=first.as_of))
 
 
 async def test_merges_form_a_chain(registry: Registry, register: PatientRegister) -> None:
