@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,28 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from tests.builders import CONTENT, association, document_entry, folder, has_member, submission, unmeasured
+from tests.builders import (
+    CONTENT,
+    association,
+    document_entry,
+    folder,
+    full_document_entry,
+    has_member,
+    submission,
+    submission_set,
+    unmeasured,
+)
 from tests.conformance.fhir_wire import FhirReply, FhirWire
+from tests.conformance.test_fhir_submissions import JSON, XML, by_soap, provided
 from tests.conformance.test_find_document_references import FINDS, FINDS_OTHERS, ids, of, one_of_its_kind, some_patient
 from tests.conformance.wire import Wire, running_server
+from tests.mhd.expressible import expressible
+from tests.mhd.recipients import bundle_of, sent_document, sent_list
+from xds.actors import DocumentRequest
+from xds.ebxml_messages import retrieve_request
 from xds.hl7v2 import CX, DTM
 from xds.metadata import AssociationType, DocumentEntry, Submission
+from xds.transactions import ITI_43
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -112,6 +129,50 @@ async def test_a_document_is_retrieved_through_it_whole_and_in_part(
 
     assert (await elsewhere.get(path)).content == CONTENT
     assert (await elsewhere.get(path, Range="bytes=1-2")).content == CONTENT[1:3]
+
+
+@pytest.mark.parametrize("kind", [JSON, XML])
+async def test_what_is_submitted_through_it_is_registered_and_kept_there(
+    both: tuple[Wire, FhirWire, FhirWire], kind: str
+) -> None:
+    wire, here, elsewhere = both
+    patient = some_patient()
+    entry = full_document_entry(hash=None, size=None, home_community_id=None, patient_id=patient)
+    item = submission_set(patient_id=patient)
+    bundle = bundle_of(sent_list(item, entry), *sent_document(entry))
+
+    answer = await provided(elsewhere, bundle, kind)
+
+    assert [each["response"]["status"] for each in answer.bundle["entry"]] == ["201 Created"] * 3
+    [stored] = [each for each in await by_soap(wire, item.unique_id or "") if isinstance(each, DocumentEntry)]
+    assert replace(expressible(stored), hash=None, size=None) == expressible(entry)
+    body = retrieve_request([DocumentRequest(stored.repository_unique_id or "", entry.unique_id or "")])
+    assert list((await wire.mtom(ITI_43, body)).parts.values()) == [CONTENT]
+    for fhir in (here, elsewhere):
+        assert (await fhir.get("DocumentReference", {"patient.identifier": of(patient)})).found == ids(stored)
+
+
+async def test_what_the_registry_refuses_is_refused_by_it_and_not_kept(
+    both: tuple[Wire, FhirWire, FhirWire],
+) -> None:
+    wire, here, elsewhere = both
+    patient = some_patient()
+    entry = full_document_entry(hash=None, size=None, home_community_id=None, patient_id=patient)
+    item = submission_set(patient_id=patient)
+    bundle = bundle_of(sent_list(item, entry), *sent_document(entry))
+    assert (await provided(elsewhere, bundle)).status == 200
+    [stored] = [each for each in await by_soap(wire, item.unique_id or "") if isinstance(each, DocumentEntry)]
+    other = full_document_entry(hash=None, size=None, home_community_id=None, patient_id=patient)
+    of_same_name = submission_set(patient_id=patient, unique_id=item.unique_id)
+
+    again = await provided(elsewhere, bundle_of(sent_list(of_same_name, other), *sent_document(other)))
+
+    assert again.status == 409
+    assert again.issue["details"]["coding"][0]["code"] == "XDSDuplicateUniqueIdInRegistry"
+    found = await here.get("DocumentReference", {"patient.identifier": of(patient)})
+    assert found.bundle["total"] == 1
+    body = retrieve_request([DocumentRequest(stored.repository_unique_id or "", other.unique_id or "")])
+    assert (await wire.mtom(ITI_43, body)).parts == {}
 
 
 async def test_pages_hold_each_document_once(both: tuple[Wire, FhirWire, FhirWire]) -> None:
