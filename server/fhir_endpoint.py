@@ -24,6 +24,7 @@ from server.fhir_interactions import ID, INTERACTIONS, Answering
 from server.metrics import Metrics
 from server.metrics import Outcome as Ended
 from server.settings import Limits
+from server.tracing import trace_facts
 from xds.actors import MessageBroken, OutcomeUnknown
 from xds.errors import ErrorCode, XdsError
 
@@ -168,6 +169,7 @@ class _Answered:
             "milliseconds": round((time.perf_counter() - self._started) * 1000, 1),
             "peer": self._request.remote,
             "request_id": self._exchange.request_id,
+            **trace_facts(),
         }
 
 

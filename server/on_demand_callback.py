@@ -23,6 +23,7 @@ import aiohttp
 from yarl import URL
 
 from repository.on_demand_source import MadeDocument, NoDocumentNow, SourceFailed, SourceUnavailable
+from server.tracing import trace_headers
 from xds.metadata import Code, DocumentEntry, LocalizedString
 from xds.metadata_names import term
 
@@ -70,7 +71,12 @@ class OnDemandCallback:
 
     async def _answer(self, entry: DocumentEntry, opened: AsyncExitStack) -> aiohttp.ClientResponse:
         """The answer with the document, after as many attempts as may be made."""
-        headers = {"Accept": entry.mime_type or "*/*", "Accept-Encoding": "identity", **await self._authorization()}
+        headers = {
+            "Accept": entry.mime_type or "*/*",
+            "Accept-Encoding": "identity",
+            **trace_headers(),
+            **await self._authorization(),
+        }
         attempt = 0
         while True:
             try:

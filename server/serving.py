@@ -25,6 +25,7 @@ from server.settings import Settings
 from server.soap_endpoint import SoapEndpoint
 from server.soap_transactions import registry_handlers, repository_handlers
 from server.tls import CannotServe, server_context
+from server.tracing import traced
 from server.wiring import Wired, wired
 from xds.transactions import ITI_41
 
@@ -36,7 +37,7 @@ _LAST_SECONDS = 1.0  # for what was not finished within shutdown_seconds, before
 
 def application(settings: Settings, actors: Wired, in_flight: InFlight) -> web.Application:
     """The HTTP application: one URL per actor, FHIR, health and metrics."""
-    app = web.Application(middlewares=[headers_first, in_flight.middleware()])
+    app = web.Application(middlewares=[headers_first, in_flight.middleware(), traced])
     metrics = Metrics()
     endpoints = []
     if actors.codes is not None:

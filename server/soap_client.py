@@ -22,6 +22,7 @@ from uuid import uuid4
 
 import aiohttp
 
+from server.tracing import trace_headers
 from xds import soap
 from xds.actors import Attachment, MessageBroken, Opening, OutcomeUnknown
 from xds.mtom import (
@@ -201,6 +202,7 @@ class Host:
                     "Content-Type": message.content_type,
                     "Content-Length": str(message.content_length),
                     "Accept": f"{MULTIPART_RELATED}, {XOP_MEDIA_TYPE}, {SOAP_MEDIA_TYPE}",
+                    **trace_headers(),
                 },
                 timeout=aiohttp.ClientTimeout(
                     total=None, sock_connect=self._patience.connect, sock_read=self._patience.silence

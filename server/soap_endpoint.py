@@ -19,6 +19,7 @@ from server.large_answers import LargeAnswers, NoRoom
 from server.metrics import Metrics, Outcome
 from server.outgoing_message import Answer, sent
 from server.settings import Limits
+from server.tracing import trace_facts
 from xds import soap, xml
 from xds.actors import OutcomeUnknown
 from xds.errors import ResponseStatus
@@ -250,6 +251,7 @@ class _Exchange:
             "received": self._message.received if self._message else 0,
             "milliseconds": round((time.perf_counter() - self._started) * 1000, 1),
             "peer": self._request.remote,
+            **trace_facts(),
         }
 
 

@@ -21,6 +21,7 @@ from mhd.fhir.fhir_structure import structure_problems
 from mhd.fhir.operation_outcome import Refused
 from mhd.messages import FHIR_JSON
 from mhd.submitting.elsewhere import FetchedDocument, Unreachable
+from server.tracing import trace_headers
 
 _CHUNK: Final = 64 * 1024
 _LARGEST_PATIENT: Final = 1024 * 1024
@@ -82,7 +83,7 @@ class TrustedServers:
             URL(url, encoded=True),
             allow_redirects=False,
             timeout=self._timeout,
-            headers={"Accept-Encoding": "identity", **headers},
+            headers={"Accept-Encoding": "identity", **trace_headers(), **headers},
         )
 
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import aiohttp
 import pytest
@@ -173,6 +174,25 @@ async def test_what_the_registry_refuses_is_refused_by_it_and_not_kept(
     assert found.bundle["total"] == 1
     body = retrieve_request([DocumentRequest(stored.repository_unique_id or "", other.unique_id or "")])
     assert (await wire.mtom(ITI_43, body)).parts == {}
+
+
+async def test_a_request_is_followed_to_the_registry_behind(
+    both: tuple[Wire, FhirWire, FhirWire], caplog: pytest.LogCaptureFixture
+) -> None:
+    _, _, elsewhere = both
+    trace_id = uuid4().hex
+    parameters = {"patient.identifier": of(some_patient())}
+
+    with caplog.at_level("INFO"):
+        await elsewhere.get("DocumentReference", parameters, traceparent=f"00-{trace_id}-00f067aa0ba902b7-01")
+        followed = [each for each in caplog.records if getattr(each, "trace_id", "") == trace_id]
+        caplog.clear()
+        for broken in (f"00-{trace_id}-{'0' * 16}-01", "00-me-you-01", trace_id):
+            await elsewhere.get("DocumentReference", parameters, traceparent=broken)
+
+    answered = {getattr(each, "transaction", "") for each in followed if each.getMessage() == "Answered"}
+    assert answered == {"ITI-18", "ITI-67"}
+    assert not [each for each in caplog.records if hasattr(each, "trace_id")]
 
 
 async def test_pages_hold_each_document_once(both: tuple[Wire, FhirWire, FhirWire]) -> None:
