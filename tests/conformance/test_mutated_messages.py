@@ -84,7 +84,7 @@ from xds.transactions import (
 __all__ = ["peer"]  # a fixture
 
 ASKED_FOR = int(os.environ.get("TOIMIK_FUZZ_EXAMPLES", "0"))
-EXAMPLES = ASKED_FOR or 800
+EXAMPLES = ASKED_FOR or 500
 FHIR_JSON, FHIR_XML = "application/fhir+json", "application/fhir+xml"
 
 
