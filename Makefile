@@ -10,7 +10,7 @@ demo: .venv/installed  ## start a server on a temporary store, submit the sample
 	$(BIN)/toimik demo
 
 test: .venv/installed-dev  ## all tests, on all cores
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 # What the environment names or the PATH has is not built. See tests/servers/README.md.
 test-servers: $(if $(TOIMIK_TEST_MONGODB_URL)$(shell command -v mongod),,.test-servers/toimik-mongodb-stand-in)

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
+import pytest
+
 from registry.actor import Registry
 from registry.dossier_check import checked_dossier
 from registry.metadata_store import Criteria, MetadataStore
@@ -306,6 +308,7 @@ async def compared(store: MetadataStore, sequences: int) -> None:
             assert (await checked_dossier(store, codec, patient.text)).problems == (), dossier.log
 
 
+@pytest.mark.slow
 async def test_random_sequences_leave_what_a_registry_in_plain_lists_has(tmp_path: Any) -> None:
     store = SqliteMetadataStore(tmp_path / "registry.sqlite", codec=codec)
     try:
