@@ -11,6 +11,7 @@ from dataclasses import replace
 from registry.changing import Changing
 from registry.lifecycle import judged, questions
 from registry.merged_patients import known_of_patient
+from registry.origins import with_origins
 from xds.actors import RegistryResponse
 from xds.metadata import Submission
 from xds.transactions import ITI_42, Transaction
@@ -30,7 +31,7 @@ async def register_document_set(
         facts, seen = await known_of_patient(questions(submission), changing.store)
         change = judged(
             submission,
-            seen,
+            await with_origins(seen, changing.store),
             now=changing.clock(),
             new_uuid=changing.new_uuid,
             noticed=noticed,

@@ -91,20 +91,32 @@ def identifiers_in_use(
 ) -> Iterator[Finding]:
     """Ids of the submission's objects and uniqueIds of `packages` that belong to something else."""
     for item in submission.objects:
-        if holder := facts.taken.get(canonical_id(item.entry_uuid)):
+        if holder := _holder(canonical_id(item.entry_uuid), facts):
             yield Finding(
                 f"The id of {named(item)} is in use by a registered {holder}; "
                 "send a new UUID or a symbolic id, for which the registry makes a UUID.",
                 location(item, "entry_uuid"),
             )
     for package in packages:
-        if package.unique_id and (holder := facts.taken.get(package.unique_id)):
+        if package.unique_id and (holder := _holder(package.unique_id, facts)):
             yield Finding(
                 f"uniqueId {package.unique_id} of {named(package)} is that of a registered {holder}; "
                 f"send a new uniqueId for each {package.kind}.",
                 location(package, "unique_id"),
                 ErrorCode.DUPLICATE_UNIQUE_ID_IN_REGISTRY,
             )
+
+
+def _holder(identifier: str, facts: Facts) -> str | None:
+    """What has the identifier, and since which submission; None where nothing has it."""
+    kind = facts.taken.get(identifier)
+    origin = facts.origins.get(identifier)
+    if kind is None or origin is None:
+        return kind
+    since = f", submissionTime {origin.submission_time}" if origin.submission_time else ""
+    if kind is ObjectKind.SUBMISSION_SET:
+        return f"{kind} (uniqueId {shown(origin.unique_id or '')}{since})"
+    return f"{kind} (it came with the SubmissionSet {shown(origin.unique_id or '')}{since})"
 
 
 def _documents_that_differ(submission: Submission, facts: Facts) -> Iterator[Finding]:

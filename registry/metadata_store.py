@@ -17,7 +17,7 @@ from typing import NamedTuple, Protocol, TypeAlias
 
 from registry.dossier_log import LogRecord
 from registry.search_columns import Column
-from xds.metadata import AnyObject, Association, ObjectKind
+from xds.metadata import AnyObject, Association, ObjectKind, SubmissionSet
 from xds.paged_search import Either, Page, PagedSearch
 from xds.stored_queries import Operator as Operator  # part of this port
 
@@ -131,6 +131,7 @@ class Facts:
                       - the Folders that hold any of the replaced
     owners            by entryUUID: patient id (CX text) of each of `objects`
     relations         the Approved associations that led from `replaced` to their relatives
+    origins           by identifier of `taken`: the SubmissionSet that it came with, where that was asked (origins.py)
     """
 
     patient_id: str
@@ -140,6 +141,7 @@ class Facts:
     objects: Mapping[str, AnyObject] = field(default_factory=dict)
     owners: Mapping[str, str] = field(default_factory=dict)
     relations: tuple[Association, ...] = ()
+    origins: Mapping[str, SubmissionSet] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
