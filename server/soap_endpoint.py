@@ -137,7 +137,7 @@ class SoapEndpoint:
         if asked is None:
             elsewhere = [transaction for transaction in TRANSACTIONS if transaction.request == envelope.operation]
             hint = f"; send it to the {elsewhere[0].actor}'s endpoint" if elsewhere else ""
-            known = ", ".join(transaction.request for transaction in self._handlers)
+            known = ", ".join(dict.fromkeys(transaction.request for transaction in self._handlers))
             raise SoapFault(
                 FaultCode.SENDER,
                 f"The body {envelope.operation} is not served here{hint}. Served here: {known}.",
