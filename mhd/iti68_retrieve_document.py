@@ -7,7 +7,6 @@ the bytes. In which form they are answered is for server/fhir_documents.py.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
 from mhd.fhir.operation_outcome import Issue, IssueType, Refused, issue_of
 from mhd.mapping.identifiers import entry_uuid_of
@@ -22,8 +21,7 @@ from xds.actors import (
 )
 from xds.errors import ErrorCode, ResponseStatus
 from xds.metadata import AvailabilityStatus, DocumentEntry
-
-_GET_DOCUMENTS: Final = "urn:uuid:5c4f972b-d56b-40ac-a5fc-c8ca9b40b9d4"
+from xds.stored_queries import GET_DOCUMENTS, listed
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +62,8 @@ async def _entry(resource_id: str, registry: DocumentRegistry, codec: ObjectCode
     uuid = entry_uuid_of(resource_id)
     if uuid is None:
         raise Refused(_missing(resource_id))
-    parameters = (("$XDSDocumentEntryEntryUUID", (f"('{uuid}')",)),)
-    response = await registry.stored_query(QueryRequest(_GET_DOCUMENTS, ReturnType.LEAF_CLASS, parameters))
+    parameters = (("$XDSDocumentEntryEntryUUID", (listed([uuid]),)),)
+    response = await registry.stored_query(QueryRequest(GET_DOCUMENTS, ReturnType.LEAF_CLASS, parameters))
     if response.status is not ResponseStatus.SUCCESS:
         raise Refused(*map(issue_of, response.errors))
     for found in response.found:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from registry.lifecycle import Judging, NewUuid, is_membership, new_membership
 from registry.metadata_store import Facts, RegistryChange, Revision
-from xds.hl7v2 import CX, DTM
+from xds.hl7v2 import CX, DTM, oid_of
 from xds.metadata import (
     REPLACING,
     UPDATE_OPERATIONS,
@@ -99,7 +99,7 @@ def _submission_set(change: LinkChange, judging: Judging, content_type_code: Cod
         version="1",
         availability_status=_APPROVED,
         home_community_id=judging.home_community_id,
-        unique_id=f"2.25.{new_uuid().int}",
+        unique_id=oid_of(new_uuid()),
         patient_id=change.new,
         source_id=change.source_id,
         content_type_code=content_type_code,

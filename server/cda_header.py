@@ -16,7 +16,7 @@ from typing import Final
 from lxml.etree import _Element
 
 from xds.cda_header import CdaHeader
-from xds.hl7v2 import CX, DTM, XCN, XON, XTN, is_oid
+from xds.hl7v2 import CX, DTM, XCN, XON, XTN, is_oid, oid_of
 from xds.metadata import Author, Code, LocalizedString
 from xds.xml import XmlLimits, parse
 
@@ -116,7 +116,7 @@ def _oid(root: str | None) -> str | None:
     if is_oid(root):
         return root
     try:
-        return f"2.25.{uuid.UUID(root).int}"
+        return oid_of(uuid.UUID(root))
     except ValueError:
         return None
 

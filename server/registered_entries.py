@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 from xds.actors import DocumentRegistry, OutcomeUnknown, QueryRequest, ReturnType
 from xds.ebxml_writer import codec
 from xds.errors import ResponseStatus
 from xds.metadata import AnyObject, Association, AssociationType, AvailabilityStatus, Code, DocumentEntry
-from xds.stored_queries import METADATA_LEVEL
-
-FIND_DOCUMENTS: Final = "urn:uuid:14d4debf-8f97-4251-9a74-a90016b0af0d"
-GET_DOCUMENTS: Final = "urn:uuid:5c4f972b-d56b-40ac-a5fc-c8ca9b40b9d4"
-GET_ASSOCIATIONS: Final = "urn:uuid:a7ae438b-4bc2-4642-93e9-be891f7bb155"
+from xds.stored_queries import FIND_DOCUMENTS, GET_ASSOCIATIONS, GET_DOCUMENTS, METADATA_LEVEL, listed, quoted
 
 
 class RegistryEntries:
@@ -29,15 +24,15 @@ class RegistryEntries:
         # Not by GetRelatedDocuments: that gives all there ever were, and after some years too many for one answer.
         found = await self._asked(
             FIND_DOCUMENTS,
-            ("$XDSDocumentEntryPatientId", _quoted(str(entry.patient_id or ""))),
-            ("$XDSDocumentEntryStatus", quoted(AvailabilityStatus.APPROVED)),
+            ("$XDSDocumentEntryPatientId", quoted(str(entry.patient_id or ""))),
+            ("$XDSDocumentEntryStatus", listed([AvailabilityStatus.APPROVED])),
             *_coded("$XDSDocumentEntryTypeCode", entry.type_code),
             *_coded("$XDSDocumentEntryFormatCode", entry.format_code),
         )
         documents = {each.entry_uuid: each for each in found if isinstance(each, DocumentEntry)}
         if not documents:
             return []
-        links = await self._asked(GET_ASSOCIATIONS, ("$uuid", quoted(*documents)))
+        links = await self._asked(GET_ASSOCIATIONS, ("$uuid", listed(documents)))
         snapshots = [
             documents[link.source_object]
             for link in links
@@ -54,7 +49,7 @@ class RegistryEntries:
 
     async def _documents(self, unique_id: str, metadata_level: str) -> list[DocumentEntry]:
         found = await self._asked(
-            GET_DOCUMENTS, ("$XDSDocumentEntryUniqueId", quoted(unique_id)), (METADATA_LEVEL, metadata_level)
+            GET_DOCUMENTS, ("$XDSDocumentEntryUniqueId", listed([unique_id])), (METADATA_LEVEL, metadata_level)
         )
         return [each for each in found if isinstance(each, DocumentEntry)]
 
@@ -68,14 +63,5 @@ class RegistryEntries:
         return [codec.read(found.ebrim) for found in response.found if found.ebrim is not None]
 
 
-def quoted(*values: str) -> str:
-    """Values of a parameter, as the standard writes them: ('one','another')."""
-    return f"({','.join(_quoted(value) for value in values)})"
-
-
 def _coded(parameter: str, code: Code | None) -> tuple[tuple[str, str], ...]:
-    return () if code is None else ((parameter, quoted(code.coded)),)
-
-
-def _quoted(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"
+    return () if code is None else ((parameter, listed([code.coded])),)

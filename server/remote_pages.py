@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-from collections.abc import Awaitable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from mhd.fhir.operation_outcome import Issue, IssueType, Refused
@@ -30,7 +30,7 @@ from xds.metadata import (
     ObjectKind,
 )
 from xds.paged_search import Either, Page, PagedObject, PagedSearch, Place
-from xds.stored_queries import STORED_QUERIES, Condition, Operator, Parameter, StoredQuery
+from xds.stored_queries import STORED_QUERIES, Condition, Operator, Parameter, StoredQuery, listed, quoted
 
 _QUERIES: Final = {row.name: row for row in STORED_QUERIES.values()}
 _FIND: Final = {
@@ -213,13 +213,12 @@ def _request(row: StoredQuery, wanted: dict[str, tuple[tuple[str, ...], ...]]) -
             continue
         everything = _EVERYTHING.get(parameter.attribute) if parameter.of is not ObjectKind.ASSOCIATION else None
         groups = wanted.get(parameter.attribute) or ((everything,) if everything else ())
-        slots += [_Slot(parameter.name, (_quoted(parameter, group),)) for group in groups]
+        slots += [_Slot(parameter.name, (_value(parameter, group),)) for group in groups]
     return QueryRequest(row.id, ReturnType.LEAF_CLASS, tuple((each.name, each.values) for each in slots))
 
 
-def _quoted(parameter: Parameter, values: Iterable[str]) -> str:
-    quoted = ",".join("'" + each.replace("'", "''") + "'" for each in values)
-    return quoted if parameter.operator is Operator.EQUALS else f"({quoted})"
+def _value(parameter: Parameter, values: Sequence[str]) -> str:
+    return ",".join(map(quoted, values)) if parameter.operator is Operator.EQUALS else listed(values)
 
 
 async def _answered(asking: Awaitable[QueryResponse]) -> QueryResponse:

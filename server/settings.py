@@ -39,7 +39,7 @@ from pydantic_settings import (
 )
 
 from server.number_checks import number_check
-from xds.hl7v2 import is_oid
+from xds.hl7v2 import is_oid, oid_of
 
 MIB = 1024 * 1024
 SECRETS_VARIABLE: Final = "TOIMIK_SECRETS"
@@ -697,7 +697,7 @@ class Settings(BaseSettings):
         kept = self.data / _KEPT_UNIQUE_ID
         if kept.exists():
             return f'{sentence}; this data directory was given "{kept.read_text(encoding="ascii").strip()}"'
-        return f"{sentence}; an OID of yours, or one made from a UUID: 2.25.{uuid.uuid4().int}"
+        return f"{sentence}; an OID of yours, or one made from a UUID: {oid_of(uuid.uuid4())}"
 
     @property
     def has_embedded_store(self) -> bool:
@@ -764,7 +764,7 @@ def repository_unique_id(settings: Settings) -> str:
     if not kept.exists():
         settings.data.mkdir(parents=True, exist_ok=True)
         made = kept.with_name(f".repository-unique-id-{os.getpid()}")
-        made.write_text(f"2.25.{uuid.uuid4().int}\n", encoding="ascii")
+        made.write_text(f"{oid_of(uuid.uuid4())}\n", encoding="ascii")
         # Of several processes that start at once, the first link decides.
         with contextlib.suppress(FileExistsError):
             kept.hardlink_to(made)

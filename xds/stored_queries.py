@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, auto
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from xds.actors import QueryRequest, ReturnType
 from xds.errors import ErrorCode, RegistryError, XdsError
@@ -20,6 +20,24 @@ from xds.hl7v2 import CX, DTM, is_oid
 from xds.metadata import AvailabilityStatus, DocumentEntryType, ObjectKind
 from xds.metadata_names import canonical_id, shown
 from xds.transactions import ITI_18, ITI_51, Transaction
+
+FIND_DOCUMENTS: Final = "urn:uuid:14d4debf-8f97-4251-9a74-a90016b0af0d"
+GET_DOCUMENTS: Final = "urn:uuid:5c4f972b-d56b-40ac-a5fc-c8ca9b40b9d4"
+GET_FOLDERS: Final = "urn:uuid:5737b14c-8a1a-4539-b659-e03a34a5e1e4"
+GET_ASSOCIATIONS: Final = "urn:uuid:a7ae438b-4bc2-4642-93e9-be891f7bb155"
+GET_SUBMISSION_SET_AND_CONTENTS: Final = "urn:uuid:e8e3cb2c-e39c-46b9-99e4-c12f57260b83"
+GET_FOLDER_AND_CONTENTS: Final = "urn:uuid:b909a503-523d-4517-8acf-8e5834dfc4c7"
+"""Ids of the queries that Toimik itself asks (ITI TF-2: 3.18.4.1.2.4)."""
+
+
+def quoted(value: str) -> str:
+    """A text as the value of a parameter that takes one (ITI TF-2: 3.18.4.1.2.3.5): 'O''Brien'."""
+    return "'" + value.replace("'", "''") + "'"
+
+
+def listed(values: Iterable[str]) -> str:
+    """Texts as the value of a parameter that takes several: ('one','another')."""
+    return f"({','.join(map(quoted, values))})"
 
 
 class Operator(Enum):
@@ -348,7 +366,7 @@ def _of_several_patients(parameters: Iterable[Parameter]) -> tuple[Parameter, ..
 _ROWS = (
     StoredQuery(  # ITI TF-2: 3.18.4.1.2.3.7.1
         name="FindDocuments",
-        id="urn:uuid:14d4debf-8f97-4251-9a74-a90016b0af0d",
+        id=FIND_DOCUMENTS,
         finds=_ENTRY,
         answer=Answer.MATCHES,
         parameters=_FIND_DOCUMENTS_PARAMETERS,
@@ -391,14 +409,14 @@ _ROWS = (
     ),
     StoredQuery(  # ITI TF-2: 3.18.4.1.2.3.7.5
         name="GetDocuments",
-        id="urn:uuid:5c4f972b-d56b-40ac-a5fc-c8ca9b40b9d4",
+        id=GET_DOCUMENTS,
         finds=_ENTRY,
         answer=Answer.MATCHES,
         one_of=(*_ENTRIES, Parameter("$XDSDocumentEntryLogicalID", _ENTRY, "logical_id", _ANY_OF, canonical_id)),
     ),
     StoredQuery(  # ITI TF-2: 3.18.4.1.2.3.7.6
         name="GetFolders",
-        id="urn:uuid:5737b14c-8a1a-4539-b659-e03a34a5e1e4",
+        id=GET_FOLDERS,
         finds=_FOLDER,
         answer=Answer.MATCHES,
         one_of=(
@@ -409,7 +427,7 @@ _ROWS = (
     ),
     StoredQuery(  # ITI TF-2: 3.18.4.1.2.3.7.7
         name="GetAssociations",
-        id="urn:uuid:a7ae438b-4bc2-4642-93e9-be891f7bb155",
+        id=GET_ASSOCIATIONS,
         finds=_ASSOCIATION,
         answer=Answer.ASSOCIATIONS,
         parameters=(_OBJECTS, _ASSOCIATION_STATUS),
@@ -431,7 +449,7 @@ _ROWS = (
     ),
     StoredQuery(  # ITI TF-2: 3.18.4.1.2.3.7.10
         name="GetSubmissionSetAndContents",
-        id="urn:uuid:e8e3cb2c-e39c-46b9-99e4-c12f57260b83",
+        id=GET_SUBMISSION_SET_AND_CONTENTS,
         finds=_SET,
         answer=Answer.CONTENTS,
         one_of=(
@@ -443,7 +461,7 @@ _ROWS = (
     ),
     StoredQuery(  # ITI TF-2: 3.18.4.1.2.3.7.11
         name="GetFolderAndContents",
-        id="urn:uuid:b909a503-523d-4517-8acf-8e5834dfc4c7",
+        id=GET_FOLDER_AND_CONTENTS,
         finds=_FOLDER,
         answer=Answer.CONTENTS,
         one_of=(

@@ -13,13 +13,16 @@ from mhd.fhir.operation_outcome import Refused, issue_of
 from xds.actors import DocumentRegistry, ObjectCodec, OutcomeUnknown, QueryRequest, QueryResponse, ReturnType
 from xds.errors import ErrorCode, RegistryError, ResponseStatus
 from xds.metadata import AnyObject, AvailabilityStatus, DocumentEntry, Folder
+from xds.stored_queries import (
+    GET_DOCUMENTS,
+    GET_FOLDER_AND_CONTENTS,
+    GET_FOLDERS,
+    GET_SUBMISSION_SET_AND_CONTENTS,
+    listed,
+    quoted,
+)
 
 Item = TypeVar("Item", bound=AnyObject)
-
-GET_DOCUMENTS: Final = "urn:uuid:5c4f972b-d56b-40ac-a5fc-c8ca9b40b9d4"
-GET_FOLDERS: Final = "urn:uuid:5737b14c-8a1a-4539-b659-e03a34a5e1e4"
-GET_FOLDER_AND_CONTENTS: Final = "urn:uuid:b909a503-523d-4517-8acf-8e5834dfc4c7"
-GET_SUBMISSION_SET_AND_CONTENTS: Final = "urn:uuid:e8e3cb2c-e39c-46b9-99e4-c12f57260b83"
 
 _MOST_AT_ONCE: Final = 100
 
@@ -85,9 +88,8 @@ _SINGLE: Final = frozenset({"$XDSFolderEntryUUID", "$XDSSubmissionSetUniqueId"})
 
 
 def _listed(name: str, values: Sequence[str]) -> str:
-    """The values of a parameter in the form of ITI TF-2: 3.18.4.1.2.3.5."""
-    quoted = ["'" + each.replace("'", "''") + "'" for each in values]
-    return quoted[0] if name in _SINGLE and len(quoted) == 1 else f"({','.join(quoted)})"
+    """The values of a parameter."""
+    return quoted(values[0]) if name in _SINGLE and len(values) == 1 else listed(values)
 
 
 def _of(kind: type[Item], found: Iterable[AnyObject]) -> list[Item]:

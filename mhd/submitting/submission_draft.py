@@ -21,7 +21,7 @@ from mhd.submitting.submission_places import Places
 from mhd.submitting.submission_references import SentReference, Target, members_of, relations_of
 from mhd.submitting.transaction_bundle import BundleEntry, Part, TransactionBundle
 from xds.errors import ErrorCode
-from xds.hl7v2 import CX
+from xds.hl7v2 import CX, oid_of
 from xds.metadata import (
     AnyObject,
     Association,
@@ -180,7 +180,7 @@ class _Drafting:
             path=entry.resource_path,
             reading=self._reading,
         )
-        unique_id = item.unique_id or f"2.25.{self._new_uuid().int}"
+        unique_id = item.unique_id or oid_of(self._new_uuid())
         return replace(item, entry_uuid=entry_uuid, unique_id=unique_id, availability_status=None)
 
     # Associations ---------------------------------------------------------------------------------------------------

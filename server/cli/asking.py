@@ -10,7 +10,7 @@ from xds.actors import QueryRequest, QueryResponse, ReturnType
 from xds.ebxml_writer import codec
 from xds.errors import ErrorCode, ResponseStatus
 from xds.metadata import AnyObject, AvailabilityStatus
-from xds.stored_queries import STORED_QUERIES, Operator, Parameter, StoredQuery
+from xds.stored_queries import STORED_QUERIES, Operator, Parameter, StoredQuery, quoted
 
 _BY_NAME: Final = {query.name.lower(): query for query in STORED_QUERIES.values()}
 _ONE_VALUE: Final = frozenset((Operator.EQUALS, Operator.AT_OR_AFTER, Operator.BEFORE))
@@ -54,20 +54,16 @@ def request_for(
         elif parameter is None or parameter.operator in _ONE_VALUE:
             slots.append((name, (_single(parameter, value),)))
         elif parameter.repeatable:
-            slots.append((name, (f"({_quoted(value)})",)))
+            slots.append((name, (f"({quoted(value)})",)))
         else:
-            either.setdefault(name, []).append(_quoted(value))
+            either.setdefault(name, []).append(quoted(value))
     slots += [(name, (f"({','.join(values)})",)) for name, values in either.items()]
     return QueryRequest(query.id, return_type, tuple(slots))
 
 
 def _single(parameter: Parameter | None, value: str) -> str:
     is_number = parameter.operator in _TIMES if parameter else value.isdecimal()
-    return value if is_number else _quoted(value)
-
-
-def _quoted(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"
+    return value if is_number else quoted(value)
 
 
 def objects_in(response: QueryResponse) -> list[AnyObject]:

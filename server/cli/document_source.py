@@ -20,7 +20,7 @@ from typing import Final
 from server.cda_header import read_cda_header
 from server.settings import CodedValue, Settings
 from xds.cda_header import CdaHeader
-from xds.hl7v2 import CX, DTM
+from xds.hl7v2 import CX, DTM, oid_of
 from xds.metadata import (
     Association,
     AssociationType,
@@ -176,12 +176,12 @@ def submission_of(
 
 def new_oid() -> str:
     """An OID that nobody has: made from a UUID (ITU-T X.667)."""
-    return f"2.25.{uuid.uuid4().int}"
+    return oid_of(uuid.uuid4())
 
 
 def this_source() -> str:
     """The sourceId of this machine: always the same, and no other machine's."""
-    return f"2.25.{uuid.uuid5(uuid.NAMESPACE_DNS, f'{node()}.{uuid.getnode():x}').int}"
+    return oid_of(uuid.uuid5(uuid.NAMESPACE_DNS, f"{node()}.{uuid.getnode():x}"))
 
 
 def mime_type_of(file: Path) -> str:
