@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.store_servers import mongodb_server, s3_server
+from tests.store_servers import mongodb_server, own_mongodb_server, own_s3_server, s3_server
 
-__all__ = ["mongodb_server", "s3_server"]
+__all__ = ["mongodb_server", "own_mongodb_server", "own_s3_server", "s3_server"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

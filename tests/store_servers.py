@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import pymongo
@@ -35,6 +36,8 @@ from tests.server_process import free_port
 
 BUILT = Path(__file__).parents[1] / ".test-servers"
 IS_REQUIRED = bool(os.environ.get("TOIMIK_REQUIRE_STORE_SERVERS"))
+
+_T = TypeVar("_T")
 
 _START_SECONDS = 60.0
 _STOP_SECONDS = 10.0
@@ -308,24 +311,41 @@ def _s3_is_ready(server: StoreServer) -> bool:
     return True
 
 
-def _session_server(running: contextlib.AbstractContextManager[StoreServer]) -> Iterator[StoreServer]:
+def there_or_skipped(running: contextlib.AbstractContextManager[_T]) -> Iterator[_T]:
+    """What needs servers, for a fixture: tests are skipped where there are none, and fail where there must be some."""
     with contextlib.ExitStack() as stack:
         try:
-            server = stack.enter_context(running)
+            it = stack.enter_context(running)
         except StoreServerAbsent as absent:
             if IS_REQUIRED:
                 pytest.fail(str(absent))
             pytest.skip(str(absent))
-        yield server
+        yield it
 
 
 @pytest.fixture(scope="session")
 def mongodb_server() -> Iterator[StoreServer]:
     """The MongoDB server of this session; take a database of your own in it."""
-    yield from _session_server(running_mongodb())
+    yield from there_or_skipped(running_mongodb())
 
 
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[StoreServer]:
     """The S3 server of this session; take a bucket or a prefix of your own in it."""
-    yield from _session_server(running_s3())
+    yield from there_or_skipped(running_s3())
+
+
+@pytest.fixture
+def own_mongodb_server() -> Iterator[OwnStoreServer]:
+    """A MongoDB server that can be killed."""
+    for server in there_or_skipped(running_mongodb(killable=True)):
+        assert isinstance(server, OwnStoreServer)
+        yield server
+
+
+@pytest.fixture
+def own_s3_server() -> Iterator[OwnStoreServer]:
+    """An S3 server that can be killed."""
+    for server in there_or_skipped(running_s3(killable=True)):
+        assert isinstance(server, OwnStoreServer)
+        yield server

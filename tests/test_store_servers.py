@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from io import BytesIO
@@ -21,30 +21,16 @@ from minio.sse import SseS3
 from pymongo.errors import ConnectionFailure
 
 from tests import store_servers
-from tests.store_servers import OwnStoreServer, StoreServer, StoreServerAbsent, running_mongodb, running_s3
+from tests.store_servers import (
+    OwnStoreServer,
+    StoreServer,
+    StoreServerAbsent,
+    running_mongodb,
+    running_s3,
+    there_or_skipped,
+)
 
 Running = Callable[..., AbstractContextManager[StoreServer]]
-
-
-def own(running: Running) -> Iterator[OwnStoreServer]:
-    try:
-        with running(killable=True) as server:
-            assert isinstance(server, OwnStoreServer)
-            yield server
-    except StoreServerAbsent as absent:
-        if store_servers.IS_REQUIRED:
-            raise
-        pytest.skip(str(absent))
-
-
-@pytest.fixture
-def mongodb() -> Iterator[OwnStoreServer]:
-    yield from own(running_mongodb)
-
-
-@pytest.fixture
-def s3() -> Iterator[OwnStoreServer]:
-    yield from own(running_s3)
 
 
 def mongodb_client(server: StoreServer, seconds: float = 60) -> pymongo.MongoClient[dict[str, object]]:
@@ -62,32 +48,32 @@ def listening_addresses(server: OwnStoreServer) -> set[str]:
     return {connection.laddr.ip for connection in connections if connection.status == psutil.CONN_LISTEN}
 
 
-def test_what_a_killed_mongodb_server_acknowledged_is_there_when_it_is_back(mongodb: OwnStoreServer) -> None:
-    with mongodb_client(mongodb) as client:
+def test_what_a_killed_mongodb_server_acknowledged_is_there_when_it_is_back(own_mongodb_server: OwnStoreServer) -> None:
+    with mongodb_client(own_mongodb_server) as client:
         client.test.things.insert_one({"_id": "one"})
-    mongodb.kill()
-    with mongodb_client(mongodb, seconds=0.2) as client, pytest.raises(ConnectionFailure):
+    own_mongodb_server.kill()
+    with mongodb_client(own_mongodb_server, seconds=0.2) as client, pytest.raises(ConnectionFailure):
         client.admin.command("ping")
 
-    mongodb.start()
+    own_mongodb_server.start()
 
-    with mongodb_client(mongodb) as client:
+    with mongodb_client(own_mongodb_server) as client:
         assert client.test.things.find_one({"_id": "one"}) == {"_id": "one"}
 
 
-def test_what_a_killed_s3_server_acknowledged_is_there_when_it_is_back(s3: OwnStoreServer) -> None:
-    s3_client(s3).make_bucket("things")
-    s3_client(s3).put_object("things", "one", BytesIO(b"kept"), 4)
-    s3.kill()
+def test_what_a_killed_s3_server_acknowledged_is_there_when_it_is_back(own_s3_server: OwnStoreServer) -> None:
+    s3_client(own_s3_server).make_bucket("things")
+    s3_client(own_s3_server).put_object("things", "one", BytesIO(b"kept"), 4)
+    own_s3_server.kill()
 
-    s3.start()
+    own_s3_server.start()
 
-    with s3_client(s3).get_object("things", "one") as kept:
+    with s3_client(own_s3_server).get_object("things", "one") as kept:
         assert kept.read() == b"kept"
 
 
-def test_of_two_updates_of_one_document_at_once_none_is_lost(mongodb: OwnStoreServer) -> None:
-    with mongodb_client(mongodb) as client, ThreadPoolExecutor(2) as both:
+def test_of_two_updates_of_one_document_at_once_none_is_lost(own_mongodb_server: OwnStoreServer) -> None:
+    with mongodb_client(own_mongodb_server) as client, ThreadPoolExecutor(2) as both:
         things = client.test.things
         numbers = range(100)
         things.insert_many({"_id": number, "open": True, "body": b"as it was"} for number in numbers)
@@ -98,35 +84,36 @@ def test_of_two_updates_of_one_document_at_once_none_is_lost(mongodb: OwnStoreSe
         assert list(things.find(sort=["_id"])) == [{"_id": number, "body": b"blanked"} for number in numbers]
 
 
-def test_a_paused_server_answers_nothing_until_it_is_resumed(mongodb: OwnStoreServer) -> None:
-    mongodb.pause()
-    with mongodb_client(mongodb, seconds=0.5) as client, pytest.raises(ConnectionFailure):
+def test_a_paused_server_answers_nothing_until_it_is_resumed(own_mongodb_server: OwnStoreServer) -> None:
+    own_mongodb_server.pause()
+    with mongodb_client(own_mongodb_server, seconds=0.5) as client, pytest.raises(ConnectionFailure):
         client.admin.command("ping")
 
-    mongodb.resume()
+    own_mongodb_server.resume()
 
-    with mongodb_client(mongodb) as client:
+    with mongodb_client(own_mongodb_server) as client:
         assert client.admin.command("ping")["ok"] == 1
 
 
-def test_the_s3_server_can_encrypt_at_rest(s3: OwnStoreServer) -> None:
-    s3_client(s3).make_bucket("things")
+def test_the_s3_server_can_encrypt_at_rest(own_s3_server: OwnStoreServer) -> None:
+    s3_client(own_s3_server).make_bucket("things")
 
-    s3_client(s3).put_object("things", "one", BytesIO(b"secret"), 6, sse=SseS3())
+    s3_client(own_s3_server).put_object("things", "one", BytesIO(b"secret"), 6, sse=SseS3())
 
-    encryption = s3_client(s3).stat_object("things", "one").metadata
+    encryption = s3_client(own_s3_server).stat_object("things", "one").metadata
     assert encryption is not None
     assert encryption["x-amz-server-side-encryption"] == "AES256"
 
 
-def test_servers_listen_on_loopback_alone(mongodb: OwnStoreServer, s3: OwnStoreServer) -> None:
-    assert listening_addresses(mongodb) == {"127.0.0.1"}
-    assert listening_addresses(s3) <= {"127.0.0.1", "::1"}
+def test_servers_listen_on_loopback_alone(own_mongodb_server: OwnStoreServer, own_s3_server: OwnStoreServer) -> None:
+    assert listening_addresses(own_mongodb_server) == {"127.0.0.1"}
+    assert listening_addresses(own_s3_server) <= {"127.0.0.1", "::1"}
 
 
 @pytest.mark.parametrize("running", [running_mongodb, running_s3])
 def test_a_server_that_was_stopped_leaves_neither_process_nor_data(running: Running) -> None:
-    for server in own(running):
+    for server in there_or_skipped(running(killable=True)):
+        assert isinstance(server, OwnStoreServer)
         process, directory = psutil.Process(server.pid), server.directory
         assert directory.is_dir()
 
@@ -136,7 +123,7 @@ def test_a_server_that_was_stopped_leaves_neither_process_nor_data(running: Runn
 
 @pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_tests_that_are_interrupted_leave_neither_process_nor_data(
-    mongodb: OwnStoreServer, ending: signal.Signals
+    own_mongodb_server: OwnStoreServer, ending: signal.Signals
 ) -> None:
     script = (
         "import time; from tests.store_servers import running_mongodb\n"

@@ -35,7 +35,7 @@ from tests.builders import OTHER_PATIENT, PATIENT, document_entry, registered, s
 from tests.registry.dossiers import change_of, found, register, submitted
 from tests.registry.stores import some_database
 from tests.server_process import free_port
-from tests.store_servers import StoreServer, running_mongodb
+from tests.store_servers import OwnStoreServer, StoreServer
 from xds.actors import OutcomeUnknown
 from xds.ebxml_writer import codec
 from xds.metadata import AvailabilityStatus, ObjectKind
@@ -220,54 +220,52 @@ async def is_back(store: MongoMetadataStore, *, seconds: float = 30) -> None:
 
 
 @leaving_sockets
-async def test_a_server_that_is_killed_is_busy_until_it_is_back() -> None:
-    with running_mongodb(killable=True) as server:
-        async with store_at(server) as store:
-            first = document_entry()
-            await register(store, *submitted(registered(first)))
-            facts = await store.known(Questions(PATIENT.text))
-            server.kill()
-            with pytest.raises(StoreBusy):
-                await found(store, ENTRY, patients=(PATIENT,))
-            with pytest.raises(StoreBusy):
-                await store.known(Questions(PATIENT.text))
-            with pytest.raises(StoreBusy):
-                await store.apply(change_of(*submitted()), facts)
-            with pytest.raises(StoreBusy):
-                await store.check()
+async def test_a_server_that_is_killed_is_busy_until_it_is_back(own_mongodb_server: OwnStoreServer) -> None:
+    async with store_at(own_mongodb_server) as store:
+        first = document_entry()
+        await register(store, *submitted(registered(first)))
+        facts = await store.known(Questions(PATIENT.text))
+        own_mongodb_server.kill()
+        with pytest.raises(StoreBusy):
+            await found(store, ENTRY, patients=(PATIENT,))
+        with pytest.raises(StoreBusy):
+            await store.known(Questions(PATIENT.text))
+        with pytest.raises(StoreBusy):
+            await store.apply(change_of(*submitted()), facts)
+        with pytest.raises(StoreBusy):
+            await store.check()
 
-            server.start()
+        own_mongodb_server.start()
 
-            await is_back(store)
-            assert await found(store, ENTRY, patients=(PATIENT,)) == [first.entry_uuid]
-            await register(store, *submitted())
-            assert await problems(store) == []
+        await is_back(store)
+        assert await found(store, ENTRY, patients=(PATIENT,)) == [first.entry_uuid]
+        await register(store, *submitted())
+        assert await problems(store) == []
 
 
 @leaving_sockets
-async def test_a_server_that_answers_nothing_is_busy_and_nobody_hangs() -> None:
-    with running_mongodb(killable=True) as server:
-        async with store_at(server) as store:
-            await register(store, *submitted())
-            facts = await store.known(Questions(PATIENT.text))
-            server.pause()
-            outcomes = await asyncio.gather(
-                found(store, ENTRY, patients=(PATIENT,)),
-                store.count(Criteria(ENTRY)),
-                store.known(Questions(PATIENT.text)),
-                store.apply(change_of(*submitted()), facts),
-                return_exceptions=True,
-            )
-            server.resume()
-            await is_back(store)
+async def test_a_server_that_answers_nothing_is_busy_and_nobody_hangs(own_mongodb_server: OwnStoreServer) -> None:
+    async with store_at(own_mongodb_server) as store:
+        await register(store, *submitted())
+        facts = await store.known(Questions(PATIENT.text))
+        own_mongodb_server.pause()
+        outcomes = await asyncio.gather(
+            found(store, ENTRY, patients=(PATIENT,)),
+            store.count(Criteria(ENTRY)),
+            store.known(Questions(PATIENT.text)),
+            store.apply(change_of(*submitted()), facts),
+            return_exceptions=True,
+        )
+        own_mongodb_server.resume()
+        await is_back(store)
 
-            assert [type(outcome) for outcome in outcomes[:3]] == [StoreBusy] * 3
-            # It may have been sent before nothing came back.
-            assert isinstance(outcomes[3], StoreBusy | OutcomeOpen)
-            await asyncio.gather(*store._withdrawing)
-            await register(store, *submitted())
-            assert len(await found(store, ENTRY, patients=(PATIENT,))) == 2
-            assert await problems(store) == []
+        assert [type(outcome) for outcome in outcomes[:3]] == [StoreBusy] * 3
+        # It may have been sent before nothing came back.
+        assert isinstance(outcomes[3], StoreBusy | OutcomeOpen)
+        await asyncio.gather(*store._withdrawing)
+        await register(store, *submitted())
+        assert len(await found(store, ENTRY, patients=(PATIENT,))) == 2
+        assert await problems(store) == []
 
 
 @pytest.mark.parametrize("command", range(1, 6))

@@ -34,7 +34,7 @@ from tests.repository.stand_ins import (
     repository_of,
     settled,
 )
-from tests.store_servers import OwnStoreServer, StoreServer, StoreServerAbsent, running_s3
+from tests.store_servers import OwnStoreServer, StoreServer
 from tests.weather import Weather, WeatherProxy, http_answer
 from xds.actors import DocumentRequest, RegistryResponse
 from xds.errors import ErrorCode, ResponseStatus
@@ -357,22 +357,15 @@ async def test_a_document_that_is_settled_under_its_reader_by_a_rival_is_read_to
 # A server of our own to kill
 
 
-@pytest.fixture
-def own_server() -> Iterator[OwnStoreServer]:
-    try:
-        with running_s3(killable=True) as server:
-            assert isinstance(server, OwnStoreServer)
-            yield server
-    except StoreServerAbsent as absent:
-        pytest.skip(str(absent))
-
-
 @pytest.mark.parametrize("ended", [OwnStoreServer.kill, OwnStoreServer.pause])
 async def test_a_server_that_is_killed_during_traffic_and_comes_back_has_lost_nothing(
-    own_server: OwnStoreServer, ended: Callable[[OwnStoreServer], None]
+    own_s3_server: OwnStoreServer, ended: Callable[[OwnStoreServer], None]
 ) -> None:
     bucket = Bucket(
-        endpoint=own_server.url, name="toimik", access_key=own_server.access_key, secret_key=own_server.secret_key
+        endpoint=own_s3_server.url,
+        name="toimik",
+        access_key=own_s3_server.access_key,
+        secret_key=own_s3_server.secret_key,
     )
     documents = store_at(bucket, "")
     registry = RecordingRegistry()
@@ -387,9 +380,9 @@ async def test_a_server_that_is_killed_during_traffic_and_comes_back_has_lost_no
 
     sources = [asyncio.create_task(source(size)) for size in (5, 5, 100_000, LARGE)]
     await asyncio.sleep(0.5)
-    await asyncio.to_thread(ended, own_server)
+    await asyncio.to_thread(ended, own_s3_server)
     await asyncio.sleep(2 * SECONDS)
-    await asyncio.to_thread(own_server.resume if ended is OwnStoreServer.pause else own_server.start)
+    await asyncio.to_thread(own_s3_server.resume if ended is OwnStoreServer.pause else own_s3_server.start)
     await asyncio.sleep(0.5)
     over.set()
     await asyncio.gather(*sources)

@@ -11,21 +11,19 @@ from server.diagnosis import Verdict
 from server.settings import Actor, Limits, MetadataSettings, MetadataStoreKind, Settings
 from server.store_diagnosis import store_diagnoses
 from server.store_opening import prepared_metadata_store
-from tests.store_servers import OwnStoreServer, running_mongodb
+from tests.store_servers import OwnStoreServer
 
 
 @pytest.mark.filterwarnings("ignore:.*unclosed <socket:pytest.PytestUnraisableExceptionWarning")
 async def test_a_store_that_goes_away_in_the_midst_of_a_deep_look_is_told_in_a_sentence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, own_mongodb_server: OwnStoreServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store_opening, "_STEP_SECONDS", 2.0)
-    with running_mongodb(killable=True) as server:
-        assert isinstance(server, OwnStoreServer)
-        metadata = MetadataSettings(store=MetadataStoreKind.MONGODB, mongodb_url=server.url, connect_seconds=1)
-        settings = Settings(data=tmp_path, actors=(Actor.REGISTRY,), metadata=metadata, limits=Limits(store_seconds=2))
-        await prepared_metadata_store(settings)
-        looks = store_diagnoses(settings, deep=True, tell=lambda _: server.kill())
-        found = {look.subject: look async for look in looks}
+    metadata = MetadataSettings(store=MetadataStoreKind.MONGODB, mongodb_url=own_mongodb_server.url, connect_seconds=1)
+    settings = Settings(data=tmp_path, actors=(Actor.REGISTRY,), metadata=metadata, limits=Limits(store_seconds=2))
+    await prepared_metadata_store(settings)
+    looks = store_diagnoses(settings, deep=True, tell=lambda _: own_mongodb_server.kill())
+    found = {look.subject: look async for look in looks}
 
     assert found["metadata store"].verdict is Verdict.OK
     assert found["log and index"].verdict is Verdict.FAILED
