@@ -72,6 +72,9 @@ class _NothingOfTheRequest(logging.Filter):
         return True
 
 
+_NOTHING_OF_THE_REQUEST = _NothingOfTheRequest()  # one: a logger takes the same filter once
+
+
 def configure_logging(settings: LogSettings) -> None:
     """Send everything that is logged to standard error in the configured form."""
     handler = logging.StreamHandler(sys.stderr)
@@ -82,7 +85,7 @@ def configure_logging(settings: LogSettings) -> None:
     # What is asked of the interpreter for every record, and no line shows.
     logging.logThreads = logging.logMultiprocessing = logging.logProcesses = False
     logging._srcfile = None  # noqa: SLF001 - the switch that Python's logging HOWTO names for this
-    server_logger.addFilter(_NothingOfTheRequest())
+    server_logger.addFilter(_NOTHING_OF_THE_REQUEST)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.level.upper())
