@@ -13,13 +13,14 @@ that a registry can be copied from one to another record by record and the chain
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import orjson
 
 from registry.metadata_store import IdentityChange, Removal, Revision, StoreDamaged
+from xds.actors import ObjectCodec
 from xds.hl7v2 import DTM
 from xds.metadata import AnyObject, Folder
 
@@ -79,6 +80,28 @@ def decoded(body: bytes) -> ChangeBody:
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoreDamaged("the body of a record is not what was written") from error
+
+
+def object_of(rendering: bytes, codec: ObjectCodec) -> AnyObject:
+    """The object that a rendering stands for.
+
+    Raises StoreDamaged.
+    """
+    try:
+        return codec.read(rendering)
+    except Exception as error:
+        raise StoreDamaged(f"a rendering can not be read: {error}") from error
+
+
+def renders_one_of(entry_uuids: Collection[str], codec: ObjectCodec) -> Callable[[bytes], bool]:
+    """Whether a rendering is that of one of these objects."""
+    names = [entry_uuid.encode() for entry_uuid in entry_uuids]
+
+    def is_one(rendering: bytes) -> bool:
+        # Reading XML takes long; most objects do not even mention one of these.
+        return any(name in rendering for name in names) and object_of(rendering, codec).entry_uuid in entry_uuids
+
+    return is_one
 
 
 def blanked(body: bytes, is_removed: Callable[[bytes], bool]) -> bytes | None:

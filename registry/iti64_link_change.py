@@ -6,40 +6,27 @@ ITI TF-2: 3.64.4.1.3. Judged between reads of what it touches and one atomic wri
 
 from __future__ import annotations
 
-import asyncio
-import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from uuid import uuid4
 
-from registry.lifecycle import Judging, NewUuid, is_membership
-from registry.link_change import LinkChange, Linked, is_followed, relinked
+from registry.lifecycle import Judging, is_followed, is_membership
+from registry.link_change import LinkChange, Linked, relinked
 from registry.merged_patients import dossiers_of
-from registry.metadata_store import Criteria, Facts, FactsMoved, Match, MetadataStore, Questions, StoreBusy
-from registry.patient_register import PatientRegister, now
+from registry.metadata_store import Criteria, Facts, FactsMoved, Match, MetadataStore, Questions
+from registry.patient_register import PatientRegister
 from xds.hl7v2 import CX
 from xds.metadata import Association, AvailabilityStatus, Code, DocumentEntry, Folder, ObjectKind
 
 _IS_APPROVED = Match.any_of("availability_status", (AvailabilityStatus.APPROVED.value,))
-_LONGEST_PAUSE_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkChanges:
-    """Takes link changes.
-
-    content_type_code   of the SubmissionSets that are made
-    attempts            how often one is judged again when other changes of the dossier come in between
-    """
+    """Takes link changes. content_type_code: of the SubmissionSets that are made."""
 
     register: PatientRegister
     content_type_code: Code
     home_community_id: str | None = None
-    clock: Callable[[], datetime] = now
-    new_uuid: NewUuid = uuid4
-    attempts: int = 10
-    pause_seconds: float = 0.01
 
     async def take(self, change: LinkChange) -> int:
         """Do what it says, and tell how many documents got a new version. What was done before is not done again.
@@ -51,20 +38,17 @@ class LinkChanges:
         return sum([await self._in_dossier(change, each) for each in dossiers])
 
     async def _in_dossier(self, change: LinkChange, dossier: str) -> int:
-        store = self.register.store
-        for attempt in range(self.attempts):
-            try:
-                linked = await _linked(change, dossier, self.register)
-                if linked.entries:
-                    judging = Judging.at(self.clock(), self.home_community_id)
-                    changed = relinked(change, linked, judging, self.content_type_code, self.new_uuid)
-                    await store.apply(changed, linked.facts)
-            except FactsMoved:
-                longest = min(self.pause_seconds * 2**attempt, _LONGEST_PAUSE_SECONDS)
-                await asyncio.sleep(longest * random.random())  # noqa: S311 - no secret
-            else:
-                return len(linked.entries)
-        raise StoreBusy("other changes of the same patient came in between all the time")
+        register = self.register
+
+        async def relink() -> int:
+            linked = await _linked(change, dossier, register)
+            if linked.entries:
+                judging = Judging.at(register.clock(), self.home_community_id)
+                changed = relinked(change, linked, judging, self.content_type_code, register.new_uuid)
+                await register.store.apply(changed, linked.facts)
+            return len(linked.entries)
+
+        return await register.until_it_holds(relink)
 
 
 async def _linked(change: LinkChange, dossier: str, register: PatientRegister) -> Linked:

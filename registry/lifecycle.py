@@ -20,6 +20,7 @@ from xds.hl7v2 import DTM
 from xds.metadata import (
     RELATIONSHIPS,
     REPLACING,
+    UPDATE_OPERATIONS,
     AnyObject,
     Association,
     AssociationType,
@@ -304,6 +305,24 @@ def registered(item: AnyObject, entry_uuids: Mapping[str, str], judging: Judging
     if isinstance(item, Folder):
         lasting["last_update_time"] = DTM(judging.update_time)
     return replace(item, **lasting)
+
+
+def is_followed(link: Association) -> bool:
+    """Whether an association may be made again where one of its ends gets a new version."""
+    return link.availability_status == AvailabilityStatus.APPROVED and link.association_type not in UPDATE_OPERATIONS
+
+
+def made_again(link: Association, followers: Mapping[str, str], new_uuid: NewUuid) -> Association:
+    """The association of versions before as one of the new versions. followers: those, by the entryUUID before."""
+    entry_uuid = new_uuid().urn
+    return replace(
+        link,
+        entry_uuid=entry_uuid,
+        logical_id=entry_uuid,
+        version="1",
+        source_object=followers.get(link.source_object, link.source_object),
+        target_object=followers.get(link.target_object, link.target_object),
+    )
 
 
 def inherited_memberships(

@@ -11,12 +11,11 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from registry.lifecycle import Judging, NewUuid, is_membership, new_membership
+from registry.lifecycle import Judging, NewUuid, is_membership, made_again, new_membership
 from registry.metadata_store import Facts, RegistryChange, Revision
 from xds.hl7v2 import CX, DTM, oid_of
 from xds.metadata import (
     REPLACING,
-    UPDATE_OPERATIONS,
     AnyObject,
     Association,
     AvailabilityStatus,
@@ -137,15 +136,7 @@ def _copies(
     """The associations of what goes, made again for the new versions where both ends are of one patient then."""
     for link in linked.links:
         if _goes(link, change, linked, followers):
-            entry_uuid = new_uuid().urn
-            yield replace(
-                link,
-                entry_uuid=entry_uuid,
-                logical_id=entry_uuid,
-                version="1",
-                source_object=followers.get(link.source_object, link.source_object),
-                target_object=followers.get(link.target_object, link.target_object),
-            )
+            yield made_again(link, followers, new_uuid)
 
 
 def _goes(link: Association, change: LinkChange, linked: Linked, followers: Mapping[str, str]) -> bool:
@@ -193,8 +184,3 @@ def _by_dossier(
         for dossier in dict.fromkeys((here, there, *revised))
     }
     return replace(parts.pop(here), elsewhere=tuple(parts.values()))
-
-
-def is_followed(link: Association) -> bool:
-    """Whether a link change looks at an association at all."""
-    return link.availability_status == _APPROVED and link.association_type not in UPDATE_OPERATIONS

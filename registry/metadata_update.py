@@ -19,7 +19,9 @@ from registry.lifecycle import (
     entry_uuids_of,
     identifiers_in_use,
     inherited_memberships,
+    is_followed,
     is_membership,
+    made_again,
     registered,
     revisions_of,
 )
@@ -371,7 +373,7 @@ def _propagates(link: Association, entry_uuid: str, known: Known) -> bool:
 
     What a SubmissionSet brought it brought once: its HasMember stays with the version that it brought.
     """
-    if link.availability_status != _APPROVED or link.association_type in UPDATE_OPERATIONS:
+    if not is_followed(link):
         return False
     if entry_uuid == link.source_object:
         return True
@@ -382,15 +384,7 @@ def _copies(known: Known, followers: Mapping[str, str], new_uuid: NewUuid) -> It
     """The associations of the versions before, made again for the new ones."""
     for link in known.links:
         if any(_propagates(link, end, known) for end in followers):
-            entry_uuid = new_uuid().urn
-            yield replace(
-                link,
-                entry_uuid=entry_uuid,
-                logical_id=entry_uuid,
-                version="1",
-                source_object=followers.get(link.source_object, link.source_object),
-                target_object=followers.get(link.target_object, link.target_object),
-            )
+            yield made_again(link, followers, new_uuid)
 
 
 def _revisions(

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from registry.metadata_store import Criteria, Facts, Match, MetadataStore, Questions
-from xds.metadata import AssociationType, ObjectKind, SubmissionSet
+from xds.metadata import AssociationType, Folder, ObjectKind, SubmissionSet
 from xds.metadata_names import is_uuid_urn
 
 _IS_MEMBERSHIP = Match.any_of("association_type", (AssociationType.HAS_MEMBER.value,))
@@ -19,26 +19,28 @@ async def with_origins(facts: Facts, store: MetadataStore) -> Facts:
     """The facts, and of each identifier that is taken the SubmissionSet that it came with, unless it was removed."""
     if not facts.taken:
         return facts
-    bearers = {
-        identifier: identifier if is_uuid_urn(identifier) else await _bearer(identifier, kind, store)
-        for identifier, kind in facts.taken.items()
-    }
-    holders = await _holders(filter(None, bearers.values()), store)
-    known = await store.known(Questions(facts.patient_id, references=frozenset().union(*holders.values())))
+    holders = await _holders([*filter(is_uuid_urn, facts.taken), *await _packages(facts, store)], store)
+    known = await store.known(Questions(facts.patient_id, references=frozenset(holders).union(*holders.values())))
+    bearers = {item.unique_id: uuid for uuid, item in known.objects.items() if isinstance(item, SubmissionSet | Folder)}
     sets = {uuid: item for uuid, item in known.objects.items() if isinstance(item, SubmissionSet)}
     origins: dict[str, SubmissionSet] = {}
-    for identifier, bearer in bearers.items():
-        candidates = [sets[uuid] for uuid in holders.get(bearer or "", ()) if uuid in sets]
+    for identifier in facts.taken:
+        bearer = identifier if identifier in holders else bearers.get(identifier, "")
+        candidates = [sets[uuid] for uuid in holders.get(bearer, ()) if uuid in sets]
         if candidates:  # the first: later ones refer to what was there
             origins[identifier] = min(candidates, key=_time)
     return replace(facts, origins=origins)
 
 
-async def _bearer(unique_id: str, kind: ObjectKind, store: MetadataStore) -> str | None:
-    """The entryUUID of the SubmissionSet or Folder with this uniqueId."""
-    criteria = Criteria(kind, (Match.any_of("unique_id", (unique_id,)),))
-    found = await store.find(criteria, rendering=False, limit=1)
-    return found[0].entry_uuid if found else None
+async def _packages(facts: Facts, store: MetadataStore) -> list[str]:
+    """The entryUUIDs of the SubmissionSets and Folders that have a uniqueId among those that are taken."""
+    found: list[str] = []
+    for kind in (ObjectKind.SUBMISSION_SET, ObjectKind.FOLDER):
+        unique_ids = tuple([each for each, of in facts.taken.items() if of is kind and not is_uuid_urn(each)])
+        if unique_ids:
+            criteria = Criteria(kind, (Match.any_of("unique_id", unique_ids),))
+            found += [each.entry_uuid for each in await store.find(criteria, rendering=False)]
+    return found
 
 
 async def _holders(bearers: Iterable[str], store: MetadataStore) -> Mapping[str, frozenset[str]]:

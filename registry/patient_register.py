@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import TypeVar
 from uuid import UUID, uuid4
 
 from registry.metadata_store import (
@@ -32,6 +33,8 @@ from xds.patient_feeds import FeedRefused as FeedRefused
 from xds.patient_feeds import PatientFeeds
 from xds.patient_feeds import Reason as Reason
 from xds.transactions import ITI_42
+
+_T = TypeVar("_T")
 
 _LONGEST_PAUSE_SECONDS = 2.0
 
@@ -78,14 +81,8 @@ class PatientRegister:
         into, patient_id = self._own(surviving), self._own(subsumed)
         if into == patient_id:
             raise FeedRefused(Reason.DUPLICATE, "The surviving and the subsumed patient id are the same; send two.")
-        for attempt in range(self.attempts):
-            try:
-                await self._merge_once(into, patient_id)
-            except FactsMoved:
-                await self._pause(attempt)
-            else:
-                return into, patient_id
-        raise StoreBusy("other changes of the same patients came in between all the time")
+        await self.until_it_holds(lambda: self._merge_once(into, patient_id))
+        return into, patient_id
 
     async def _merge_once(self, into: CX, patient_id: CX) -> None:
         of_survivor = await self.store.known(Questions(into.text))
@@ -100,10 +97,19 @@ class PatientRegister:
         await self.store.apply(self._change(into, IdentityChange()), of_survivor)
         await self.store.apply(self._change(patient_id, IdentityChange(into.text)), of_subsumed)
 
-    async def _pause(self, attempt: int) -> None:
-        """Longer each time, and never as long as the other one's: two that stand in each other's way would go on so."""
-        longest = min(self.pause_seconds * 2**attempt, _LONGEST_PAUSE_SECONDS)
-        await asyncio.sleep(longest * random.random())  # noqa: S311 - no secret
+    async def until_it_holds(self, attempt: Callable[[], Awaitable[_T]]) -> _T:
+        """What an attempt answers that no other change came into: it reads and writes, and is made anew.
+
+        The pause is longer each time, and never as long as the other one's: two that stand in each other's way would go
+        on so. Raises StoreBusy, and what the attempt raises but FactsMoved.
+        """
+        for number in range(self.attempts):
+            try:
+                return await attempt()
+            except FactsMoved:
+                longest = min(self.pause_seconds * 2**number, _LONGEST_PAUSE_SECONDS)
+                await asyncio.sleep(longest * random.random())  # noqa: S311 - no secret
+        raise StoreBusy("other changes of the same patient came in between all the time")
 
     async def is_active(self, patient_id: CX) -> bool:
         """Whether a feed named this patient, and none merged it into another."""
@@ -157,15 +163,11 @@ class PatientRegister:
             )
 
     async def _say(self, patient_id: CX, identity: IdentityChange) -> None:
-        for attempt in range(self.attempts):
+        async def say() -> None:
             facts = await self.store.known(Questions(patient_id.text))
-            try:
-                await self.store.apply(self._change(patient_id, identity), facts)
-            except FactsMoved:
-                await self._pause(attempt)
-            else:
-                return
-        raise StoreBusy("other changes of the same patient came in between all the time")
+            await self.store.apply(self._change(patient_id, identity), facts)
+
+        await self.until_it_holds(say)
 
     def _change(self, patient_id: CX, identity: IdentityChange) -> RegistryChange:
         time = self.clock().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

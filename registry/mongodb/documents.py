@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from bson import Int64, ObjectId
 
 from registry.change_body import decoded as decoded_body
+from registry.change_body import object_of
 from registry.dossier_log import LogRecord
 from registry.metadata_store import IdentityChange, IndexRow, Removal, Revision, StoreDamaged
 from registry.mongodb.database import Document
@@ -85,7 +86,7 @@ class Content:
             return cls((), (), blanks=1)
         read = decoded_body(body)
         objects = tuple(
-            Rendered(decoded(rendering, codec), compression.compress(rendering)) for rendering in read.renderings
+            Rendered(object_of(rendering, codec), compression.compress(rendering)) for rendering in read.renderings
         )
         return cls(objects, read.revisions, read.identity, read.removals, read.blanks)
 
@@ -93,17 +94,6 @@ class Content:
     def removed(self) -> frozenset[str]:
         """The entryUUIDs of what it removes."""
         return frozenset(removal.entry_uuid for removal in self.removals)
-
-
-def decoded(rendering: bytes, codec: ObjectCodec) -> AnyObject:
-    """The object that a rendering stands for.
-
-    Raises StoreDamaged.
-    """
-    try:
-        return codec.read(rendering)
-    except Exception as error:
-        raise StoreDamaged(f"a rendering can not be read: {error}") from error
 
 
 # --- changes ---------------------------------------------------------------------------------------------------------

@@ -15,10 +15,11 @@ from typing import NamedTuple
 
 from bson import ObjectId
 
+from registry.change_body import object_of
 from registry.metadata_store import Facts, Fingerprint, Questions
 from registry.mongodb.claims import Slots
 from registry.mongodb.database import Document
-from registry.mongodb.documents import SUPERSEDED, UNFINISHED, decoded, document_name, patient_key, rendering_of
+from registry.mongodb.documents import SUPERSEDED, UNFINISHED, document_name, patient_key, rendering_of
 from registry.mongodb.index import Current
 from registry.mongodb.log import Head
 from registry.mongodb.resolver import Resolver
@@ -131,7 +132,7 @@ class FactFinder:
         found = _Found({}, {})
         for document in documents:
             if document["kind"] != SUPERSEDED:
-                item = decoded(rendering_of(document, self._compression), self._codec)
+                item = object_of(rendering_of(document, self._compression), self._codec)
                 found.objects[item.entry_uuid] = Current(item, document["number"], document.get("submitted"))
                 found.owners[item.entry_uuid] = document["patient_id"]
         return found

@@ -15,7 +15,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from registry.change_body import revised
+from registry.change_body import object_of, revised
 from registry.fhir_resources import FhirResources, submitted
 from registry.metadata_store import Revision
 from registry.mongodb.database import Document, Filter, MongoDatabase
@@ -24,7 +24,6 @@ from registry.mongodb.documents import (
     SUPERSEDING,
     Content,
     Record,
-    decoded,
     identity_documents,
     numbered,
     object_document,
@@ -110,7 +109,7 @@ class ObjectIndex:
         for entry_uuid, documents in versions.items():
             newest = max(documents, key=lambda document: int(document["sequence"]))
             if newest["sequence"] < record.log.sequence and newest["kind"] != SUPERSEDED:
-                item = decoded(rendering_of(newest, self._compression), self._codec)
+                item = object_of(rendering_of(newest, self._compression), self._codec)
                 current[entry_uuid] = Current(item, newest["number"], newest.get("submitted"))
         return current
 

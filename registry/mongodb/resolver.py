@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from bson import ObjectId
 
+from registry.change_body import renders_one_of
 from registry.dossier_log import LogRecord
 from registry.fhir_resources import FhirResources
 from registry.metadata_store import PatientsMerged, StoreBusy, StoreDamaged, StoreFull
@@ -31,7 +32,6 @@ from registry.mongodb.documents import (
     Content,
     Record,
     claims_of,
-    decoded,
     lasting_claims,
     patient_key,
     unfinished_document,
@@ -178,15 +178,8 @@ class Resolver:
 
     async def forget(self, record: Record, content: Content) -> None:
         """Leave nothing of what a record removes in the log before it, but the names that nobody may have after it."""
-        removed = content.removed
-        names = [entry_uuid.encode() for entry_uuid in removed]
-
-        def is_removed(rendering: bytes) -> bool:
-            # Reading XML takes long; most objects do not even mention one of these.
-            return any(name in rendering for name in names) and decoded(rendering, self._codec).entry_uuid in removed
-
         await self.claims.remember(record, lasting_claims(content.removals))
-        await self.log.blank(record, is_removed)
+        await self.log.blank(record, renders_one_of(content.removed, self._codec))
 
     # --- reading what is whole ---------------------------------------------------------------------------------------
 

@@ -10,9 +10,9 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from registry.change_body import blanked
+from registry.change_body import blanked, renders_one_of
 from registry.rendering_compression import RenderingCompression
-from registry.sqlite.index import decoded, first_id, last_id
+from registry.sqlite.index import first_id, last_id
 from xds.actors import ObjectCodec
 
 
@@ -26,14 +26,7 @@ class Blanking:
 
     def blank(self, patient: int, entry_uuids: frozenset[str]) -> None:
         """Leave nothing of these objects in the log of a dossier."""
-        named = [entry_uuid.encode() for entry_uuid in entry_uuids]
-
-        def is_removed(rendering: bytes) -> bool:
-            # Reading XML takes long; most objects do not even mention one of these.
-            if not any(name in rendering for name in named):
-                return False
-            return decoded(rendering, self._codec).entry_uuid in entry_uuids
-
+        is_removed = renders_one_of(entry_uuids, self._codec)
         between = (first_id(patient), last_id(patient))
         for (row_id,) in self._connection.execute(
             "SELECT id FROM changes WHERE id > ? AND id <= ? AND body IS NOT NULL", between

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import orjson
 
-from registry.change_body import revised
+from registry.change_body import object_of, revised
 from registry.fhir_resources import FhirResources, submitted
 from registry.metadata_store import (
     IdentityChange,
@@ -22,7 +22,6 @@ from registry.metadata_store import (
     PatientIdentity,
     Removal,
     Revision,
-    StoreDamaged,
     StoreFull,
 )
 from registry.rendering_compression import RenderingCompression
@@ -292,18 +291,7 @@ def read(compressed: bytes, codec: ObjectCodec, compression: RenderingCompressio
 
     Raises StoreDamaged.
     """
-    return decoded(compression.restore(compressed), codec)
-
-
-def decoded(rendering: bytes, codec: ObjectCodec) -> AnyObject:
-    """The object that a rendering stands for.
-
-    Raises StoreDamaged.
-    """
-    try:
-        return codec.read(rendering)
-    except Exception as error:
-        raise StoreDamaged(f"a rendering can not be read: {error}") from error
+    return object_of(compression.restore(compressed), codec)
 
 
 def identities(connection: sqlite3.Connection, patient_ids: Iterable[str]) -> dict[str, PatientIdentity]:

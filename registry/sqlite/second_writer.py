@@ -8,13 +8,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from registry.change_body import decoded as decoded_body
+from registry.change_body import object_of
 from registry.dossier_log import LogRecord
 from registry.fhir_resources import FhirResources
 from registry.metadata_store import IdentityChange, Removal, Revision, StoreDamaged
 from registry.rendering_compression import RenderingCompression
 from registry.sqlite.blanking import Blanking, has_blanks
 from registry.sqlite.database import Database, transaction
-from registry.sqlite.index import IndexedObject, IndexTables, decoded, indexed_objects, placed
+from registry.sqlite.index import IndexedObject, IndexTables, indexed_objects, placed
 from xds.actors import ObjectCodec
 
 
@@ -72,7 +73,7 @@ class SecondWriter:
         if record.body is None:
             return Content()
         body = decoded_body(record.body)
-        rendered = [(decoded(rendering, self._codec), rendering) for rendering in body.renderings]
+        rendered = [(object_of(rendering, self._codec), rendering) for rendering in body.renderings]
         objects = indexed_objects(rendered, record.patient_id, record.time, self._compression, self._fhir)
         identified = None if body.identity is None else (record.patient_id, body.identity)
         return Content(objects, body.revisions, identified, body.removals)

@@ -14,6 +14,7 @@ import os
 import random
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -155,9 +156,9 @@ class Storm:
             node = number % NODES
             new, previous = self.chance.sample(PATIENTS, 2)
             change = LinkChange(self.chance.choice(local_ids), new, previous, None, "2.25.1")
-            register = PatientRegister(store=self.nodes[node], required=False)
+            register = PatientRegister(store=self.nodes[node], required=False, pause_seconds=0.001)
             try:
-                await LinkChanges(register=register, content_type_code=LINEAGE, pause_seconds=0.001).take(change)
+                await LinkChanges(register=register, content_type_code=LINEAGE).take(change)
             except StoreBusy:
                 continue
             except NodeCrashed:
@@ -236,14 +237,22 @@ async def client(mongodb_server: StoreServer) -> AsyncIterator[AsyncMongoClient[
         yield client
 
 
+@asynccontextmanager
+async def stormy(
+    seed: int, client: AsyncMongoClient[Document], server: StoreServer
+) -> AsyncIterator[tuple[Storm, MongoDatabase]]:
+    """A storm over a database of its own, and that database as it is for whoever is spared."""
+    with some_database(server.url) as name:
+        calm = MongoDatabase(client, name)
+        await prepare(calm)
+        yield Storm(client, name, random.Random(seed)), calm  # noqa: S311 - no secret
+
+
 @pytest.mark.parametrize("seed", range(FIRST_SEED, FIRST_SEED + RUNS))
 async def test_whatever_crashes_nothing_is_half_or_lost(
     seed: int, client: AsyncMongoClient[Document], mongodb_server: StoreServer
 ) -> None:
-    with some_database(mongodb_server.url) as name:
-        calm = MongoDatabase(client, name)
-        await prepare(calm)
-        storm = Storm(client, name, random.Random(seed))  # noqa: S311 - no secret
+    async with stormy(seed, client, mongodb_server) as (storm, calm):
         observer = MongoMetadataStore(calm, codec=codec, fhir=FHIR)
         for patient in PATIENTS:
             first = document_entry(patient_id=patient, type_code=LINEAGE)
@@ -322,10 +331,7 @@ def names(objects: list[AnyObject]) -> list[str]:
 async def test_whatever_crashes_a_document_that_goes_is_with_one_patient(
     seed: int, client: AsyncMongoClient[Document], mongodb_server: StoreServer
 ) -> None:
-    with some_database(mongodb_server.url) as name:
-        calm = MongoDatabase(client, name)
-        await prepare(calm)
-        storm = Storm(client, name, random.Random(seed))  # noqa: S311 - no secret
+    async with stormy(seed, client, mongodb_server) as (storm, calm):
         observer = MongoMetadataStore(calm, codec=codec, fhir=FHIR)
         local_ids = [CX.of(f"T-{number}", "2.25.7331") for number in range(3)]
         for patient, local_id in zip(PATIENTS, local_ids, strict=False):
