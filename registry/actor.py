@@ -35,6 +35,7 @@ from registry.patient_identities import OpenPatients, PatientIdentities
 from xds.actors import ObjectCodec, OutcomeUnknown, QueryRequest, QueryResponse, RegistryResponse
 from xds.errors import RegistryError, ResponseStatus, XdsError
 from xds.metadata import Submission
+from xds.metadata_rules import STRICT, Tolerance
 from xds.paged_search import Page, PagedSearch
 from xds.transactions import ITI_18, ITI_42, ITI_51, ITI_57, ITI_61, ITI_62, ITI_92, Transaction
 
@@ -56,7 +57,7 @@ class Registry:
 
     max_results         most objects in one ITI-18 or ITI-51 answer with LeafClass
     home_community_id   of this community, given to every object that is submitted without one
-    limited_metadata    whether objects are taken that say that their metadata is limited
+    tolerance           what is taken although the standard would not
     codec               see PatientsView
     """
 
@@ -65,7 +66,7 @@ class Registry:
     code_sets: KnownCodes = field(default_factory=CodeSets)
     max_results: int = 1000
     home_community_id: str | None = None
-    limited_metadata: bool = False
+    tolerance: Tolerance = STRICT
     codec: ObjectCodec | None = None
     clock: Callable[[], datetime] = utc_now
     new_uuid: NewUuid = uuid4
@@ -103,7 +104,7 @@ class Registry:
             clock=self.clock,
             new_uuid=self.new_uuid,
             home_community_id=self.home_community_id,
-            limited_metadata=self.limited_metadata,
+            tolerance=self.tolerance,
         )
 
     async def stored_query(self, request: QueryRequest) -> QueryResponse:

@@ -20,7 +20,7 @@ from registry.patient_identities import PatientIdentities
 from xds.errors import ErrorCode, Finding, Severity, XdsError
 from xds.metadata import Submission
 from xds.metadata_names import location, named, shown
-from xds.metadata_rules import findings
+from xds.metadata_rules import STRICT, Tolerance, findings
 from xds.transactions import Transaction
 
 _T = TypeVar("_T")
@@ -31,7 +31,7 @@ class Changing:
     """The store that is changed, and what is known and decided of it.
 
     home_community_id   given to every object that was sent without one
-    limited_metadata    whether objects are taken that say that their metadata is limited
+    tolerance           what is taken although the standard would not
     attempts            how often a request is judged again when other changes of the dossier come in between
     pause_seconds       about how long to wait before the second attempt; longer before each later one
     """
@@ -42,7 +42,7 @@ class Changing:
     clock: Callable[[], datetime]
     new_uuid: NewUuid
     home_community_id: str | None = None
-    limited_metadata: bool = False
+    tolerance: Tolerance = STRICT
     attempts: int = 10
     pause_seconds: float = 0.01
 
@@ -51,7 +51,7 @@ class Changing:
 
         Raises XdsError with all of it where it is not even said whose dossier is asked for.
         """
-        found = [*findings(submission, transaction, limited_metadata=self.limited_metadata)]
+        found = [*findings(submission, transaction, self.tolerance)]
         found += self.code_sets.findings(submission)
         found += [finding async for finding in _unknown_patient(submission, self.patients)]
         if not submission.submission_sets or submission.submission_set.patient_id is None:

@@ -24,6 +24,7 @@ from xds.actors import (
     RetrieveResponse,
 )
 from xds.errors import RegistryError, ResponseStatus, XdsError
+from xds.metadata_rules import STRICT, Tolerance
 from xds.transactions import ITI_41, ITI_43, ITI_86, Transaction
 
 logger = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ class Repository:
     size_limit         octets of one document
     submission_limit   documents of one submission
     retrieval_limit    documents of one answer
-    limited_metadata   whether objects are taken that say that their metadata is limited
+    tolerance          what is taken although the standard would not
     on_demand          makes documents that are made when they are retrieved; None: there are none
     A limit of None is none.
     """
@@ -50,7 +51,7 @@ class Repository:
     size_limit: int | None = 4 * 1024**3
     submission_limit: int | None = 1000
     retrieval_limit: int | None = 1000
-    limited_metadata: bool = False
+    tolerance: Tolerance = STRICT
     on_demand: OnDemandDocuments | None = None
 
     async def provide_and_register(self, request: ProvideAndRegisterRequest) -> RegistryResponse:
@@ -67,7 +68,7 @@ class Repository:
                 repository_unique_id=self.repository_unique_id,
                 size_limit=self.size_limit,
                 documents_limit=self.submission_limit,
-                limited_metadata=self.limited_metadata,
+                tolerance=self.tolerance,
             )
         except XdsError as refusal:
             return RegistryResponse.of(refusal.errors)

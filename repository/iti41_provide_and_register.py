@@ -27,7 +27,7 @@ from xds.actors import DocumentRegistry, OutcomeUnknown, ProvideAndRegisterReque
 from xds.errors import ErrorCode, RegistryError, ResponseStatus, Severity, XdsError
 from xds.metadata import DocumentEntry, Submission
 from xds.metadata_names import shown
-from xds.metadata_rules import findings
+from xds.metadata_rules import STRICT, Tolerance, findings
 from xds.transactions import ITI_41
 
 logger = logging.getLogger(__name__)
@@ -41,13 +41,13 @@ async def provide_and_register(
     repository_unique_id: str,
     size_limit: int | None = None,
     documents_limit: int | None = None,
-    limited_metadata: bool = False,
+    tolerance: Tolerance = STRICT,
 ) -> RegistryResponse:
     """Keep the documents of a submission and have its metadata registered.
 
     size_limit         octets of one document
     documents_limit    documents of one submission
-    limited_metadata   whether objects are taken that say that their metadata is limited
+    tolerance          what is taken although the standard would not
     Raises XdsError with all that is wrong; StoreBusy, StoreFull; what `request` raises passes through.
     """
     async with documents.staging(size_limit=size_limit) as staging:
@@ -56,7 +56,7 @@ async def provide_and_register(
         submission = provided.submission
         attachments = attachments_of_entries(provided)
 
-        broken = findings(submission, ITI_41, limited_metadata=limited_metadata)
+        broken = findings(submission, ITI_41, tolerance)
         found = [finding.reported(ITI_41.default_code) for finding in broken]
         found += document_errors(
             provided,
@@ -163,6 +163,7 @@ def _outcome_unknown(submission: Submission) -> RegistryError:
 
 
 def _with_warnings(found: Sequence[RegistryError], response: RegistryResponse) -> RegistryResponse:
-    """The registry's answer, and before it the warnings that it did not give itself."""
-    own = tuple(warning for warning in found if warning not in response.errors)
+    """The registry's answer, and before it the warnings that it did not give itself, with a code of its own."""
+    given = {error.code_context for error in response.errors}
+    own = tuple(warning for warning in found if warning.code_context not in given)
     return RegistryResponse(response.status, (*own, *response.errors)) if own else response

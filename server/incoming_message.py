@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import lru_cache
 from http import HTTPStatus
 
 from aiohttp import ClientPayloadError, web
+from lxml.etree import QName, _Element
 
 from server.settings import Limits
 from xds.actors import Attachment, MessageBroken
@@ -28,7 +29,8 @@ from xds.mtom import (
     media_type,
 )
 from xds.soap import Envelope, FaultCode, SoapFault, message_id_of, read_envelope
-from xds.xml import XmlLimits, XmlProblem, parse
+from xds.xml import XmlLimits, XmlProblem, parse, prefixed
+from xds.xop import Include, includes_elsewhere, put_back
 
 _SURPLUS_PARTS = 1000
 _SIMPLE = frozenset({"application/soap+xml", "application/xml", "text/xml", ""})
@@ -52,12 +54,57 @@ def unreadable(reason: str, http_status: int = HTTPStatus.BAD_REQUEST) -> Unread
     return Unreadable(SoapFault(FaultCode.SENDER, reason), http_status)
 
 
+class IncompleteEnvelope:
+    """An envelope to which some of the parts after it belong, see xds/xop.py."""
+
+    def __init__(self, root: _Element, includes: Sequence[Include], limit: int) -> None:
+        """limit: octets that may be put back, counted wherever they are put back: a part may be referred to often."""
+        self.root = root
+        self._missing: dict[str, list[Include]] = {}
+        for include in includes:
+            self._missing.setdefault(include.content_id, []).append(include)
+        self._limit = limit
+        self._room = limit
+
+    @property
+    def is_complete(self) -> bool:
+        return not self._missing
+
+    def wants(self, part: PartHeader) -> bool:
+        return not self._missing.keys().isdisjoint(part.names)
+
+    async def take(self, part: PartHeader, content: AsyncIterator[bytes]) -> None:
+        """Put a part where it belongs. Raises Unreadable."""
+        wanted = [include for name in part.names for include in self._missing.pop(name, ())]
+        received = bytearray()
+        async for chunk in content:
+            received += chunk
+            if len(received) * len(wanted) > self._room:
+                raise unreadable(
+                    f"What xop:Include refers to outside of Document elements is larger than {self._limit} bytes, the "
+                    "limit here; only documents may be larger.",
+                    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                )
+        self._room -= len(received) * len(wanted)
+        for include in wanted:
+            put_back(include, bytes(received))
+
+    def lack(self, passed: Sequence[PartHeader]) -> str:
+        """Why the envelope can not be completed from the parts after it."""
+        include = next(iter(self._missing.values()))[0]
+        what = f"The xop:Include in {prefixed(QName(include.element).text)} refers to the part {include.content_id!r}"
+        if any(part.is_named(include.content_id) for part in passed):
+            return f"{what}, which came before the envelope; send the envelope as the first part."
+        return f"{what}, which the message does not have; send it after the envelope."
+
+
 class IncomingMessage:
     """One request, from its first byte to its last.
 
     Read either until its envelope is there (`read_envelope`), or as its documents come (`documents`), or first the one
     and then the other. `on_envelope` is called with the envelope the moment it is there, also in the midst of
-    documents; what it raises (SoapFault, XmlProblem) is why the message is unreadable.
+    documents; what it raises (SoapFault, XmlProblem) is why the message is unreadable. Where parts belong into the
+    envelope (xds/xop.py), it is there when the last of them is.
     """
 
     def __init__(self, request: web.Request, limits: Limits) -> None:
@@ -70,6 +117,7 @@ class IncomingMessage:
         self.received = 0
         self.message_id: str | None = None
         self._envelope: Envelope | None = None
+        self._incomplete: IncompleteEnvelope | None = None
         self._limits = limits
         self._body = request.content
         self._chunks = self._arriving()
@@ -104,11 +152,13 @@ class IncomingMessage:
             return True
         while (event := await self._next_event()) is not None:
             if isinstance(event, PartStarted):
-                if not event.part.is_root:
+                if not event.part.is_root and not self._belongs_inside(event.part):
                     self._events.appendleft(event)
                     return False
-                self._take_envelope(await self._bounded(self._content()))
-                return True
+                await self._take_part_of_envelope(event.part)
+                if self._envelope is not None:
+                    return True
+        self._check_envelope_is_there()
         raise unreadable("The message has no envelope.")  # the reader has said so before, in its own words
 
     async def documents(self) -> AsyncIterator[Attachment]:
@@ -118,11 +168,12 @@ class IncomingMessage:
         while (event := await self._next_event()) is not None:
             if not isinstance(event, PartStarted):
                 continue  # what is left of a document that its reader did not read to the end
-            if event.part.is_root:
-                self._take_envelope(await self._bounded(self._content()))
+            if event.part.is_root or self._belongs_inside(event.part):
+                await self._take_part_of_envelope(event.part)
             else:
                 self.parts.append(event.part)
                 yield Attachment(content_id_of(event.part), self._content())
+        self._check_envelope_is_there()
 
     async def read_to_end(self) -> None:
         """Take what is left of the message, and have the envelope if there is one. Raises MessageBroken."""
@@ -173,10 +224,37 @@ class IncomingMessage:
                 )
         return bytes(received)
 
+    def _belongs_inside(self, part: PartHeader) -> bool:
+        return self._incomplete is not None and self._incomplete.wants(part)
+
+    async def _take_part_of_envelope(self, part: PartHeader) -> None:
+        """The root, or a part that belongs inside of it."""
+        if part.is_root:
+            self._take_envelope(await self._bounded(self._content()))
+        elif (incomplete := self._incomplete) is not None:
+            await incomplete.take(part, self._content())
+            if incomplete.is_complete:
+                self._incomplete = None
+                self._act_on(incomplete.root)
+
+    def _check_envelope_is_there(self) -> None:
+        if self._incomplete is not None:
+            raise unreadable(self._incomplete.lack(self.parts))
+
     def _take_envelope(self, data: bytes) -> None:
-        root = None
         try:
             root = parse(data, _xml_limits(self._limits.envelope_bytes))
+            includes = includes_elsewhere(root) if self.is_mtom else []
+        except (XmlProblem, MultipartProblem) as problem:
+            raise unreadable(f"The envelope can not be read: {problem}") from problem
+        if includes:
+            self.message_id = message_id_of(root)
+            self._incomplete = IncompleteEnvelope(root, includes, self._limits.included_bytes)
+        else:
+            self._act_on(root)
+
+    def _act_on(self, root: _Element) -> None:
+        try:
             self._envelope = read_envelope(root)
             self.message_id = self._envelope.message_id
             if self.on_envelope:
@@ -185,7 +263,7 @@ class IncomingMessage:
             raise unreadable(f"The envelope can not be read: {problem}") from problem
         except SoapFault as fault:
             # Also an envelope that must not be acted on has a MessageID, to which the fault relates.
-            self.message_id = None if root is None else message_id_of(root)
+            self.message_id = message_id_of(root)
             raise Unreadable(fault) from fault
 
     async def _arriving(self) -> AsyncIterator[bytes]:

@@ -89,6 +89,9 @@ class Metrics:
         self._unknown_codes = self._counter(
             "unknown_codes", "Codes in submissions that the affinity domain does not have", "attribute", "source"
         )
+        self._inline_documents = self._counter(
+            "inline_documents", "Documents that came as base64 in a message without MTOM", "source"
+        )
         shown = self._counter("fhir_resources", "FHIR resources that searches showed, by where they were", "from")
         self._from_memory, self._from_store = shown.labels("memory"), shown.labels("store")
         self._sources: set[str] = set()
@@ -134,12 +137,20 @@ class Metrics:
             self._errors.labels(transaction.name, code if code in _CODES else _OTHER_CODE).inc()
 
     def unknown_code(self, attribute: str, source_id: str) -> None:
-        """A code that is in no code set. The first hundred sources are told apart: anybody may make one up."""
+        """A code that is in no code set."""
+        self._unknown_codes.labels(attribute, self._source(source_id)).inc()
+
+    def inline_documents(self, documents: int, source_id: str) -> None:
+        """Documents that came as base64 in a message without MTOM."""
+        self._inline_documents.labels(self._source(source_id)).inc(documents)
+
+    def _source(self, source_id: str) -> str:
+        """The label of a source. The first hundred are told apart: anybody may make one up."""
         source = source_id or _NO_SOURCE
         if source not in self._sources:
             source = source if len(self._sources) < _MOST_SOURCES and is_oid(source) else _OTHER_SOURCE
             self._sources.add(source)
-        self._unknown_codes.labels(attribute, source).inc()
+        return source
 
     def shown(self, from_memory: int, from_store: int) -> None:
         """FHIR resources of a page: those that were kept in memory, and those that were read from the store."""

@@ -19,6 +19,7 @@ from server.fhir_endpoint import FhirEndpoint
 from server.headers_first import headers_first
 from server.health import Health
 from server.in_flight import InFlight
+from server.inline_documents import InlinePolicy
 from server.metrics import Metrics, MetricsPage
 from server.mllp import MllpServer
 from server.settings import Settings
@@ -49,7 +50,8 @@ def application(settings: Settings, actors: Wired, in_flight: InFlight) -> web.A
             SoapEndpoint("registry", handlers, limits=settings.limits, metrics=metrics, public_url=settings.public_url)
         )
     if actors.repository is not None:
-        handlers = repository_handlers(actors.repository, limits=settings.limits)
+        inline = InlinePolicy(settings.submissions.inline_documents, counted=metrics.inline_documents)
+        handlers = repository_handlers(actors.repository, limits=settings.limits, inline=inline)
         endpoints.append(
             SoapEndpoint(
                 "repository",

@@ -131,7 +131,7 @@ class _Table(BaseModel):
 
 
 class Policy(StrEnum):
-    """What happens to a code that is in no code set."""
+    """What happens to a value that is not as it should be."""
 
     REJECT = "reject"
     WARN = "warn"
@@ -223,6 +223,28 @@ CODED_ATTRIBUTES = frozenset(
 )  # fmt: skip
 
 
+class InlineDocuments(StrEnum):
+    """What becomes of documents that come as base64 in a message without MTOM."""
+
+    LENIENT = "lenient"
+    STRICT = "strict"
+
+
+class SubmissionSettings(_Table):
+    """[submissions]"""
+
+    inline_documents: InlineDocuments = Field(
+        InlineDocuments.LENIENT,
+        description="what becomes of an ITI-41 without MTOM, with its documents inside as base64: taken, with a "
+        "warning in the log, one for each source (lenient), or refused with a fault that asks for MTOM (strict)",
+    )
+    source_patient_info: Policy = Field(
+        Policy.REJECT,
+        description="reject, warn of or accept a sourcePatientInfo that breaks the rules, such as PID-7 with a date "
+        "that is not YYYYMMDD; it comes back as it was sent in any case",
+    )
+
+
 class Limits(_Table):
     """[limits]: each one is answered in words when a message crosses it."""
 
@@ -230,6 +252,12 @@ class Limits(_Table):
         16 * MIB,
         ge=64 * 1024,
         description="largest SOAP envelope; documents sent inline as base64 count, MTOM parts do not",
+    )
+    included_bytes: int = Field(
+        1 * MIB,
+        ge=0,
+        description="most octets of MTOM parts that an envelope refers to elsewhere than in a Document, such as "
+        "certificates",
     )
     document_bytes: int = Field(4096 * MIB, ge=1, description="largest document of a submission")
     fhir_bytes: int = Field(
@@ -633,6 +661,7 @@ class Settings(BaseSettings):
         "changes. Where [codes] has the same attribute, the file counts",
     )
     codes: dict[str, CodeSet] = Field(default_factory=dict)
+    submissions: SubmissionSettings = Field(default_factory=SubmissionSettings)
     metadata: MetadataSettings = Field(default_factory=MetadataSettings)
     documents: DocumentSettings = Field(default_factory=DocumentSettings)
     limits: Limits = Field(default_factory=Limits)

@@ -11,6 +11,7 @@ from uuid import uuid4
 from registry.iti44_patient_identity_feed_v3 import PatientIdentityFeedV3
 from registry.patient_register import PatientRegister
 from server.incoming_message import IncomingMessage, content_id_of, unreadable
+from server.inline_documents import InlinePolicy
 from server.outgoing_message import Answer
 from server.settings import Limits
 from server.soap_endpoint import Handler
@@ -127,11 +128,13 @@ def patient_feed_handlers(patients: PatientRegister) -> Mapping[Transaction, Han
     return {ITI_44_ADDED: taken, ITI_44_REVISED: taken, ITI_44_DUPLICATES_RESOLVED: resolved}
 
 
-def repository_handlers(repository: FullDocumentRepository, *, limits: Limits) -> Mapping[Transaction, Handler]:
+def repository_handlers(
+    repository: FullDocumentRepository, *, limits: Limits, inline: InlinePolicy
+) -> Mapping[Transaction, Handler]:
     """What the repository's endpoint answers."""
 
     async def provide_and_register(message: IncomingMessage) -> Answer:
-        provided = ProvideMessage(message)
+        provided = ProvideMessage(message, inline)
         response = await repository.provide_and_register(provided)
         kept = len(provided.provided().documents) if response.succeeded else 0
         return replace(_registry_answer(ITI_41, response), documents_kept=kept)
@@ -152,8 +155,9 @@ def repository_handlers(repository: FullDocumentRepository, *, limits: Limits) -
 class ProvideMessage:
     """An ITI-41 message while it arrives: a ProvideAndRegisterRequest of xds/actors.py."""
 
-    def __init__(self, message: IncomingMessage) -> None:
+    def __init__(self, message: IncomingMessage, inline: InlinePolicy) -> None:
         self._message = message
+        self._inline = inline
         self._provided: Provided | None = None
 
     async def attachments(self) -> AsyncIterator[Attachment]:
@@ -161,6 +165,8 @@ class ProvideMessage:
         async for attachment in self._message.documents():
             yield attachment
         submission, documents = read_provide_request(self._message.envelope.body)
+        if not self._message.is_mtom:
+            self._inline.came(sum(document.inline is not None for document in documents), submission)
         names = tuple(self._name(number, document) for number, document in enumerate(documents))
         self._provided = Provided(
             submission, tuple((document.document_id, name) for document, name in zip(documents, names, strict=True))

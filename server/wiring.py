@@ -28,7 +28,7 @@ from server.registered_entries import RegistryEntries
 from server.remote_actors import RemoteRegistry, RemoteRepository
 from server.remote_pages import RemotePages
 from server.remote_repository import RepositoryElsewhere
-from server.settings import Actor, Minimal, Settings, repository_unique_id
+from server.settings import Actor, Minimal, Policy, Settings, repository_unique_id
 from server.store_opening import document_store, metadata_store
 from server.tls import client_context
 from xds.actors import (
@@ -38,6 +38,8 @@ from xds.actors import (
     FullDocumentRepository,
 )
 from xds.ebxml_writer import codec
+from xds.errors import Severity
+from xds.metadata_rules import Tolerance
 from xds.paged_search import PagedRegistry
 
 _KEPT_ALIVE_SECONDS = 2.0
@@ -96,7 +98,7 @@ async def wired(settings: Settings) -> AsyncIterator[Wired]:
                 size_limit=settings.limits.document_bytes,
                 submission_limit=settings.limits.documents_per_submission,
                 retrieval_limit=settings.limits.documents_per_retrieve,
-                limited_metadata=_takes_limited_metadata(settings),
+                tolerance=_tolerance(settings),
             )
         answering = registry if isinstance(registry, Registry) else None
         patients = patient_register(settings, registry.store) if isinstance(registry, Registry) else None
@@ -187,14 +189,20 @@ def local_registry(settings: Settings, store: MetadataStore) -> Registry:
         code_sets=known_codes(settings),
         max_results=settings.limits.results,
         home_community_id=settings.home_community_id,
-        limited_metadata=_takes_limited_metadata(settings),
+        tolerance=_tolerance(settings),
         codec=codec,
     )
 
 
-def _takes_limited_metadata(settings: Settings) -> bool:
-    """MHD's minimal metadata is XDS's limited metadata, whoever sends it."""
-    return settings.mhd.minimal is Minimal.ACCEPT
+_TOLD = {Policy.REJECT: Severity.ERROR, Policy.WARN: Severity.WARNING, Policy.ACCEPT: None}
+
+
+def _tolerance(settings: Settings) -> Tolerance:
+    """What is taken although the standard would not. MHD's minimal metadata is limited metadata, whoever sends it."""
+    return Tolerance(
+        limited_metadata=settings.mhd.minimal is Minimal.ACCEPT,
+        source_patient_info=_TOLD[settings.submissions.source_patient_info],
+    )
 
 
 def _registry_url(settings: Settings) -> str:

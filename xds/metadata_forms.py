@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from xds.hl7v2 import CX, XCN, XON, XTN, is_oid
+from xds.hl7v2 import CX, DTM, XCN, XON, XTN, is_oid
 from xds.metadata import Author, AvailabilityStatus, Classification, Code, DocumentEntryType, LocalizedString, Slot
 from xds.metadata_names import is_uuid_urn, shown
 
@@ -134,7 +134,8 @@ def _recipient(text: str) -> str | None:
 
 
 _NOT_IN_PATIENT_INFO = frozenset({2, 4, 12, 19})
-_PATIENT_INFO = re.compile(r"PID-([1-9][0-9]?)\|.*", re.DOTALL)
+_DATE_OF_BIRTH = 7
+_PATIENT_INFO = re.compile(r"PID-([1-9][0-9]?)\|(.*)", re.DOTALL)
 
 
 def _patient_info(text: str) -> str | None:
@@ -144,6 +145,8 @@ def _patient_info(text: str) -> str | None:
         return "has a value that is not a field of a PID segment; send PID-n|value with n from 1 to 39"
     if int(found[1]) in _NOT_IN_PATIENT_INFO:
         return f"has the field PID-{found[1]}, which must not be sent; leave it out"
+    if int(found[1]) == _DATE_OF_BIRTH and (born := found[2].split("^")[0]) and DTM(born).problem():
+        return "has a PID-7 (date of birth) that is not a time; send YYYY[MM[DD[hh[mm[ss]]]]], without dashes"
     return too_long(text)
 
 

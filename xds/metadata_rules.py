@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from xds import metadata_forms as forms
-from xds.errors import ErrorCode, Finding
+from xds.errors import ErrorCode, Finding, Severity
 from xds.message_rules import message_findings
 from xds.metadata import (
     AnyObject,
@@ -33,6 +33,25 @@ _NEW = frozenset({ITI_41.name, ITI_42.name, ITI_61.name})
 _EVERY_ONE = _NEW | UPDATES
 _REGISTER = frozenset({ITI_42.name, ITI_61.name})
 _NEITHER: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """What a deployment takes although the standard would not.
+
+    limited_metadata      objects that say that their metadata is limited, without LEFT_OUT_WHEN_LIMITED
+    source_patient_info   how a sourcePatientInfo that breaks the rules is told; None: it is not
+    """
+
+    limited_metadata: bool = False
+    source_patient_info: Severity | None = Severity.ERROR
+
+    def severity(self, attribute: str) -> Severity | None:
+        """How a value of an attribute is told that is not as it should be."""
+        return self.source_patient_info if attribute == "source_patient_info" else Severity.ERROR
+
+
+STRICT = Tolerance()
 
 # What is required of an attribute ----------------------------------------------------------------------------------
 
@@ -193,8 +212,8 @@ def lacking(item: AnyObject, transaction: Transaction) -> list[str]:
     return [rule.attribute for rule in rules if getattr(item, rule.attribute) in (None, (), "")]
 
 
-def _attribute_findings(item: AnyObject, transaction: Transaction, limited_metadata: bool) -> Iterator[Finding]:
-    limited = limited_metadata and _is_limited(item)
+def _attribute_findings(item: AnyObject, transaction: Transaction, tolerance: Tolerance) -> Iterator[Finding]:
+    limited = tolerance.limited_metadata and _is_limited(item)
     for rule in _rules_for(item):
         if rule.only is not None and transaction.name not in rule.only:
             continue
@@ -209,8 +228,10 @@ def _attribute_findings(item: AnyObject, transaction: Transaction, limited_metad
                 )
             continue
         for single in value if type(value) is tuple else (value,):
-            if problem := rule.form.problem(single):
-                yield Finding(f"{term(rule.attribute)} of {named(item)} {problem}.", location(item, rule.attribute))
+            problem = rule.form.problem(single)
+            if problem and (severity := tolerance.severity(rule.attribute)):
+                sentence = f"{term(rule.attribute)} of {named(item)} {problem}."
+                yield Finding(sentence, location(item, rule.attribute), severity=severity)
 
 
 # What is required of an object as a whole --------------------------------------------------------------------------
@@ -282,13 +303,10 @@ def _object_findings(item: AnyObject, transaction: Transaction) -> Iterator[Find
                 yield Finding(f"{named(item)} {complaint}.", location(item, attribute), code)
 
 
-def findings(submission: Submission, transaction: Transaction, *, limited_metadata: bool = False) -> list[Finding]:
-    """All that is wrong with a submission or update: what the reader found and every broken rule.
-
-    limited_metadata   objects that say that their metadata is limited are taken, without LEFT_OUT_WHEN_LIMITED
-    """
+def findings(submission: Submission, transaction: Transaction, tolerance: Tolerance = STRICT) -> list[Finding]:
+    """All that is wrong with a submission or update: what the reader found and every broken rule."""
     found = [*submission.findings, *message_findings(submission, transaction)]
     for item in submission.objects:
-        found.extend(_attribute_findings(item, transaction, limited_metadata))
+        found.extend(_attribute_findings(item, transaction, tolerance))
         found.extend(_object_findings(item, transaction))
     return found

@@ -163,9 +163,14 @@ class PartHeader:
     is_root: bool
     index: int
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What a reference may call this part. Some senders URL-encode the header as well as the href."""
+        return () if self.content_id is None else (self.content_id, unquote(self.content_id))
+
     def is_named(self, content_id: str) -> bool:
-        """Whether a reference means this part. Some senders URL-encode the header as well as the href."""
-        return self.content_id is not None and content_id in (self.content_id, unquote(self.content_id))
+        """Whether a reference means this part."""
+        return content_id in self.names
 
 
 @dataclass(frozen=True, slots=True)

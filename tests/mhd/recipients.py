@@ -36,6 +36,7 @@ from xds.actors import DocumentRequest
 from xds.ebxml_writer import codec
 from xds.errors import ResponseStatus
 from xds.metadata import AnyObject, Association, DocumentEntry, Folder, ObjectKind, SubmissionSet
+from xds.metadata_rules import Tolerance
 
 BASE = "https://mhd.example.org/fhir"
 SOURCE_OF_OURS = "2.25.112764926371947310284661003947261194731"
@@ -95,13 +96,15 @@ async def affinity(
     store = SqliteMetadataStore(directory / "registry.sqlite", codec=codec)
     documents = FilesystemDocumentStore(directory / "documents")
     patients = OpenPatients(domain.authorities)
-    registry = Registry(store=store, patients=patients, limited_metadata=limited, **registry_settings or {})
+    registry = Registry(
+        store=store, patients=patients, tolerance=Tolerance(limited_metadata=limited), **registry_settings or {}
+    )
     repository = Repository(
         documents=documents,
         registry=registry,
         is_registered=RegistryEntries(registry).is_registered,
         repository_unique_id=REPOSITORY,
-        limited_metadata=limited,
+        tolerance=Tolerance(limited_metadata=limited),
     )
     recipient = DocumentRecipient(
         repository=repository,

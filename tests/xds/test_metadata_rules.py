@@ -29,7 +29,15 @@ from xds.hl7v2 import CX, DTM
 from xds.message_rules import ASSOCIATION_RULES, MESSAGE_RULES, AssociationRule, Message, MessageRule
 from xds.metadata import AssociationType, DocumentEntryType, Folder, ObjectKind, Slot, SubmissionSet
 from xds.metadata_names import term
-from xds.metadata_rules import ATTRIBUTE_RULES, LEFT_OUT_WHEN_LIMITED, OBJECT_RULES, AttributeRule, ObjectRule, findings
+from xds.metadata_rules import (
+    ATTRIBUTE_RULES,
+    LEFT_OUT_WHEN_LIMITED,
+    OBJECT_RULES,
+    AttributeRule,
+    ObjectRule,
+    Tolerance,
+    findings,
+)
 from xds.transactions import ITI_41, ITI_42, ITI_57, ITI_61, ITI_92, Transaction
 
 EVERY_RULE = [(kind, rule) for kind, rules in ATTRIBUTE_RULES.items() for rule in rules]
@@ -295,19 +303,19 @@ def test_limited_metadata_lacks_what_it_may_where_it_is_taken(transaction: Trans
     entry = document_entry(limited_metadata=True, **nothing)
     sent = submission(entry, limited_metadata=True, content_type_code=None)
 
-    assert findings(sent, transaction, limited_metadata=True) == []
+    assert findings(sent, transaction, Tolerance(limited_metadata=True)) == []
     assert len(findings(sent, transaction)) == len(nothing) + 3
 
 
 def test_limited_metadata_is_not_limited_in_what_everybody_must_say() -> None:
     entry = document_entry(limited_metadata=True, mime_type=None, unique_id=None)
 
-    found = findings(submission(entry, source_id=None), ITI_42, limited_metadata=True)
+    found = findings(submission(entry, source_id=None), ITI_42, Tolerance(limited_metadata=True))
 
     assert sorted(each.location.rpartition("/")[2] for each in found) == ["mimeType", "sourceId", "uniqueId"]
 
 
 def test_metadata_that_does_not_say_that_it_is_limited_is_whole() -> None:
-    [finding] = findings(submission(document_entry(class_code=None)), ITI_42, limited_metadata=True)
+    [finding] = findings(submission(document_entry(class_code=None)), ITI_42, Tolerance(limited_metadata=True))
 
     assert "classCode" in finding.code_context
