@@ -36,7 +36,7 @@ async def simplified_publish(resource: Any, request: FhirRequest, *, submitting:
     if problems:
         raise Refused(*problems)
     data = resource["content"][0]["attachment"]["data"]
-    submitted = await submit_document(resource, data, submitting=submitting)
+    submitted = await submit_document(resource, data, sent=resource, submitting=submitting)
     [entry] = submitted.document_entries
     stored = await unless_unable(stored_resource(entry, submitting.stored)) or FhirAnswer(None)
     return replace(

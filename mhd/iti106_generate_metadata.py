@@ -63,8 +63,12 @@ async def generate_metadata(
         return FhirAnswer(_answer(known))
     document = resource_of(entry, domain=submitting.domain)
     try:
-        submitted = await submit_document(document, described.base_64, submitting=submitting)
+        submitted = await submit_document(document, described.base_64, sent=sent, submitting=submitting)
     except Refused as refusal:
+        # Of two that come at the same moment, the second is told what the first made.
+        known = await _known(entry, described.octets, submitting)
+        if known is not None:
+            return FhirAnswer(_answer(known))
         raise Refused(*(_of_the_header(each) for each in refusal.outcome.issues)) from None
     made = submitted.document_entries[0]
     return FhirAnswer(_answer(made.entry_uuid), errors=submitted.response.errors, documents_kept=1)

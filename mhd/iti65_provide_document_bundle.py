@@ -12,7 +12,9 @@ from collections.abc import Callable, Container
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
+from mhd.fhir.exact_text import Json
 from mhd.fhir.operation_outcome import Refused
 from mhd.mapping.domain import MhdDomain
 from mhd.mapping.reading import Reading
@@ -22,15 +24,16 @@ from mhd.submitting.bundle_answer import Answering, StoredResources, Submitted, 
 from mhd.submitting.bundle_patches import judge_patches
 from mhd.submitting.bundle_patient import patient_of_bundle
 from mhd.submitting.bundle_profiles import Level, judge_profiles
-from mhd.submitting.document_contents import FhirXml, ProvidedDocuments, contents_of
+from mhd.submitting.document_contents import Contents, FhirXml, ProvidedDocuments, contents_of
 from mhd.submitting.elsewhere import Elsewhere
 from mhd.submitting.registered_objects import RegisteredObjects
-from mhd.submitting.resubmission import answer_to_resubmission
+from mhd.submitting.resubmission import answer_to_resubmission, was_removed
 from mhd.submitting.submission_draft import Draft, NewUuid, draft_of
 from mhd.submitting.submission_lookup import looked_up
+from mhd.submitting.submission_name import next_name, submission_name
 from mhd.submitting.submission_options import SubmissionOptions
 from mhd.submitting.submission_references import judge_references
-from mhd.submitting.transaction_bundle import judge_parts, sound_bundle
+from mhd.submitting.transaction_bundle import TransactionBundle, judge_parts, sound_bundle
 from xds.actors import DocumentRepository, RegistryResponse
 from xds.metadata import Submission
 
@@ -65,14 +68,17 @@ async def provide_document_bundle(resource: Any, request: FhirRequest, *, submit
     return await answer_of(submitted, request, answering)
 
 
-async def submit_bundle(resource: Any, *, submitting: Submitting, strict: bool = False) -> Submitted:
+async def submit_bundle(
+    resource: Any, *, submitting: Submitting, strict: bool = False, sent: Json | None = None
+) -> Submitted:
     """The same, without an answer: for transactions that make a Bundle of what they are sent. Raises Refused.
 
     strict   the Bundle has to say which profile it meets
+    sent     what they were sent, by which the submission is known when it comes again; None: the Bundle
     """
     options, domain = submitting.options, submitting.domain
     # Documents of many megabytes take a while to look through, and others are served meanwhile.
-    bundle = await asyncio.to_thread(sound_bundle, resource, entries_limit=options.entries_limit)
+    bundle, name = await asyncio.to_thread(_sound_and_named, resource, options.entries_limit, sent)
     reading = Reading()
     judge_parts(bundle, reading)
     level = judge_profiles(bundle, options.minimal, reading, strict=strict)
@@ -86,25 +92,45 @@ async def submit_bundle(resource: Any, *, submitting: Submitting, strict: bool =
         fhir_xml=submitting.fhir_xml,
         reading=reading,
     )
-    draft = draft_of(
-        bundle,
-        patient_id=patient_id,
-        registered=await looked_up(bundle, domain, submitting.registered, reading),
-        domain=domain,
-        options=options,
-        fills=level is Level.MINIMAL,
-        new_uuid=submitting.new_uuid,
-        reading=reading,
-    )
+    lookup = await looked_up(bundle, domain, submitting.registered, reading)
+
+    def drafted(name: UUID) -> Draft:
+        return draft_of(
+            bundle,
+            patient_id=patient_id,
+            registered=lookup,
+            domain=domain,
+            options=options,
+            fills=level is Level.MINIMAL,
+            name=name,
+            new_uuid=submitting.new_uuid,
+            reading=reading,
+        )
+
+    draft = drafted(name)
     judge_patches(bundle, draft, domain, reading)
     if reading.failed:
         raise Refused(*reading.distinct())
-    by_entry_uuid = {draft.entry_uuids[number]: content for number, content in contents.by_document.items()}
-    submission = _assembled(draft.submission, {draft.entry_uuids[number] for number in contents.delayed})
-    response = await submitting.repository.provide_and_register(ProvidedDocuments(submission, by_entry_uuid))
+    response = await _handed_over(draft, contents, submitting)
+    while await was_removed(draft, response, submitting.registered):
+        name = next_name(name)
+        draft = drafted(name)
+        response = await _handed_over(draft, contents, submitting)
     if not response.succeeded:
         raise await _refusal(draft, response, submitting.registered)
     return Submitted(bundle, draft, contents.documents, reading, response)
+
+
+def _sound_and_named(resource: Any, entries_limit: int, sent: Json | None) -> tuple[TransactionBundle, UUID]:
+    bundle = sound_bundle(resource, entries_limit=entries_limit)
+    return bundle, submission_name(bundle.resource if sent is None else sent)
+
+
+async def _handed_over(draft: Draft, contents: Contents, submitting: Submitting) -> RegistryResponse:
+    """What the repository answers to the submission and its documents."""
+    by_entry_uuid = {draft.entry_uuids[number]: content for number, content in contents.by_document.items()}
+    submission = _assembled(draft.submission, {draft.entry_uuids[number] for number in contents.delayed})
+    return await submitting.repository.provide_and_register(ProvidedDocuments(submission, by_entry_uuid))
 
 
 def _assembled(submission: Submission, delayed: Container[str]) -> Submission:
@@ -118,7 +144,7 @@ def _assembled(submission: Submission, delayed: Container[str]) -> Submission:
 
 async def _refusal(draft: Draft, response: RegistryResponse, registered: RegisteredObjects) -> Refused:
     """What the repository or the registry has against a submission, in FHIR's words."""
-    again = await answer_to_resubmission(draft.submission, registered)
+    again = await answer_to_resubmission(draft.submission, response, registered)
     if again is not None:
         return Refused(again)
     return Refused(*draft.places.issues(response.errors))

@@ -40,8 +40,8 @@ _BUSY: Final = Issue(
 )
 _OUTCOME_OPEN: Final = xds_issue(
     ErrorCode.REGISTRY_ERROR,
-    "The registry's store did not answer in time: the submission may be registered or not. Search for it by the "
-    "identifier of its List. If it is there, nothing is left to do; if it is not, send the submission again.",
+    "The registry's store did not answer in time: the submission may be registered or not. Send it again as it was: "
+    "if it is registered, the answer is 409 and tells where.",
     issue_type=IssueType.TRANSIENT,
 )
 _NO_ANSWER: Final = xds_issue(

@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from mhd.fhir.operation_outcome import Issue, IssueType, Refused, xds_issue
 from mhd.mapping.identifiers import resource_id
 from mhd.submitting.registered_objects import RegisteredObjects
+from mhd.submitting.submission_draft import Draft
+from xds.actors import RegistryResponse
 from xds.errors import ErrorCode
-from xds.metadata import AnyObject, DocumentEntry, Folder, Submission, SubmissionSet
+from xds.metadata import AnyObject, Association, DocumentEntry, Folder, Submission, SubmissionSet
+
+_OTHER_OCTETS = frozenset({ErrorCode.NON_IDENTICAL_HASH, ErrorCode.NON_IDENTICAL_SIZE})
 
 
-async def answer_to_resubmission(submission: Submission, registered: RegisteredObjects) -> Issue | None:
+async def answer_to_resubmission(
+    submission: Submission, response: RegistryResponse, registered: RegisteredObjects
+) -> Issue | None:
     """What to say of a refused submission that is there already, with all its documents and Folders (409).
 
-    None: it is another submission.
+    None: it is another submission, or not all of it is there any more.
     """
+    if any(each.code in _OTHER_OCTETS for each in response.errors):
+        return None
     sent = submission.submission_set
     try:
         found = await registered.submission(sent.unique_id or "")
     except Refused:
         return None
-    there = {_of_its_sender(each) for each in found}
+    there = {_of_its_sender(each) for each in found if not isinstance(each, Association)}
     objects: tuple[AnyObject, ...] = (sent, *submission.document_entries, *submission.folders)
     if not {_of_its_sender(each) for each in objects} <= there:
         return None
@@ -34,16 +43,44 @@ async def answer_to_resubmission(submission: Submission, registered: RegisteredO
     )
 
 
-def _of_its_sender(item: AnyObject) -> tuple[object, ...]:
-    """What an object has still that its sender gave it, and that no other one has."""
-    match item:
+async def was_removed(draft: Draft, response: RegistryResponse, registered: RegisteredObjects) -> bool:
+    """Whether a refused submission has the name that this server gave to one which was removed since [ITI-62].
+
+    Names of what was removed stay taken, and its sender knows none that it could change.
+    """
+    sent = draft.submission.submission_set
+    is_taken = any(
+        each.code == ErrorCode.DUPLICATE_UNIQUE_ID_IN_REGISTRY and each.location.startswith(f"{sent.entry_uuid}/")
+        for each in response.errors
+    )
+    if not is_taken or sent.unique_id is None or sent.unique_id not in draft.named_here:
+        return False
+    return not await registered.submission(sent.unique_id)
+
+
+def _of_its_sender(item: AnyObject) -> AnyObject:
+    """What its sender said of an object: all but what registry and repository add or change by themselves.
+
+    Hash and size were compared with those of the octets. A SubmissionSet that is made here, or anew by its sender, has
+    the time at which that was.
+    """
+    plain = replace(
+        item,
+        entry_uuid="",
+        logical_id=None,
+        version=None,
+        home_community_id=None,
+        availability_status=None,
+    )
+    match plain:
+        case DocumentEntry():
+            return replace(plain, hash=None, size=None, repository_unique_id=None, uri=None, document_availability=None)
+        case Folder():
+            return replace(plain, last_update_time=None)
         case SubmissionSet():
-            time = item.submission_time and item.submission_time.text
-            return item.kind, item.unique_id, item.patient_id, item.source_id, time
-        case DocumentEntry() | Folder():
-            return item.kind, item.unique_id, item.patient_id
+            return replace(plain, submission_time=None)
         case _:
-            return (item.entry_uuid,)
+            return plain
 
 
 def _locations(found: Iterable[AnyObject]) -> Iterable[str]:

@@ -26,15 +26,16 @@ _IN_THE_DOCUMENT: Final = {"subject": "subject", "source": "author[0]", "extensi
 """What of the DocumentReference becomes an element of the SubmissionSet."""
 
 
-async def submit_document(document: Json, data: str | None, *, submitting: Submitting) -> Submitted:
+async def submit_document(document: Json, data: str | None, *, sent: Json, submitting: Submitting) -> Submitted:
     """Have a DocumentReference and its document kept and registered.
 
     data   base64
+    sent   the resource that said all this
     Raises Refused; the places that it names are those of the DocumentReference, the document is its attachment.data.
     """
     bundle = _bundle(document, data, submitting)
     try:
-        return await submit_bundle(bundle, submitting=submitting)
+        return await submit_bundle(bundle, submitting=submitting, sent=sent)
     except Refused as refusal:
         issues = {(each.expression, each.code): each for each in map(_in_the_document, refusal.outcome.issues)}
         raise Refused(*issues.values()) from None

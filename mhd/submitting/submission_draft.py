@@ -16,12 +16,13 @@ from mhd.mapping.document_reference import RELATIONS, entry_of, entry_uuid_in
 from mhd.mapping.domain import MhdDomain
 from mhd.mapping.reading import Reading
 from mhd.submitting.minimal_metadata import completed
+from mhd.submitting.submission_name import unique_id_in
 from mhd.submitting.submission_options import SubmissionOptions
 from mhd.submitting.submission_places import Places
 from mhd.submitting.submission_references import SentReference, Target, members_of, relations_of
 from mhd.submitting.transaction_bundle import BundleEntry, Part, TransactionBundle
 from xds.errors import ErrorCode
-from xds.hl7v2 import CX, oid_of
+from xds.hl7v2 import CX
 from xds.metadata import (
     AnyObject,
     Association,
@@ -60,12 +61,14 @@ class Draft:
 
     entry_uuids   by number of the Bundle's entry: the object that it is or changes
     replaced      entryUUIDs of the documents that are replaced
+    named_here    uniqueIds of Lists that were sent without one
     """
 
     submission: Submission
     entry_uuids: Mapping[int, str]
     places: Places
     replaced: frozenset[str]
+    named_here: frozenset[str] = frozenset()
 
 
 def draft_of(
@@ -76,14 +79,16 @@ def draft_of(
     domain: MhdDomain,
     options: SubmissionOptions,
     fills: bool,
+    name: UUID,
     new_uuid: NewUuid,
     reading: Reading,
 ) -> Draft:
     """The submission of a Bundle whose references close.
 
     fills   what lacks is filled in or declared to be lacking (mhd/submitting/minimal_metadata.py)
+    name    of the submission (mhd/submitting/submission_name.py)
     """
-    drafting = _Drafting(bundle, registered, domain, new_uuid, reading)
+    drafting = _Drafting(bundle, registered, domain, name, new_uuid, reading)
     objects = drafting.objects(patient_id)
     _judge_unique_ids(bundle, objects, reading)
     if fills:
@@ -110,6 +115,7 @@ def draft_of(
         drafting.entry_uuids,
         places,
         frozenset(each.target_object for each in links if each.association_type in replacing),
+        frozenset(drafting.named_here),
     )
 
 
@@ -134,13 +140,21 @@ class _Drafting:
     """One Bundle on its way."""
 
     def __init__(
-        self, bundle: TransactionBundle, registered: Registered, domain: MhdDomain, new_uuid: NewUuid, reading: Reading
+        self,
+        bundle: TransactionBundle,
+        registered: Registered,
+        domain: MhdDomain,
+        name: UUID,
+        new_uuid: NewUuid,
+        reading: Reading,
     ) -> None:
         self._bundle = bundle
         self._registered = registered
         self._domain = domain
+        self._name = name
         self._new_uuid = new_uuid
         self._reading = reading
+        self.named_here: set[str] = set()
         self.entry_uuids = {each.number: self._entry_uuid(each) for each in bundle.entries if each.part in _OBJECTS}
 
     def _entry_uuid(self, entry: BundleEntry) -> str:
@@ -180,7 +194,10 @@ class _Drafting:
             path=entry.resource_path,
             reading=self._reading,
         )
-        unique_id = item.unique_id or oid_of(self._new_uuid())
+        unique_id = item.unique_id
+        if unique_id is None:
+            unique_id = unique_id_in(self._name, entry.number)
+            self.named_here.add(unique_id)
         return replace(item, entry_uuid=entry_uuid, unique_id=unique_id, availability_status=None)
 
     # Associations ---------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
@@ -93,6 +94,26 @@ async def test_the_locations_that_are_answered_can_be_read(fhir: FhirWire) -> No
 
     for each in reply.bundle["entry"]:
         assert (await fhir.get(each["response"]["location"])).status == 200
+
+
+@pytest.mark.parametrize("kind", [JSON, XML])
+async def test_a_bundle_without_uniqueid_that_is_sent_several_times_is_registered_once(
+    wire: Wire, fhir: FhirWire, kind: str
+) -> None:
+    entry = document_entry()
+    bundle = bundle_with(entry)
+    del bundle["entry"][0]["resource"]["identifier"]
+
+    replies = await asyncio.gather(*(provided(fhir, bundle, kind) for _ in range(4)))
+    # What was lost may have been JSON, and come again as XML.
+    replies += [await provided(fhir, bundle, each) for each in (JSON, XML)]
+
+    assert sorted(each.status for each in replies) == [200, 409, 409, 409, 409, 409]
+    found = await wire.query("GetDocuments", XDSDocumentEntryUniqueId=f"('{entry.unique_id}')")
+    assert len(found.query_response.found) == 1
+    for reply in replies:
+        for location in reply.issue["diagnostics"].split(", ") if reply.status == 409 else ():
+            assert (await fhir.get(location)).status == 200
 
 
 async def test_a_replacement_by_fhir_is_seen_by_soap(wire: Wire, fhir: FhirWire) -> None:

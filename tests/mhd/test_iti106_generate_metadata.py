@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import Callable
 from pathlib import Path
@@ -158,6 +159,18 @@ async def test_a_document_that_is_registered_already_is_answered_as_it_is(tmp_pa
 
         assert again.resource == first.resource
         assert await place.holds() == (1, 1)
+
+
+async def test_of_one_document_that_is_sent_several_times_at_the_same_moment_all_get_the_same_answer(
+    tmp_path: Path,
+) -> None:
+    document = path(SAMPLE.file_name).read_bytes()
+
+    async with affinity(tmp_path, DOMAIN, generate_metadata=True, defaults=DEFAULTS) as place:
+        answers = await asyncio.gather(*(generate(place, parameters(document)) for _ in range(5)))
+
+        assert await place.holds() == (1, 1)
+    assert len({written(each.resource) for each in answers}) == 1
 
 
 async def test_a_class_follows_from_the_type_of_the_document(tmp_path: Path) -> None:

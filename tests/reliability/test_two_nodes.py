@@ -13,9 +13,12 @@ import aiohttp
 import pymongo
 import pytest
 
+from mhd.fhir.fhir_json import written
 from registry.mongodb.schema import CHANGES
-from tests.builders import OTHER_PATIENT, PATIENT, oid, submission
+from tests.builders import OTHER_PATIENT, PATIENT, document_entry, oid, submission
+from tests.conformance.fhir_wire import FhirWire
 from tests.conformance.wire import Wire, envelope
+from tests.mhd.recipients import bundle_with
 from tests.reliability.cluster import Cluster, toimik
 from tests.reliability.nodes import new_document, running_nodes, swept
 from tests.reliability.shared_stores import SharedStores
@@ -68,6 +71,28 @@ async def test_of_two_nodes_that_register_other_bytes_under_one_unique_id_for_tw
         for wire in wires:
             # Each uniqueId is registered once, and its bytes are those of the winner.
             assert await broken_invariants(wire.base, winners) == []
+    assert await swept(tmp_path, stores) == []
+
+
+async def test_of_two_nodes_that_are_sent_one_bundle_without_uniqueid_at_the_same_moment_one_registers_it(
+    stores: SharedStores, tmp_path: Path
+) -> None:
+    async with running_nodes(tmp_path, stores) as wires, aiohttp.ClientSession() as session:
+        nodes = [FhirWire(wire.base, session) for wire in wires]
+        for _ in range(ROUNDS):
+            entry = document_entry()
+            bundle = bundle_with(entry)
+            del bundle["entry"][0]["resource"]["identifier"]
+            sending = (
+                node.send("POST", "", data=written(bundle), headers={"Content-Type": "application/fhir+json"})
+                for node in nodes
+            )
+            accepted, refused = sorted(await asyncio.gather(*sending), key=lambda each: each.status)
+            assert (accepted.status, refused.status) == (200, 409)
+            locations = {each["response"]["location"] for each in accepted.bundle["entry"]}
+            assert set(refused.issue["diagnostics"].split(", ")) <= locations
+            found = await wires[0].query("GetDocuments", XDSDocumentEntryUniqueId=f"('{entry.unique_id}')")
+            assert len(found.query_response.found) == 1
     assert await swept(tmp_path, stores) == []
 
 
