@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from registry.changing import Changing
-from registry.lifecycle import judged, questions
+from registry.lifecycle import differing_documents, judged, questions
 from registry.merged_patients import known_of_patient
 from registry.origins import with_origins
 from xds.actors import RegistryResponse
@@ -31,7 +31,7 @@ async def register_document_set(
         facts, seen = await known_of_patient(questions(submission), changing.store)
         change = judged(
             submission,
-            await with_origins(seen, changing.store),
+            await with_origins(seen, changing.store, differing_documents(submission, seen)),
             now=changing.clock(),
             new_uuid=changing.new_uuid,
             noticed=noticed,

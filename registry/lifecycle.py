@@ -114,10 +114,24 @@ def _holder(identifier: str, facts: Facts) -> str | None:
     origin = facts.origins.get(identifier)
     if kind is None or origin is None:
         return kind
+    came = "uniqueId" if kind is ObjectKind.SUBMISSION_SET else "it came with the SubmissionSet"
+    return f"{kind} ({came} {_submitted(origin)})"
+
+
+def _submitted(origin: SubmissionSet) -> str:
     since = f", submissionTime {origin.submission_time}" if origin.submission_time else ""
-    if kind is ObjectKind.SUBMISSION_SET:
-        return f"{kind} (uniqueId {shown(origin.unique_id or '')}{since})"
-    return f"{kind} (it came with the SubmissionSet {shown(origin.unique_id or '')}{since})"
+    return f"{shown(origin.unique_id or '')}{since}"
+
+
+def differing_documents(submission: Submission, facts: Facts) -> frozenset[str]:
+    """The entryUUIDs of registered documents that have the uniqueId of one of the submission, and other bytes."""
+    return frozenset(
+        known.entry_uuid
+        for entry in submission.document_entries
+        for known in facts.documents.get(entry.unique_id or "", ())
+        if (entry.hash and known.hash and entry.hash.lower() != known.hash.lower())
+        or (entry.size and known.size and entry.size.lstrip("0") != known.size.lstrip("0"))
+    )
 
 
 def _documents_that_differ(submission: Submission, facts: Facts) -> Iterator[Finding]:
@@ -126,7 +140,9 @@ def _documents_that_differ(submission: Submission, facts: Facts) -> Iterator[Fin
         registered = facts.documents.get(entry.unique_id or "", ())
         hashes = {known.hash.lower() for known in registered if known.hash}
         sizes = {known.size.lstrip("0") for known in registered if known.size}
-        what = f"uniqueId {entry.unique_id} of {named(entry)} is that of a registered document"
+        origin = next((facts.origins[each.entry_uuid] for each in registered if each.entry_uuid in facts.origins), None)
+        since = f" (it came with the SubmissionSet {_submitted(origin)})" if origin else ""
+        what = f"uniqueId {entry.unique_id} of {named(entry)} is that of a registered document{since}"
         advice = "send another document with a uniqueId of its own"
         if entry.hash and hashes - {entry.hash.lower()}:
             yield Finding(

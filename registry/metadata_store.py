@@ -131,7 +131,8 @@ class Facts:
                       - the Folders that hold any of the replaced
     owners            by entryUUID: patient id (CX text) of each of `objects`
     relations         the Approved associations that led from `replaced` to their relatives
-    origins           by identifier of `taken`: the SubmissionSet that it came with, where that was asked (origins.py)
+    origins           by identifier of `taken`, and by entryUUID of documents that differ: the SubmissionSet that it
+                      came with, where that was asked (origins.py)
     """
 
     patient_id: str

@@ -5,7 +5,7 @@ Read where something is going to be refused, and only there: what most submissio
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
 from registry.metadata_store import Criteria, Facts, Match, MetadataStore, Questions
@@ -15,16 +15,20 @@ from xds.metadata_names import is_uuid_urn
 _IS_MEMBERSHIP = Match.any_of("association_type", (AssociationType.HAS_MEMBER.value,))
 
 
-async def with_origins(facts: Facts, store: MetadataStore) -> Facts:
-    """The facts, and of each identifier that is taken the SubmissionSet that it came with, unless it was removed."""
-    if not facts.taken:
+async def with_origins(facts: Facts, store: MetadataStore, differing: Collection[str] = ()) -> Facts:
+    """The facts, and of each identifier that is taken the SubmissionSet that it came with, unless it was removed.
+
+    differing   entryUUIDs of registered documents, of which the same is asked
+    """
+    if not facts.taken and not differing:
         return facts
-    holders = await _holders([*filter(is_uuid_urn, facts.taken), *await _packages(facts, store)], store)
+    asked = (*facts.taken, *differing)
+    holders = await _holders([*filter(is_uuid_urn, asked), *await _packages(facts, store)], store)
     known = await store.known(Questions(facts.patient_id, references=frozenset(holders).union(*holders.values())))
     bearers = {item.unique_id: uuid for uuid, item in known.objects.items() if isinstance(item, SubmissionSet | Folder)}
     sets = {uuid: item for uuid, item in known.objects.items() if isinstance(item, SubmissionSet)}
     origins: dict[str, SubmissionSet] = {}
-    for identifier in facts.taken:
+    for identifier in asked:
         bearer = identifier if identifier in holders else bearers.get(identifier, "")
         candidates = [sets[uuid] for uuid in holders.get(bearer, ()) if uuid in sets]
         if candidates:  # the first: later ones refer to what was there

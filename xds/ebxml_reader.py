@@ -31,6 +31,7 @@ from xds.ebxml_names import (
     Spelling,
 )
 from xds.errors import ErrorCode, Finding, Severity
+from xds.hl7v2 import is_oid
 from xds.metadata import (
     AnyObject,
     Association,
@@ -281,11 +282,16 @@ def _spelling(
     return next(iter(kinds.values()), None)
 
 
+def _home(sent: str | None) -> str | None:
+    """A homeCommunityId is a URN; many a sender leaves its beginning out."""
+    return f"urn:oid:{sent}" if sent and is_oid(sent) else sent or None
+
+
 def _xml_attributes(element: _Element, spelling: Spelling, sender: _Sender) -> dict[str, Any]:
     attributes: dict[str, Any] = {
         "entry_uuid": sender.object_id,
         "logical_id": _id(element, "lid") or None,
-        "home_community_id": element.get("home") or None,
+        "home_community_id": _home(element.get("home")),
         "availability_status": element.get("status") or None,
     }
     if spelling is DOCUMENT_ENTRY:

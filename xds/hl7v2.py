@@ -62,6 +62,16 @@ class HD(_Typed):
     def universal_id_type(self) -> str:
         return _component(self.text, 3, "&")
 
+    @property
+    def canonical(self) -> str | None:
+        """What was most probably meant, as XDS allows it; None where no OID can be made out.
+
+        Blanks are taken away, and what was escaped twice (`&amp;`) is read as what it was.
+        """
+        parts = [each.strip() for each in self.text.replace("&amp;", "&").split("&")]
+        oids = [each for each in (*parts[1:], parts[0]) if is_oid(each)]
+        return f"&{oids[0]}&ISO" if len(oids) == 1 else None
+
     def problem(self) -> str | None:
         """XDS allows only `&OID&ISO`: no namespace id, type ISO (ITI TF-3 Table 4.2.3.1.7-2, CX)."""
         plain = _PLAIN_AUTHORITY.fullmatch(self.text)
@@ -95,15 +105,24 @@ class CX(_Typed):
     def assigning_authority(self) -> HD:
         return HD(self.component(4))
 
+    @property
+    def canonical(self) -> str | None:
+        """The patient id that was most probably meant, as XDS allows it; None where it can not be made out."""
+        authority = self.assigning_authority.canonical
+        number = self.id_number.strip()
+        return f"{number}^^^{authority}" if number and authority else None
+
     def problem(self) -> str | None:
         id_number, *rest = self.text.split("^")
         if not id_number:
             return "it has no id number; send idNumber^^^&OID&ISO"
         if len(rest) < 3 or not rest[2]:
             return "it has no assigning authority; send idNumber^^^&OID&ISO"
+        send = f"send {self.canonical or 'idNumber^^^&OID&ISO'}"
         if rest[0] or rest[1] or any(rest[3:]):
-            return "only the id number and the assigning authority may be given; send idNumber^^^&OID&ISO"
-        return HD(rest[2]).problem()
+            return f"only the id number and the assigning authority may be given; {send}"
+        wrong = HD(rest[2]).problem()
+        return f"{wrong.partition(';')[0]}; {send}" if wrong else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,8 @@ from tests.shared_material import ROOT
 from xds.message_rules import ASSOCIATION_RULES
 
 SECTIONS = sections()
+COMPLAINTS = range(1, 30)
+"""Those about registries and repositories in our list of what goes wrong in practice."""
 NAMED_TESTS = sorted({each for section in SECTIONS.values() for row in section.rows for each in row.shown_by})
 IN_INTRODUCTIONS = sorted(
     {each for section in SECTIONS.values() for each in re.findall(r"`(\S+::test_\w+)`", section.intro)}
@@ -97,6 +99,13 @@ def test_what_is_served_is_not_said_to_be_missing_and_nothing_else_is_said_to_be
 
 def _named_in_tables() -> list[Row]:
     return [row for row in SECTIONS["Stored queries of ITI-18"].rows if row.what in queries()]
+
+
+def test_each_of_the_complaints_about_other_systems_has_its_answer() -> None:
+    rows = SECTIONS["What goes wrong between systems"].rows
+
+    assert [row.what.partition(". ")[0] for row in rows] == [str(number) for number in COMPLAINTS]
+    assert [row.what for row in rows if row.support != "supported"] == []
 
 
 def test_the_associations_that_are_refused_are_those_that_the_page_says() -> None:
