@@ -105,20 +105,14 @@ class CX(_Typed):
     def assigning_authority(self) -> HD:
         return HD(self.component(4))
 
-    @property
-    def canonical(self) -> str | None:
-        """The patient id that was most probably meant, as XDS allows it; None where it can not be made out."""
-        authority = self.assigning_authority.canonical
-        number = self.id_number.strip()
-        return f"{number}^^^{authority}" if number and authority else None
-
     def problem(self) -> str | None:
         id_number, *rest = self.text.split("^")
         if not id_number:
             return "it has no id number; send idNumber^^^&OID&ISO"
         if len(rest) < 3 or not rest[2]:
             return "it has no assigning authority; send idNumber^^^&OID&ISO"
-        send = f"send {self.canonical or 'idNumber^^^&OID&ISO'}"
+        # The number is a patient's: it is not repeated in the sentence.
+        send = f"send idNumber^^^{self.assigning_authority.canonical or '&OID&ISO'}"
         if rest[0] or rest[1] or any(rest[3:]):
             return f"only the id number and the assigning authority may be given; {send}"
         wrong = HD(rest[2]).problem()

@@ -235,7 +235,9 @@ PATIENT_IDS = {
 
 
 @pytest.mark.parametrize("what", PATIENT_IDS)
-async def test_a_patient_id_of_another_form_is_answered_with_the_right_form_of_it(wire: Wire, what: str) -> None:
+async def test_a_patient_id_of_another_form_is_answered_with_the_right_form_of_its_authority(
+    wire: Wire, what: str
+) -> None:
     patient_id = CX(PATIENT_IDS[what])
     sent = submission(document_entry(patient_id=patient_id), patient_id=patient_id)
 
@@ -246,9 +248,9 @@ async def test_a_patient_id_of_another_form_is_answered_with_the_right_form_of_i
         XDSDocumentEntryStatus=f"('{APPROVED}')",
     )
 
-    assert all("send 4711^^^&1.2.840.7&ISO" in each for each in sentences), sentences
+    assert all("send idNumber^^^&1.2.840.7&ISO" in each for each in sentences), sentences
     assert query.codes == ["XDSRegistryError"]
-    assert "send 4711^^^&1.2.840.7&ISO" in query.query_response.errors[0].code_context
+    assert "send idNumber^^^&1.2.840.7&ISO" in query.query_response.errors[0].code_context
 
 
 PEOPLE = (
