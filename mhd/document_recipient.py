@@ -22,6 +22,7 @@ from mhd.patients import AskedOnce, PatientKeys, PatientResolver
 from mhd.submitting.bundle_answer import StoredResources
 from mhd.submitting.document_contents import FhirXml
 from mhd.submitting.elsewhere import Elsewhere, Nowhere
+from mhd.submitting.on_demand import OnDemand
 from mhd.submitting.registered_objects import RegisteredObjects
 from mhd.submitting.submission_draft import NewUuid
 from mhd.submitting.submission_options import SubmissionOptions
@@ -42,6 +43,7 @@ class DocumentRecipient:
     fhir_xml         writes FHIR's XML
     read_cda         reads the header of a CDA document
     elsewhere        other servers that the deployment trusts
+    on_demand        who makes on-demand documents; None: they are not taken
     """
 
     repository: DocumentRepository
@@ -54,6 +56,7 @@ class DocumentRecipient:
     read_cda: CdaReader
     options: SubmissionOptions = field(default_factory=SubmissionOptions)
     elsewhere: Elsewhere = field(default_factory=Nowhere)
+    on_demand: OnDemand | None = None
     clock: Callable[[], datetime] = utc_now
     new_uuid: NewUuid = uuid4
 
@@ -79,6 +82,7 @@ class DocumentRecipient:
             options=self.options,
             fhir_xml=self.fhir_xml,
             elsewhere=self.elsewhere,
+            on_demand=self.on_demand,
             clock=self.clock,
             new_uuid=self.new_uuid,
         )

@@ -26,6 +26,7 @@ from mhd.submitting.bundle_patient import patient_of_bundle
 from mhd.submitting.bundle_profiles import Level, judge_profiles
 from mhd.submitting.document_contents import Contents, FhirXml, ProvidedDocuments, contents_of
 from mhd.submitting.elsewhere import Elsewhere
+from mhd.submitting.on_demand import OnDemand
 from mhd.submitting.registered_objects import RegisteredObjects
 from mhd.submitting.resubmission import answer_to_resubmission, was_removed
 from mhd.submitting.submission_draft import Draft, NewUuid, draft_of
@@ -42,7 +43,8 @@ from xds.metadata import Submission
 class Submitting:
     """Whom a submission by FHIR is handed to, and what it is judged with.
 
-    fhir_xml   writes the document Bundles that a DocumentReference calls application/fhir+xml
+    fhir_xml    writes the document Bundles that a DocumentReference calls application/fhir+xml
+    on_demand   None: on-demand documents are not taken
     """
 
     repository: DocumentRepository
@@ -53,6 +55,7 @@ class Submitting:
     options: SubmissionOptions
     fhir_xml: FhirXml
     elsewhere: Elsewhere
+    on_demand: OnDemand | None
     clock: Callable[[], datetime]
     new_uuid: NewUuid
 
@@ -89,6 +92,7 @@ async def submit_bundle(
         domain=domain,
         options=options,
         elsewhere=submitting.elsewhere,
+        on_demand=submitting.on_demand,
         fhir_xml=submitting.fhir_xml,
         reading=reading,
     )
@@ -102,6 +106,7 @@ async def submit_bundle(
             domain=domain,
             options=options,
             fills=level is Level.MINIMAL,
+            on_demand=contents.on_demand,
             name=name,
             new_uuid=submitting.new_uuid,
             reading=reading,
@@ -127,7 +132,9 @@ def _sound_and_named(resource: Any, entries_limit: int, sent: Json | None) -> tu
 
 
 async def _handed_over(draft: Draft, contents: Contents, submitting: Submitting) -> RegistryResponse:
-    """What the repository answers to the submission and its documents."""
+    """What the repository answers to the submission and its documents; to on-demand documents, the registry."""
+    if contents.on_demand and submitting.on_demand is not None:
+        return await submitting.on_demand.registered(draft.submission)
     by_entry_uuid = {draft.entry_uuids[number]: content for number, content in contents.by_document.items()}
     submission = _assembled(draft.submission, {draft.entry_uuids[number] for number in contents.delayed})
     return await submitting.repository.provide_and_register(ProvidedDocuments(submission, by_entry_uuid))

@@ -78,6 +78,10 @@ class OnDemandDocuments:
     entries: RegisteredEntries
     snapshots: Snapshots | None = None
 
+    def makes(self, unique_id: str) -> Makes | None:
+        """Who makes the document of an entry with this uniqueId."""
+        return next((each for each in self.sources if each.is_for(unique_id)), None)
+
     async def entry(self, unique_id: str, repository_unique_id: str) -> DocumentEntry | None:
         """The on-demand entry of this repository with this uniqueId; of several an Approved one."""
         found = [
@@ -104,7 +108,7 @@ class Making:
         Raises XdsError, OutcomeUnknown, StoreBusy, DocumentDamaged.
         """
         unique_id = request.document_unique_id
-        makes = next((each for each in self.on_demand.sources if each.is_for(unique_id)), None)
+        makes = self.on_demand.makes(unique_id)
         entry = await self.on_demand.entry(unique_id, self.repository_unique_id) if makes else None
         if makes is None or entry is None:
             return None

@@ -32,6 +32,7 @@ from mhd.searching.search import Search
 from mhd.searching.search_conditions import SearchConditions
 from mhd.searching.search_request import PageSizes
 from mhd.submitting.elsewhere import Elsewhere, Nowhere
+from mhd.submitting.on_demand import OnDemand
 from mhd.submitting.submission_options import Minimal, SubmissionOptions
 from server.cda_header import read_cda_header
 from server.fhir_xml import to_xml
@@ -73,11 +74,13 @@ def mhd_at(
     repository: DocumentRepository,
     elsewhere: Elsewhere,
     value_sets: Mapping[str, frozenset[str]],
+    on_demand: OnDemand | None = None,
     feeds: PatientFeeds | None = None,
 ) -> MhdAt:
     """The MHD actors, for whatever base URL they are reached at.
 
     pages        the same registry, as MHD searches it
+    on_demand    None: on-demand documents are not taken
     value_sets   see MhdDomain
 
     Raises SettingsProblem.
@@ -127,6 +130,7 @@ def mhd_at(
             read_cda=read_cda,
             options=options,
             elsewhere=elsewhere,
+            on_demand=on_demand,
         )
         feed = PatientFeed(base, feeds, pages) if feeds is not None else None
         mobile_feed = MobilePatientFeed(feeds) if feeds is not None else None

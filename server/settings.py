@@ -511,6 +511,11 @@ class MhdSettings(_Table):
     elsewhere_seconds: float = Field(5.0, gt=0, description="how long such a server may say nothing")
     simplified_publish: bool = Field(False, description="whether ITI-105 is answered: one DocumentReference with data")
     generate_metadata: bool = Field(False, description="whether ITI-106 is answered: a CDA or FHIR document alone")
+    on_demand_documents: bool = Field(
+        False,
+        description="whether ITI-65 takes documents that are not in the Bundle and have neither hash nor size: a "
+        "source of on_demand makes them when they are retrieved",
+    )
     source_id: Oid | None = Field(
         None,
         description="sourceId of the SubmissionSets that are made here for ITI-105 and ITI-106; by default the "
@@ -688,6 +693,8 @@ class Settings(BaseSettings):
             raise ValueError("patients.mllp_port: several workers share one port, so it has to be a certain one, not 0")
         if self.on_demand and Actor.REPOSITORY not in self.actors:
             raise ValueError("on_demand: documents are made by a repository, which is not one of the actors")
+        if self.mhd.on_demand_documents and not self.on_demand:
+            raise ValueError("mhd.on_demand_documents: no [[on_demand]] says who makes the documents")
         if len({each.name for each in self.on_demand}) < len(self.on_demand):
             raise ValueError("on_demand: each source needs a name of its own")
         uploaded = self.documents.s3_part_bytes * _MOST_PARTS

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 import aiohttp
 
 from mhd.actor import MhdAt
+from mhd.submitting.on_demand import OnDemand
 from registry.actor import Registry
 from registry.kept_dossiers import KeptDossiers
 from registry.metadata_store import MetadataStore
 from registry.patient_register import FeedsOfOthers, PatientRegister
 from repository.actor import Repository
 from repository.document_store import DocumentStore
+from repository.on_demand import OnDemandDocuments
 from repository.on_demand_snapshots import Snapshots
 from repository.settling import IsRegistered
 from server.affinity_domain import known_codes, known_patients, patient_register
@@ -77,6 +79,7 @@ async def wired(settings: Settings) -> AsyncIterator[Wired]:
         entries = RegistryEntries(registry)
         repository: FullDocumentRepository | None = None
         documents: DocumentStore | None = None
+        made: OnDemandDocuments | None = None
         if Actor.REPOSITORY in settings.actors:
             documents = document_store(settings)
             opened.push_async_callback(documents.close)
@@ -89,12 +92,13 @@ async def wired(settings: Settings) -> AsyncIterator[Wired]:
                 is_registered=entries.is_registered,
                 repository_unique_id=own_id,
             )
+            made = await opened.enter_async_context(on_demand_documents(settings, entries, snapshots))
             repository = Repository(
                 documents=documents,
                 registry=registry,
                 is_registered=entries.is_registered,
                 repository_unique_id=own_id,
-                on_demand=await opened.enter_async_context(on_demand_documents(settings, entries, snapshots)),
+                on_demand=made,
                 size_limit=settings.limits.document_bytes,
                 submission_limit=settings.limits.documents_per_submission,
                 retrieval_limit=settings.limits.documents_per_retrieve,
@@ -105,7 +109,7 @@ async def wired(settings: Settings) -> AsyncIterator[Wired]:
         codes = registry.code_sets if isinstance(registry, Registry) else None
         followed = codes if isinstance(codes, ChangingCodes) else None
         value_sets = (followed or known_codes(settings)).value_sets
-        mhd = await opened.enter_async_context(_mhd(settings, registry, repository, patients, value_sets))
+        mhd = await opened.enter_async_context(_mhd(settings, registry, repository, made, patients, value_sets))
         yield Wired(answering, repository, documents, entries.is_registered, checks, mhd, patients, followed, kept)
 
 
@@ -114,6 +118,7 @@ async def _mhd(
     settings: Settings,
     registry: DocumentRegistry,
     repository: DocumentRepository | None,
+    made: OnDemandDocuments | None,
     patients: PatientRegister | None,
     value_sets: Mapping[str, frozenset[str]],
 ) -> AsyncIterator[MhdAt | None]:
@@ -134,8 +139,20 @@ async def _mhd(
             repository=repository,
             elsewhere=trusted,
             value_sets=value_sets,
+            on_demand=_on_demand(settings, registry, made),
             feeds=feeds,
         )
+
+
+def _on_demand(settings: Settings, registry: DocumentRegistry, made: OnDemandDocuments | None) -> OnDemand | None:
+    """How MHD has on-demand documents registered; None: it takes none."""
+    if made is None or not settings.mhd.on_demand_documents or not isinstance(registry, Registry | RemoteRegistry):
+        return None
+    return OnDemand(
+        register=registry.register_on_demand,
+        is_made=lambda unique_id: made.makes(unique_id) is not None,
+        repository_unique_id=repository_unique_id(settings),
+    )
 
 
 def _pages(settings: Settings, registry: DocumentRegistry) -> PagedRegistry:

@@ -22,7 +22,7 @@ from mhd.submitting.submission_references import own_entry_uuid
 from mhd.submitting.transaction_bundle import BundleEntry, Part, TransactionBundle
 from xds.actors import RegistryResponse
 from xds.errors import XdsError
-from xds.metadata import AnyObject, Association, DocumentEntry
+from xds.metadata import AnyObject, Association, DocumentEntry, DocumentEntryType
 
 
 class StoredResources(Protocol):
@@ -64,6 +64,11 @@ class Submitted:
     def document_entries(self) -> tuple[DocumentEntry, ...]:
         return self.draft.submission.document_entries
 
+    @property
+    def documents_kept(self) -> int:
+        """How many documents the repository keeps of it."""
+        return sum(each.object_type != DocumentEntryType.ON_DEMAND for each in self.document_entries)
+
 
 @dataclass(frozen=True, slots=True)
 class Answering:
@@ -98,7 +103,7 @@ async def answer_of(submitted: Submitted, request: FhirRequest, answering: Answe
     return FhirAnswer(
         {"resourceType": "Bundle", "type": "transaction-response", "entry": entries},
         errors=submitted.response.errors,
-        documents_kept=len(submitted.document_entries),
+        documents_kept=submitted.documents_kept,
     )
 
 

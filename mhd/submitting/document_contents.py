@@ -17,6 +17,7 @@ from mhd.mapping.domain import MhdDomain
 from mhd.mapping.reading import Reading
 from mhd.messages import FHIR_JSON, FHIR_XML
 from mhd.submitting.elsewhere import Elsewhere, Unreachable
+from mhd.submitting.on_demand import OnDemand, judge_on_demand, says_on_demand
 from mhd.submitting.submission_options import SubmissionOptions
 from mhd.submitting.transaction_bundle import BundleEntry, Part, TransactionBundle
 from xds.actors import Attachment, Provided
@@ -116,11 +117,13 @@ class Contents:
     by_document   by number of the DocumentReference's entry
     documents     by number of the entry that holds a content, that of the DocumentReference
     delayed       numbers of the DocumentReferences whose hash and size are not those of their document
+    on_demand     numbers of the DocumentReferences whose document is made when it is retrieved
     """
 
     by_document: Mapping[int, AnyContent]
     documents: Mapping[int, int]
     delayed: frozenset[int] = frozenset()
+    on_demand: frozenset[int] = frozenset()
 
 
 def contents_of(
@@ -129,17 +132,26 @@ def contents_of(
     domain: MhdDomain,
     options: SubmissionOptions,
     elsewhere: Elsewhere,
+    on_demand: OnDemand | None,
     fhir_xml: FhirXml,
     reading: Reading,
 ) -> Contents:
-    """The document of each DocumentReference. Each Binary is used once."""
+    """The document of each DocumentReference. Each Binary is used once.
+
+    on_demand   None: on-demand documents are not taken
+    """
     found: dict[int, AnyContent] = {}
     users: dict[int, int] = {}
     delayed: set[int] = set()
+    promises: set[int] = set()
     for entry in bundle.of(Part.DOCUMENT):
         attachment = _attachment(entry)
         url = attachment.get("url", "")
-        if bundle.target(url, entry) is None and elsewhere.has_document(url) and not _is_on_demand(attachment):
+        is_outside = bundle.target(url, entry) is None
+        if is_outside and says_on_demand(attachment):
+            promises.add(entry.number)
+            continue
+        if is_outside and elsewhere.has_document(url):
             path = f"{entry.resource_path}.content[0].attachment"
             found[entry.number] = ContentElsewhere(url, path, attachment.get("contentType", ""), elsewhere)
             if attachment.get("hash") == _OF_NOTHING:
@@ -157,15 +169,12 @@ def contents_of(
         if content is not None:
             found[entry.number] = content
     _judge_unused(bundle, users, reading)
-    return Contents(found, users, frozenset(delayed))
+    judge_on_demand(bundle, sorted(promises), on_demand, domain.code_systems, reading)
+    return Contents(found, users, frozenset(delayed), frozenset(promises))
 
 
 _OF_NOTHING: Final = "2jmj7l5rSw0yVb/vlWAYkK/YBwk="
 """The SHA-1 of no octets: with it a source says that a document is assembled when it is retrieved."""
-
-
-def _is_on_demand(attachment: Json) -> bool:
-    return "hash" not in attachment and "size" not in attachment
 
 
 def _url_path(entry: BundleEntry) -> str:
@@ -187,6 +196,8 @@ def _holder(entry: BundleEntry, bundle: TransactionBundle, domain: MhdDomain, re
         return holder
     if holder is not None:
         sentence = f"The attachment is {holder.path}, which is no Binary; send the fullUrl of a Binary."
+    elif _attachment(entry).get("hash") == _OF_NOTHING:
+        sentence = "Documents that are assembled when they are retrieved are not taken; send the document, as a Binary."
     elif "://" in url and not url.startswith(f"{domain.base}/"):
         sentence = "Documents on this other server are not taken: send the document in the Bundle, as a Binary."
     else:

@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 from mhd.fhir.operation_outcome import Refused, issue_of
 from xds.actors import DocumentRegistry, ObjectCodec, OutcomeUnknown, QueryRequest, QueryResponse, ReturnType
 from xds.errors import ErrorCode, RegistryError, ResponseStatus
-from xds.metadata import AnyObject, AvailabilityStatus, DocumentEntry, Folder
+from xds.metadata import AnyObject, AvailabilityStatus, DocumentEntry, DocumentEntryType, Folder
 from xds.stored_queries import (
     GET_DOCUMENTS,
     GET_FOLDER_AND_CONTENTS,
@@ -55,9 +55,14 @@ class RegisteredObjects:
         )
         return frozenset(each.entry_uuid for each in response.found)
 
-    async def submission(self, unique_id: str) -> Sequence[AnyObject]:
-        """A SubmissionSet by its uniqueId, and all that was submitted with it; empty where there is none."""
-        return await self._found(GET_SUBMISSION_SET_AND_CONTENTS, "$XDSSubmissionSetUniqueId", [unique_id])
+    async def submission(self, unique_id: str, *, on_demand: bool = False) -> Sequence[AnyObject]:
+        """A SubmissionSet by its uniqueId, and all that was submitted with it; empty where there is none.
+
+        on_demand   its documents are on-demand entries; by default they are stable
+        """
+        types = [("$XDSDocumentEntryType", (listed([DocumentEntryType.ON_DEMAND]),))] if on_demand else []
+        query = GET_SUBMISSION_SET_AND_CONTENTS
+        return await self._found(query, "$XDSSubmissionSetUniqueId", [unique_id], *types)
 
     async def _each(self, query_id: str, parameter: str, values: Iterable[str]) -> Sequence[AnyObject]:
         wanted = list(dict.fromkeys(values))
@@ -66,14 +71,21 @@ class RegisteredObjects:
             found += await self._found(query_id, parameter, wanted[start : start + _MOST_AT_ONCE])
         return found
 
-    async def _found(self, query_id: str, parameter: str, values: Sequence[str]) -> Sequence[AnyObject]:
-        response = await self._asked(query_id, ReturnType.LEAF_CLASS, parameter, values)
+    async def _found(
+        self, query_id: str, parameter: str, values: Sequence[str], *others: tuple[str, tuple[str, ...]]
+    ) -> Sequence[AnyObject]:
+        response = await self._asked(query_id, ReturnType.LEAF_CLASS, parameter, values, *others)
         return [self.codec.read(each.ebrim) for each in response.found if each.ebrim is not None]
 
     async def _asked(
-        self, query_id: str, return_type: ReturnType, parameter: str, values: Sequence[str]
+        self,
+        query_id: str,
+        return_type: ReturnType,
+        parameter: str,
+        values: Sequence[str],
+        *others: tuple[str, tuple[str, ...]],
     ) -> QueryResponse:
-        request = QueryRequest(query_id, return_type, ((parameter, (_listed(parameter, values),)),))
+        request = QueryRequest(query_id, return_type, ((parameter, (_listed(parameter, values),)), *others))
         try:
             response = await self.registry.stored_query(request)
         except OutcomeUnknown:

@@ -11,7 +11,7 @@ from mhd.submitting.registered_objects import RegisteredObjects
 from mhd.submitting.submission_draft import Draft
 from xds.actors import RegistryResponse
 from xds.errors import ErrorCode
-from xds.metadata import AnyObject, Association, DocumentEntry, Folder, Submission, SubmissionSet
+from xds.metadata import AnyObject, Association, DocumentEntry, DocumentEntryType, Folder, Submission, SubmissionSet
 
 _OTHER_OCTETS = frozenset({ErrorCode.NON_IDENTICAL_HASH, ErrorCode.NON_IDENTICAL_SIZE})
 
@@ -27,7 +27,7 @@ async def answer_to_resubmission(
         return None
     sent = submission.submission_set
     try:
-        found = await registered.submission(sent.unique_id or "")
+        found = await registered.submission(sent.unique_id or "", on_demand=_is_on_demand(submission))
     except Refused:
         return None
     there = {_of_its_sender(each) for each in found if not isinstance(each, Association)}
@@ -56,6 +56,10 @@ async def was_removed(draft: Draft, response: RegistryResponse, registered: Regi
     if not is_taken or sent.unique_id is None or sent.unique_id not in draft.named_here:
         return False
     return not await registered.submission(sent.unique_id)
+
+
+def _is_on_demand(submission: Submission) -> bool:
+    return any(each.object_type == DocumentEntryType.ON_DEMAND for each in submission.document_entries)
 
 
 def _of_its_sender(item: AnyObject) -> AnyObject:

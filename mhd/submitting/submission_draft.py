@@ -5,7 +5,7 @@ Every object gets its entryUUID here, so that the answer can name it: a registry
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 from uuid import UUID
@@ -16,6 +16,7 @@ from mhd.mapping.document_reference import RELATIONS, entry_of, entry_uuid_in
 from mhd.mapping.domain import MhdDomain
 from mhd.mapping.reading import Reading
 from mhd.submitting.minimal_metadata import completed
+from mhd.submitting.on_demand import promised
 from mhd.submitting.submission_name import unique_id_in
 from mhd.submitting.submission_options import SubmissionOptions
 from mhd.submitting.submission_places import Places
@@ -79,16 +80,18 @@ def draft_of(
     domain: MhdDomain,
     options: SubmissionOptions,
     fills: bool,
+    on_demand: Container[int],
     name: UUID,
     new_uuid: NewUuid,
     reading: Reading,
 ) -> Draft:
     """The submission of a Bundle whose references close.
 
-    fills   what lacks is filled in or declared to be lacking (mhd/submitting/minimal_metadata.py)
-    name    of the submission (mhd/submitting/submission_name.py)
+    fills       what lacks is filled in or declared to be lacking (mhd/submitting/minimal_metadata.py)
+    on_demand   numbers of entries whose documents are made when they are retrieved
+    name        of the submission (mhd/submitting/submission_name.py)
     """
-    drafting = _Drafting(bundle, registered, domain, name, new_uuid, reading)
+    drafting = _Drafting(bundle, registered, domain, on_demand, name, new_uuid, reading)
     objects = drafting.objects(patient_id)
     _judge_unique_ids(bundle, objects, reading)
     if fills:
@@ -144,6 +147,7 @@ class _Drafting:
         bundle: TransactionBundle,
         registered: Registered,
         domain: MhdDomain,
+        on_demand: Container[int],
         name: UUID,
         new_uuid: NewUuid,
         reading: Reading,
@@ -151,6 +155,7 @@ class _Drafting:
         self._bundle = bundle
         self._registered = registered
         self._domain = domain
+        self._on_demand = on_demand
         self._name = name
         self._new_uuid = new_uuid
         self._reading = reading
@@ -182,7 +187,8 @@ class _Drafting:
                 path=entry.resource_path,
                 reading=self._reading,
             )
-            return replace(document, entry_uuid=entry_uuid, object_type=DocumentEntryType.STABLE)
+            named = replace(document, entry_uuid=entry_uuid, object_type=DocumentEntryType.STABLE)
+            return promised(named, entry, self._reading) if entry.number in self._on_demand else named
         return self._list(entry, entry_uuid, patient_id)
 
     def _list(self, entry: BundleEntry, entry_uuid: str, patient_id: CX | None) -> SubmissionSet | Folder:

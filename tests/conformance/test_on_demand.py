@@ -15,12 +15,14 @@ import pytest_asyncio
 import trustme
 from aiohttp import web
 
+from mhd.fhir.fhir_json import written
 from tests.builders import CONTENT, REPOSITORY, code, document_entry, oid, submission, text
 from tests.conformance.fhir_wire import FhirWire
 from tests.conformance.summary_server import SummaryServer, summary_server
 from tests.conformance.test_documents_in_and_out import asked, entries_of, provided
 from tests.conformance.test_find_document_references import some_patient
 from tests.conformance.wire import Reply, Wire, running_server
+from tests.mhd.test_on_demand_bundles import promising
 from xds.ebxml_messages import register_request, retrieve_request
 from xds.ebxml_reader import read_rendering
 from xds.errors import ResponseStatus
@@ -62,7 +64,7 @@ async def server(
     }
     persisting = {**source, "name": "kept-summaries", "unique_ids": [KEPT], "persist": True}
     settings = {"repository_unique_id": REPOSITORY, **stores, "limits": {"results": MOST_RESULTS}}
-    async with running_server(**settings, on_demand=[persisting, source]) as base:
+    async with running_server(**settings, mhd={"on_demand_documents": True}, on_demand=[persisting, source]) as base:
         yield base
 
 
@@ -115,6 +117,26 @@ async def test_an_on_demand_document_is_made_anew_each_time_it_is_retrieved(
     as_made = document_entry(unique_id=ids[0], repository_unique_id=entry.repository_unique_id)
     unknown = await retrieved(wire, as_made)
     assert unknown.codes == ["XDSDocumentUniqueIdError"]
+
+
+async def test_a_document_that_a_fhir_app_promises_is_made_when_it_is_retrieved(
+    wire: Wire, fhir: FhirWire, summaries: SummaryServer
+) -> None:
+    sent = document_entry()
+    headers = {"Content-Type": "application/fhir+json"}
+    reply = await fhir.send("POST", "", data=written(promising(sent)), headers=headers)
+    assert reply.status == 200, reply.content
+    summaries.gives(sent.unique_id or "", b"made for FHIR and SOAP")
+
+    location = reply.bundle["entry"][1]["response"]["location"]
+    url = (await fhir.get(location)).resource["content"][0]["attachment"]["url"]
+    by_fhir = await fhir.get(url)
+    (entry,) = await entries_of(wire, sent.unique_id or "")
+    by_soap = await retrieved(wire, entry)
+
+    assert entry.object_type == DocumentEntryType.ON_DEMAND
+    assert by_fhir.content == b"made for FHIR and SOAP"
+    assert list(by_soap.parts.values()) == [by_fhir.content]
 
 
 async def test_its_source_is_told_what_is_registered(wire: Wire, summaries: SummaryServer) -> None:

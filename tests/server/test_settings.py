@@ -184,6 +184,11 @@ def test_sources_of_on_demand_documents_fit_together(sources: list[dict[str, Any
         load_settings(on_demand=sources)
 
 
+def test_nobody_promises_documents_that_nobody_makes() -> None:
+    with pytest.raises(SettingsProblem, match="on_demand_documents"):
+        load_settings(mhd={"on_demand_documents": True})
+
+
 def test_only_a_repository_makes_on_demand_documents() -> None:
     with pytest.raises(SettingsProblem, match="made by a repository, which is not one of the actors"):
         load_settings(actors=["registry"], on_demand=[{"name": "a", "entry_point": "a"}])
