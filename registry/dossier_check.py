@@ -6,13 +6,15 @@ the index must hold exactly what comes out: every column, every rendering, every
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+import asyncio
+import sqlite3
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import aclosing, closing
 from dataclasses import dataclass, replace
 
 from registry.change_body import decoded, revised
 from registry.dossier_log import LogRecord
 from registry.metadata_store import (
-    Criteria,
     Facts,
     Fingerprint,
     IndexRow,
@@ -27,6 +29,8 @@ from xds.actors import ObjectCodec
 from xds.metadata import AnyObject, DocumentEntry, Folder, ObjectKind, SubmissionSet
 
 _ATTEMPTS = 5
+_DOSSIERS_AT_ONCE = 16
+_OBJECTS_AT_ONCE = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,26 +49,29 @@ class CheckedDossier:
 
 
 async def checked_dossiers(store: MetadataStore, codec: ObjectCodec) -> AsyncIterator[CheckedDossier]:
-    """Check every dossier, and yield each as it is done. Memory is that of the largest dossier."""
-    expected = 0
-    async for replay in _replays(store.records(), codec):
-        checked = await _compared(store, replay)
-        if checked.problems:  # perhaps it has moved since it was read
-            checked = await checked_dossier(store, codec, replay.patient_id)
-        expected += checked.objects
-        yield checked
-    if sum([await store.count(Criteria(kind)) for kind in ObjectKind]) > expected:
-        async for stray in _indexed_without_log(store):
-            yield stray
+    """Check every dossier, and yield each as it is done. Memory is that of the largest dossier, or some small ones.
+
+    Log and index are read beside each other, each once; a dossier that differs is looked at again by itself.
+    """
+    async with aclosing(_together(_beside(store, codec))) as dossiers:
+        async for some in dossiers:
+            for checked in await asyncio.gather(*(_checked(store, codec, each) for each in some)):
+                yield checked
+
+
+async def _checked(store: MetadataStore, codec: ObjectCodec, dossier: _Dossier) -> CheckedDossier:
+    checked = await _compared(store, dossier)
+    # Perhaps it has moved since it was read.
+    return await checked_dossier(store, codec, dossier.patient_id) if checked.problems else checked
 
 
 async def checked_dossier(store: MetadataStore, codec: ObjectCodec, patient_id: str) -> CheckedDossier:
     """Check one dossier. If it moves while it is looked at, it is looked at again."""
     for _ in range(_ATTEMPTS):
         sequence = await _sequence(store, patient_id)
-        checked = CheckedDossier(patient_id, 0, 0)
-        async for replay in _replays(store.records(patient_id), codec):
-            checked = await _compared(store, replay)
+        rows = [row async for row in store.index_rows(patient_id)]
+        replay = await anext(_replays(store.records(patient_id), codec), None)
+        checked = await _compared(store, _Dossier(patient_id, replay, rows))
         if not checked.problems or await _sequence(store, patient_id) == sequence:
             return checked
     return replace(checked, problems=("the dossier changes faster than it can be checked; check it again",))
@@ -83,10 +90,84 @@ async def _replays(records: AsyncIterator[LogRecord], codec: ObjectCodec) -> Asy
         yield replay
 
 
-async def _compared(store: MetadataStore, replay: _Replay) -> CheckedDossier:
+@dataclass(frozen=True, slots=True)
+class _Dossier:
+    """What log and index say of a patient. replay: None where the log has no record."""
+
+    patient_id: str
+    replay: _Replay | None
+    rows: Sequence[IndexRow]
+
+
+async def _beside(store: MetadataStore, codec: ObjectCodec) -> AsyncIterator[_Dossier]:
+    """Every dossier of log or index, once. Both give them in the same order, but may move while they are read."""
+    async with aclosing(_rows_by_dossier(store.index_rows())) as indexed:
+        with closing(_Seen()) as seen:
+            index = await anext(indexed, None)
+            async for replay in _replays(store.records(), codec):
+                patient_id = replay.patient_id
+                while index is not None and index[0].patient_id in seen:
+                    index = await anext(indexed, None)
+                seen.add(patient_id)
+                if index is not None and index[0].patient_id == patient_id:
+                    yield _Dossier(patient_id, replay, index)
+                    index = await anext(indexed, None)
+                else:  # nothing but the patient was registered, or the index is behind or ahead
+                    yield _Dossier(patient_id, replay, [row async for row in store.index_rows(patient_id)])
+            while index is not None:
+                if index[0].patient_id not in seen:
+                    yield _Dossier(index[0].patient_id, None, index)
+                index = await anext(indexed, None)
+
+
+class _Seen:
+    """Patients, in a temporary file without a name: some ten octets for each."""
+
+    def __init__(self) -> None:
+        self._connection = sqlite3.connect("", isolation_level=None)
+        self._connection.execute("CREATE TABLE patients (patient_id TEXT PRIMARY KEY) WITHOUT ROWID")
+
+    def add(self, patient_id: str) -> None:
+        self._connection.execute("INSERT INTO patients VALUES (?)", (patient_id,))
+
+    def __contains__(self, patient_id: str) -> bool:
+        found = self._connection.execute("SELECT 1 FROM patients WHERE patient_id = ?", (patient_id,))
+        return found.fetchone() is not None
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+async def _rows_by_dossier(rows: AsyncIterator[IndexRow]) -> AsyncGenerator[Sequence[IndexRow], None]:
+    dossier: list[IndexRow] = []
+    async for row in rows:
+        if dossier and dossier[0].patient_id != row.patient_id:
+            yield dossier
+            dossier = []
+        dossier.append(row)
+    if dossier:
+        yield dossier
+
+
+async def _together(dossiers: AsyncIterator[_Dossier]) -> AsyncGenerator[Sequence[_Dossier], None]:
+    """Some dossiers at a time, so that one is compared while others wait for the store."""
+    some: list[_Dossier] = []
+    async for dossier in dossiers:
+        some.append(dossier)
+        if len(some) == _DOSSIERS_AT_ONCE or sum(len(each.rows) for each in some) >= _OBJECTS_AT_ONCE:
+            yield some
+            some = []
+    if some:
+        yield some
+
+
+async def _compared(store: MetadataStore, dossier: _Dossier) -> CheckedDossier:
     """What is wrong with the dossier's log, and with what the store makes of it."""
-    problems = list(replay.problems)
-    problems += [problem async for problem in _index_problems(store, replay)]
+    replay = dossier.replay
+    if replay is None:
+        stray = [f"the index has {dossier.rows[0].entry_uuid}, and the log nothing at all"] if dossier.rows else []
+        return CheckedDossier(dossier.patient_id, 0, 0, tuple(stray))
+    problems = [*replay.problems, *_index_problems(dossier.rows, replay)]
     problems += replay.fact_problems(await store.known(replay.questions()))
     problems += replay.identity_problems(await store.identities([replay.patient_id]))
     return CheckedDossier(replay.patient_id, replay.records, len(replay.objects), tuple(problems))
@@ -96,28 +177,13 @@ async def _sequence(store: MetadataStore, patient_id: str) -> int:
     return (await store.known(Questions(patient_id))).sequence
 
 
-async def _indexed_without_log(store: MetadataStore) -> AsyncIterator[CheckedDossier]:
-    """Dossiers of which the index has objects, and the log no record."""
-    previous: str | None = None
-    async for row in store.index_rows():
-        if row.patient_id == previous:
-            continue
-        previous = row.patient_id
-        if not [record async for record in store.records(row.patient_id)]:
-            yield CheckedDossier(row.patient_id, 0, 0, (f"the index has {row.entry_uuid}, and the log nothing at all",))
-
-
-async def _index_problems(store: MetadataStore, replay: _Replay) -> AsyncIterator[str]:
+def _index_problems(rows: Sequence[IndexRow], replay: _Replay) -> Iterator[str]:
     missing = dict.fromkeys(replay.objects)
-    try:
-        async for row in store.index_rows(replay.patient_id):
-            missing.pop(row.entry_uuid, None)
-            problem = replay.row_problem(row)
-            if problem:
-                yield problem
-    except StoreDamaged as error:
-        yield f"the index can not be read: {error}"
-        return
+    for row in rows:
+        missing.pop(row.entry_uuid, None)
+        problem = replay.row_problem(row)
+        if problem:
+            yield problem
     for entry_uuid in missing:
         yield f"{entry_uuid} is missing from the index"
 

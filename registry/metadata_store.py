@@ -5,7 +5,7 @@ can be written again at any time (docs/adr/0002-a-dossier-is-a-log.md). The port
 * `known` and `apply` serve a submission: read the facts, judge them (registry/lifecycle.py), commit all or nothing;
 * `find` and `count` serve queries; `page` serves searches in pages, with the FHIR resources that were made once;
 * `identities` tells which patient ids stand for one patient; who reads `unmerged` is told of merges by the same read;
-* `records`, `index_rows`, `reindex` and `replay` serve whoever checks, rebuilds or copies a registry.
+* `extent`, `records`, `index_rows`, `reindex` and `replay` serve whoever checks, rebuilds or copies a registry.
 Renderings enter and leave as bytes; the adapter is handed an ObjectCodec and knows no XML.
 """
 
@@ -258,7 +258,14 @@ class IndexRow:
 
 
 Progress: TypeAlias = Callable[[int, int], None]
-"""Called with (records done, records in all) from time to time."""
+"""Called with (records done, records in all, about) from time to time."""
+
+
+class Extent(NamedTuple):
+    """About how much a store holds: for progress bars, and for nothing that has to be right."""
+
+    records: int
+    objects: int
 
 
 class Finder(Protocol):
@@ -334,12 +341,19 @@ class MetadataStore(Finder, Protocol):
         """By patient id: what feeds said of it. A patient id that no feed named is left out."""
         ...
 
+    async def extent(self) -> Extent:
+        """About how much there is, told without reading it: it takes no longer where there are billions."""
+        ...
+
     def records(self, patient_id: str | None = None) -> AsyncIterator[LogRecord]:
         """The log, dossier by dossier, each in sequence; or that of one dossier."""
         ...
 
     def index_rows(self, patient_id: str | None = None) -> AsyncIterator[IndexRow]:
-        """The index, dossier by dossier in the order of records(); or that of one dossier."""
+        """The index, dossier by dossier in the order of records(); or that of one dossier.
+
+        Of a rendering that can not be restored a row has what is there instead, so that the others can be read.
+        """
         ...
 
     async def reindex(self, progress: Progress | None = None) -> int:

@@ -26,6 +26,7 @@ from registry.dossier_log import LogRecord
 from registry.fhir_resources import FhirResources
 from registry.metadata_store import (
     Criteria,
+    Extent,
     Facts,
     FactsMoved,
     IndexRow,
@@ -261,6 +262,10 @@ class MongoMetadataStore:
             for patient_id, documents in said.items()
             if any(each["kind"] == IDENTITY for each in documents)
         }
+
+    async def extent(self) -> Extent:
+        with self._open():
+            return Extent(await self._resolver.log.estimate(), await self._database.estimate(OBJECTS))
 
     async def records(self, patient_id: str | None = None) -> AsyncIterator[LogRecord]:
         wanted = {} if patient_id is None else {"patient_key": patient_key(patient_id)}

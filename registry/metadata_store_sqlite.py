@@ -22,6 +22,7 @@ from registry.fhir_resources import FhirResources
 from registry.kept_dossiers import KeptDossiers
 from registry.metadata_store import (
     Criteria,
+    Extent,
     Facts,
     IndexRow,
     PatientIdentity,
@@ -36,7 +37,7 @@ from registry.sqlite.database import Database, snapshot, translated
 from registry.sqlite.facts import FactFinder
 from registry.sqlite.group_commit import PreparedChange
 from registry.sqlite.index import identities, rows
-from registry.sqlite.log import all_records, records_of
+from registry.sqlite.log import all_records, extent, records_of
 from registry.sqlite.pages import PageSearch
 from registry.sqlite.reindex import Reindexing
 from registry.sqlite.replay import Replaying
@@ -200,6 +201,9 @@ class SqliteMetadataStore:
                 return identities(connection, patient_ids)
 
         return await self._read(read, small=len(patient_ids) <= _SMALL_REFERENCES)
+
+    async def extent(self) -> Extent:
+        return await self._read(extent, small=False)
 
     async def records(self, patient_id: str | None = None) -> AsyncIterator[LogRecord]:
         def read(connection: sqlite3.Connection) -> Iterator[LogRecord]:

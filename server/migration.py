@@ -14,8 +14,8 @@ import asyncio
 import hashlib
 import logging
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import closing
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import aclosing, closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -23,14 +23,12 @@ from typing import Any, Final, TypeVar
 import orjson
 
 from registry import metadata_store
-from registry.change_body import decoded
 from registry.dossier_log import LogRecord
-from registry.metadata_store import Criteria, IndexRow, MetadataStore, Questions
+from registry.metadata_store import IndexRow, MetadataStore, Questions
 from repository import document_store
 from repository.document_store import DocumentDamaged, DocumentStore, Kept, OtherBytesSettled
 from repository.settling import IsRegistered
 from xds.actors import ObjectCodec
-from xds.metadata import ObjectKind
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +43,7 @@ _MOST_EXAMINED: Final = 100  # dossiers
 _PAUSES_SECONDS: Final = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 
 Advance = Callable[[int], None]
-"""Told how many more are done: objects of the registry, or documents."""
+"""Told how many more are done: records and objects of the registry, or documents."""
 
 
 @dataclass(slots=True)
@@ -71,11 +69,6 @@ class Compared:
 # ------------------------------------------------------------------------------------------------------ the registry
 
 
-async def objects_in(store: MetadataStore) -> int:
-    """How many objects the index has: what a copy counts by."""
-    return sum([await store.count(Criteria(kind)) for kind in ObjectKind])
-
-
 async def copy_registry(source: MetadataStore, target: MetadataStore, advance: Advance) -> int:
     """Replay the log of `source` in `target`, and return the number of records.
 
@@ -83,10 +76,11 @@ async def copy_registry(source: MetadataStore, target: MetadataStore, advance: A
     Raises StoreBusy where a store did not answer for a minute, StoreFull.
     """
     copied = 0
-    async for batch in _batches(source.records()):
-        await _patiently(partial(target.replay, batch))
-        copied += len(batch)
-        advance(sum(_objects_of(record) for record in batch))
+    async with aclosing(_read_ahead(_batches(source.records()))) as batches:
+        async for batch in batches:
+            await _patiently(partial(target.replay, batch))
+            copied += len(batch)
+            advance(len(batch))
     return copied
 
 
@@ -103,32 +97,20 @@ async def _batches(records: AsyncIterator[LogRecord]) -> AsyncIterator[Sequence[
         yield batch
 
 
-def _objects_of(record: LogRecord) -> int:
-    return len(decoded(record.body).renderings) if record.body is not None else 0
-
-
 async def compare_registries(
     source: MetadataStore, target: MetadataStore, codec: ObjectCodec, advance: Advance
 ) -> Compared:
-    """Hold the log and the index of `target` against those of `source`. Each side's objects are counted by `advance`.
+    """Hold the log and the index of `target` against those of `source`.
 
-    Both stores are read from one end to the other, as they give it; what differs is looked at again, one by one.
+    Both stores are read from one end to the other, as they give it, at the same time; what differs is looked at again,
+    one by one. `advance` is told of the records and objects of both.
     """
     compared = Compared()
     with closing(_Digests()) as digests:
-        async for dossier in _logs(source.records()):
-            digests.log_of_source(dossier)
-            compared.done += 1
-            compared.records += dossier.records
-        async for dossier in _logs(target.records()):
-            compared.problems += dossier.problems
-            digests.log_of_target(dossier)
-        async for patient_id, digest, objects in _indexes(source.index_rows()):
-            digests.index_of_source(patient_id, digest)
-            advance(objects)
-        async for patient_id, digest, objects in _indexes(target.index_rows()):
-            digests.index_of_target(patient_id, digest)
-            advance(objects)
+        logs, found = _Side(digests, "source"), _Side(digests, "target")
+        await _both(logs.read(source, advance), found.read(target, advance))
+        compared.done, compared.records = logs.dossiers, logs.records
+        compared.problems += found.problems
         compared.behind = digests.behind()
         compared.problems += [
             f"the target has a dossier of {records} records that the source does not have"
@@ -142,6 +124,28 @@ async def compare_registries(
             compared.problems += [problem for problem in problems if problem not in compared.problems]
             compared.behind += behind
     return compared
+
+
+@dataclass(slots=True)
+class _Side:
+    """One of the stores, read from one end to the other. Its problems are those of its own chains."""
+
+    digests: _Digests
+    name: str
+    dossiers: int = 0
+    records: int = 0
+    problems: list[str] = field(default_factory=list)
+
+    async def read(self, store: MetadataStore, advance: Advance) -> None:
+        async for dossier in _logs(store.records()):
+            self.dossiers += 1
+            self.records += dossier.records
+            self.problems += dossier.problems
+            self.digests.add_log(self.name, dossier)
+            advance(dossier.records)
+        async for patient_id, digest, objects in _indexes(store.index_rows()):
+            self.digests.add_index(self.name, patient_id, digest)
+            advance(objects)
 
 
 @dataclass(slots=True)
@@ -210,31 +214,19 @@ class _Digests:
     def close(self) -> None:
         self._connection.close()
 
-    def log_of_source(self, log: _Log) -> None:
-        self._connection.execute(
-            "INSERT INTO dossiers (patient_id, source_records, source_log) VALUES (?, ?, ?)",
-            (log.patient_id, log.records, log.digest),
-        )
+    def add_log(self, side: str, log: _Log) -> None:
+        """side: source or target."""
+        self._put(side, log.patient_id, records=log.records, log=log.digest)
 
-    def log_of_target(self, log: _Log) -> None:
-        self._connection.execute(
-            "INSERT INTO dossiers (patient_id, target_records, target_log) VALUES (?, ?, ?) "
-            "ON CONFLICT DO UPDATE SET target_records = excluded.target_records, target_log = excluded.target_log",
-            (log.patient_id, log.records, log.digest),
-        )
+    def add_index(self, side: str, patient_id: str, digest: bytes) -> None:
+        self._put(side, patient_id, index=digest)
 
-    def index_of_source(self, patient_id: str, digest: bytes) -> None:
+    def _put(self, side: str, patient_id: str, **values: bytes | int) -> None:
+        names = [f"{side}_{name}" for name in values]
         self._connection.execute(
-            "INSERT INTO dossiers (patient_id, source_index) VALUES (?, ?) "
-            "ON CONFLICT DO UPDATE SET source_index = excluded.source_index",
-            (patient_id, digest),
-        )
-
-    def index_of_target(self, patient_id: str, digest: bytes) -> None:
-        self._connection.execute(
-            "INSERT INTO dossiers (patient_id, target_index) VALUES (?, ?) "
-            "ON CONFLICT DO UPDATE SET target_index = excluded.target_index",
-            (patient_id, digest),
+            f"INSERT INTO dossiers (patient_id, {', '.join(names)}) VALUES (?{', ?' * len(names)}) "  # noqa: S608 ours
+            f"ON CONFLICT DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in names)}",
+            (patient_id, *values.values()),
         )
 
     def behind(self) -> int:
@@ -471,6 +463,28 @@ async def _side_by_side(items: AsyncIterator[_T], work: Callable[[_T], Awaitable
         raise failures.exceptions[0] from None
     if ended is not None:
         raise ended
+
+
+async def _both(one: Coroutine[Any, Any, None], other: Coroutine[Any, Any, None]) -> None:
+    """Do both at the same time. The first one that fails ends the other."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(one)
+            group.create_task(other)
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+
+
+async def _read_ahead(items: AsyncIterator[_T]) -> AsyncGenerator[_T, None]:
+    """The same, but each is read while the one before it is still being worked on."""
+    reading = asyncio.ensure_future(anext(items, None))
+    try:
+        while (item := await reading) is not None:
+            reading = asyncio.ensure_future(anext(items, None))
+            yield item
+    finally:
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
 
 
 async def _patiently(work: Callable[[], Awaitable[_T]]) -> _T:

@@ -234,7 +234,11 @@ async def _documents(metadata: MetadataStore, documents: DocumentStore, reposito
     total = 0
     problems: list[str] = []
     async for row in metadata.index_rows():
-        entry = codec.read(row.ebrim)
+        try:
+            entry = codec.read(row.ebrim)
+        except Exception:  # noqa: BLE001 - whatever is wrong with it, its document can not be asked for
+            problems.append(f"{row.entry_uuid}: what the index has of it can not be read")
+            continue
         if not isinstance(entry, DocumentEntry) or entry.repository_unique_id != repository:
             continue
         looked_at += 1

@@ -185,6 +185,19 @@ class MongoDatabase:
     async def count(self, collection: str, wanted: Filter) -> int:
         return await self.run(lambda: self._database[collection].count_documents(wanted))
 
+    async def estimate(self, collection: str) -> int:
+        """About how many documents there are, from what the server keeps of the collection: it reads none of them.
+
+        The command `count` is as cheap on MongoDB; other servers read all documents for it.
+        """
+        unread = self._database[collection].with_options(read_concern=ReadConcern("local"))  # it takes no other
+
+        async def told() -> int:
+            async with await unread.aggregate([{"$collStats": {"count": {}}}]) as shards:
+                return sum([each["count"] async for each in shards])
+
+        return await self.run(told)
+
     async def insert(self, collection: str, documents: Sequence[Document]) -> bool:
         """Insert in this order, up to the first whose key is there already: then False, and none after it."""
         return not await self._inserted(collection, documents, ordered=True)

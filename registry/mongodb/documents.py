@@ -140,7 +140,7 @@ class Record:
         """compression: restores the body; None: it is left away."""
         body = document.get("body")
         if body is not None:
-            body = _restored(bytes(body), compression) if compression else None
+            body = compression.restored_or_as_is(bytes(body)) if compression else None
         return cls(
             id=document["_id"],
             patient_key=document["patient_key"],
@@ -183,14 +183,6 @@ class Record:
         if self.elsewhere:
             document["elsewhere"] = [each._asdict() for each in self.elsewhere]
         return document
-
-
-def _restored(body: bytes, compression: RenderingCompression) -> bytes:
-    """The body; where it can not be restored, what is there instead: its hash tells, and the others can be read."""
-    try:
-        return compression.restore(body)
-    except StoreDamaged:
-        return body
 
 
 # --- identifiers -----------------------------------------------------------------------------------------------------
@@ -379,13 +371,11 @@ def identity_documents(record: Record, identity: IdentityChange | None) -> list[
 
 
 def index_row(document: Document, compression: RenderingCompression) -> IndexRow:
-    """What a document of `objects` says.
-
-    Raises StoreDamaged.
-    """
+    """What a document of `objects` says."""
     kind = ObjectKind(document["kind"])
     columns = {column.name: _column(document, column.name, column.shape) for column in SEARCH_COLUMNS[kind]}
-    ebrim = rendering_of(document, compression)
+    ebrim = document.get("ebrim")
+    ebrim = compression.restored_or_as_is(ebrim) if isinstance(ebrim, bytes) else b""
     return IndexRow(kind, document["entry_uuid"], document["patient_id"], columns, ebrim)
 
 

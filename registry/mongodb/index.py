@@ -63,7 +63,7 @@ class ObjectIndex:
         Returns whether the index was told that the change is unfinished.
         """
         if record.log.sequence == 1:
-            await self.remember_patient(record)
+            await self.remember_patients([record])
         documents = [*identity_documents(record, content.identity), *self.new_documents(record, content)]
         if content.revisions:
             if known is None:
@@ -127,11 +127,12 @@ class ObjectIndex:
         compressed = None if resource is None else self._compression.compress(resource)
         return object_document(item, ebrim, record, number, registration, compressed)
 
-    async def remember_patient(self, record: Record) -> None:
-        """Keep the way back from what stands for the patient of a record, where FHIR resources are kept."""
+    async def remember_patients(self, records: Iterable[Record]) -> None:
+        """Keep the way back from what stands for the patients of records, where FHIR resources are kept."""
         if self._fhir.are_kept:
-            key = self._fhir.patient_key(record.log.patient_id)
-            await self._database.insert_missing(PATIENT_KEYS, [{"_id": key, "patient_id": record.log.patient_id}])
+            patient_ids = sorted({record.log.patient_id for record in records})
+            ways = [{"_id": self._fhir.patient_key(each), "patient_id": each} for each in patient_ids]
+            await self._database.insert_missing(PATIENT_KEYS, ways)
 
     def revised_versions(
         self, record: Record, revisions: Iterable[Revision], known: Mapping[str, Current]

@@ -7,6 +7,7 @@ exchanged, and a run that was interrupted is simply begun again.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 
 from bson import ObjectId
@@ -29,6 +30,8 @@ from registry.mongodb.resolver import Resolver
 from registry.mongodb.schema import CHANGES, OBJECTS, index_is_current
 
 _DOSSIER_SECONDS = 120.0
+_DOSSIERS_AT_ONCE = 16
+_RECORDS_AT_ONCE = 500
 _STRAYS_AT_ONCE = 500
 
 
@@ -45,11 +48,10 @@ class Reindexing:
         Raises StoreDamaged where the log can not be right, naming the record.
         """
         with self._database.limited():
-            in_all = await self._resolver.log.count()
+            in_all = await self._resolver.log.estimate()
         done = 0
-        async for records in _dossiers(self._resolver.log.streamed({})):
-            with self._database.limited(_DOSSIER_SECONDS):
-                done += await self._dossier(records)
+        async for dossiers in _together(_dossiers(self._resolver.log.streamed({}))):
+            done += sum(await self._side_by_side(dossiers))
             if progress:
                 progress(done, max(done, in_all))
         await self._drop_strays()
@@ -59,18 +61,33 @@ class Reindexing:
             progress(done, done)
         return done
 
+    async def _side_by_side(self, dossiers: Sequence[Sequence[Record]]) -> list[int]:
+        """Put dossiers right, one while others wait for the server, and return how many records each has."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                working = [group.create_task(self._dossier(records)) for records in dossiers]
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+        return [task.result() for task in working]
+
     async def _dossier(self, records: Sequence[Record]) -> int:
+        with self._database.limited(_DOSSIER_SECONDS):
+            return await self._put_right_at_rest(records)
+
+    async def _put_right_at_rest(self, records: Sequence[Record]) -> int:
         """Put one dossier right, again where it moved meanwhile, and return how many records it has."""
         key = records[0].patient_key
-        await self._resolver.index.remember_patient(records[0])
+        await self._resolver.index.remember_patients(records[:1])
         while True:
             standing = [record for record in records if await self._resolver.resolved(record)]
             expected = await self._expected(standing)
             there = await self._database.find(OBJECTS, {"patient_key": key})
             if await self._is_last(records[-1]):
                 there = [document for document in there if not _is_left_of(document, expected.removed)]
-                await self._put_right(key, expected.documents, {document["_id"]: document for document in there})
-                if await self._is_last(records[-1]):
+                was_right = await self._put_right(
+                    key, expected.documents, {document["_id"]: document for document in there}
+                )
+                if was_right or await self._is_last(records[-1]):
                     return len(standing)
             records = [record async for record in self._resolver.log.streamed({"patient_key": key})]
 
@@ -121,15 +138,17 @@ class Reindexing:
             if not await self._resolver.claims.taken(record, names):
                 raise StoreDamaged(f"dossier {record.patient_key}: an identifier is in the log twice")
 
-    async def _put_right(self, key: str, expected: Mapping[str, Document], there: Mapping[str, Document]) -> None:
-        for version, document in expected.items():
-            if there.get(version) != document:
-                await self._put(document, there.get(version))
+    async def _put_right(self, key: str, expected: Mapping[str, Document], there: Mapping[str, Document]) -> bool:
+        """Have the index hold what is expected; whether it did before."""
+        wrong = [document for version, document in expected.items() if there.get(version) != document]
+        for document in wrong:
+            await self._put(document, there.get(document["_id"]))
         # That somebody was merged into this patient is in the log of the other dossier.
         kept = (UNFINISHED, MERGED)
         strays = {version for version, document in there.items() if document["kind"] not in kept} - expected.keys()
         if strays:
             await self._database.delete(OBJECTS, {"patient_key": key, "_id": {"$in": sorted(strays)}})
+        return not wrong and not strays
 
     async def _put(self, document: Document, there: Document | None) -> None:
         if there is None:
@@ -162,6 +181,18 @@ class Reindexing:
 def _is_left_of(document: Document, removed: Collection[str]) -> bool:
     """Whether it is what tells whoever comes late that a removed object was here."""
     return document["kind"] == SUPERSEDED and document["entry_uuid"] in removed
+
+
+async def _together(dossiers: AsyncIterator[list[Record]]) -> AsyncIterator[list[list[Record]]]:
+    """Some dossiers at a time; a large one is soon enough."""
+    some: list[list[Record]] = []
+    async for dossier in dossiers:
+        some.append(dossier)
+        if len(some) == _DOSSIERS_AT_ONCE or sum(map(len, some)) >= _RECORDS_AT_ONCE:
+            yield some
+            some = []
+    if some:
+        yield some
 
 
 async def _dossiers(records: AsyncIterator[Record]) -> AsyncIterator[list[Record]]:

@@ -23,6 +23,7 @@ from registry.mongodb.resolver import Resolver
 from registry.mongodb.schema import CHANGES, IDENTIFIERS, OBJECTS
 from registry.rendering_compression import RenderingCompression
 
+_DOCUMENTS_AT_ONCE = 1000
 _ATTEMPTS = 50
 _PAUSE_SECONDS = 0.2
 
@@ -63,9 +64,7 @@ class Replay:
             return
         with self._database.limited():
             await self._take_identifiers(copied)
-        for dossier in _by_dossier(copied):
-            with self._database.limited():
-                await self._write(dossier)
+        await self._write(_by_dossier(copied))
         with self._database.limited():
             await self._resolver.log.make_finished(keys.values(), [each.record.id for each in copied])
 
@@ -129,23 +128,48 @@ class Replay:
                 f"dossier {record.patient_key}: record {record.log.sequence} brings an identifier that is held"
             )
 
-    async def _write(self, dossier: Sequence[_Copied]) -> None:
-        """Write the records of one dossier to the index: of each object the last version, and that it had others."""
-        brought = {item.entry_uuid for each in dossier for item, _ in each.content.objects}
-        revised = {entry_uuid for each in dossier for entry_uuid in _past(each.content)}
-        first, older = dossier[0].record, sorted(revised - brought)
-        await self._resolver.index.remember_patient(first)
-        versions = Versions(self._resolver.index, await self._resolver.index.current(first, older) if older else None)
+    async def _write(self, dossiers: Sequence[Sequence[_Copied]]) -> None:
+        """Write records to the index: of each object the last version, and that it had others."""
+        with self._database.limited():
+            await self._resolver.index.remember_patients(dossier[0].record for dossier in dossiers)
+        # As many as come together in one round trip, because most dossiers are small.
+        documents: list[Document] = []
+        for dossier in dossiers:
+            with self._database.limited():
+                documents += await self._documents(dossier)
+                if len(documents) >= _DOCUMENTS_AT_ONCE:
+                    await self._database.insert_missing(OBJECTS, documents)
+                    documents.clear()
+        with self._database.limited():
+            await self._database.insert_missing(OBJECTS, documents)
+        for dossier in dossiers:
+            with self._database.limited():
+                await self._take_past(dossier)
+
+    async def _documents(self, dossier: Sequence[_Copied]) -> Iterable[Document]:
+        """All that the records of a dossier add to the index."""
+        older = _older(dossier)
+        known = await self._resolver.index.current(dossier[0].record, older) if older else None
+        versions = Versions(self._resolver.index, known)
         for each in dossier:
             versions.add(each.record, each.content)
-        await self._database.insert_missing(OBJECTS, list(versions.documents.values()))
-        for entry_uuid in older:
+        return versions.documents.values()
+
+    async def _take_past(self, dossier: Sequence[_Copied]) -> None:
+        """Take from the index and the log what is no more once the records of a dossier are there."""
+        for entry_uuid in _older(dossier):
             # Of its versions in the index the last one of these stays.
             last = max(each.record.log.sequence for each in dossier if entry_uuid in _past(each.content))
-            await self._resolver.index.supersede(first.patient_key, [entry_uuid], last)
+            await self._resolver.index.supersede(dossier[0].record.patient_key, [entry_uuid], last)
         for each in dossier:
             if each.content.removals:  # what was copied before the other store removed it
                 await self._resolver.forget(each.record, each.content)
+
+
+def _older(dossier: Sequence[_Copied]) -> list[str]:
+    """The entryUUIDs of what these records revise or remove and do not bring: it is in the index already."""
+    brought = {item.entry_uuid for each in dossier for item, _ in each.content.objects}
+    return sorted({entry_uuid for each in dossier for entry_uuid in _past(each.content)} - brought)
 
 
 def _past(content: Content) -> frozenset[str]:
@@ -153,8 +177,8 @@ def _past(content: Content) -> frozenset[str]:
     return content.removed | {revision.entry_uuid for revision in content.revisions}
 
 
-def _by_dossier(copied: Iterable[_Copied]) -> Iterable[list[_Copied]]:
+def _by_dossier(copied: Iterable[_Copied]) -> Sequence[Sequence[_Copied]]:
     dossiers: dict[str, list[_Copied]] = defaultdict(list)
     for each in copied:
         dossiers[each.record.patient_key].append(each)
-    return dossiers.values()
+    return list(dossiers.values())

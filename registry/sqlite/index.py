@@ -321,7 +321,7 @@ def rows(
             for _, compressed, *values in page:
                 columns = _columns(kind, values)
                 entry_uuid = str(columns["entry_uuid"])
-                yield IndexRow(kind, entry_uuid, patient_id, columns, compression.restore(compressed))
+                yield IndexRow(kind, entry_uuid, patient_id, columns, compression.restored_or_as_is(compressed))
             if len(page) < _PAGE_ROWS:
                 break
             after = page[-1][0]

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from registry.dossier_log import FIRST_PREVIOUS_HASH, LogRecord
-from registry.metadata_store import StoreDamaged
+from registry.metadata_store import Extent, StoreDamaged
 from registry.rendering_compression import RenderingCompression
 from registry.sqlite.index import LAST_NUMBER, NUMBER_BITS, first_id, last_id, numbered
 from registry.sqlite.rows import insert_rows
@@ -84,6 +84,13 @@ def move_heads(connection: sqlite3.Connection, heads: Mapping[str, Head]) -> Non
     )
 
 
+def extent(connection: sqlite3.Connection) -> Extent:
+    """How many records there are, and objects, the removed ones included: as the heads tell, one for each dossier."""
+    return Extent(
+        *connection.execute("SELECT coalesce(sum(sequence), 0), coalesce(sum(objects), 0) FROM patients").fetchone()
+    )
+
+
 def all_records(connection: sqlite3.Connection, compression: RenderingCompression) -> Iterator[LogRecord]:
     """The log, dossier by dossier in the order in which they were begun.
 
@@ -117,16 +124,13 @@ def _records(
             if patient_id is None:
                 raise StoreDamaged(f"the log has a record of dossier {row_id >> NUMBER_BITS}, which does not exist")
             yield LogRecord(
-                patient_id, sequence, change_id, time, None if body is None else _restored(body, compression), *hashes
+                patient_id,
+                sequence,
+                change_id,
+                time,
+                None if body is None else compression.restored_or_as_is(body),
+                *hashes,
             )
         if len(page) < _PAGE_RECORDS:
             return
         after = page[-1][0]
-
-
-def _restored(body: bytes, compression: RenderingCompression) -> bytes:
-    """The body; where it can not be restored, what is there instead: its hash tells, and the others can be read."""
-    try:
-        return compression.restore(body)
-    except StoreDamaged:
-        return body

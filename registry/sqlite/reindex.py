@@ -22,7 +22,7 @@ from registry.sqlite.database import (
     create_index,
     index_generation,
 )
-from registry.sqlite.log import records_of
+from registry.sqlite.log import extent, records_of
 from registry.sqlite.second_writer import Content, SecondWriter
 from xds.actors import ObjectCodec
 
@@ -77,7 +77,7 @@ class Reindexing:
         """
         with self._alone.taken(0):
             self._begin()
-            done, in_all = 0, self._records()
+            done, in_all = 0, extent(self._connection).records
             while entered := self._step():
                 done += entered
                 yield done, max(done, in_all)
@@ -183,9 +183,6 @@ class Reindexing:
             f"REPLACE INTO {_NEXT}heads (patient, sequence, objects) VALUES (?, ?, ?)",
             (dossier.patient, dossier.sequence, objects),
         )
-
-    def _records(self) -> int:
-        return int(self._connection.execute("SELECT coalesce(sum(sequence), 0) FROM patients").fetchone()[0])
 
     def _exists(self, table: str) -> bool:
         found = self._connection.execute("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?", (table,))

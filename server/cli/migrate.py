@@ -20,7 +20,6 @@ from server.migration import (
     compare_registries,
     copy_documents,
     copy_registry,
-    objects_in,
 )
 from server.settings import (
     Actor,
@@ -227,12 +226,12 @@ async def _registry_migrated(at_source: Settings, at_target: Settings, *, verify
         opened.push_async_callback(source.close)
         target = await metadata_store(at_target)
         opened.push_async_callback(target.close)
-        objects = await objects_in(source)
+        records, objects = await source.extent()
         if not verify:
-            with _counted("Copying the registry", objects) as advance:
+            with _counted("Copying the registry", records) as advance:
                 records = await copy_registry(source, target, advance)
             output().print(f"Registry: {records} records are in {at_target.metadata.store}.")
-        with _counted("Comparing the registries", 2 * objects) as advance:
+        with _counted("Comparing the registries", 2 * (records + objects)) as advance:
             compared = await compare_registries(source, target, codec, advance)
     _tell(f"Registry: {compared.done} dossiers with {compared.records} records compared", compared)
     return compared.same

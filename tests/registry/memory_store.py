@@ -13,6 +13,7 @@ from registry.dossier_log import FIRST_PREVIOUS_HASH, LogRecord
 from registry.fhir_resources import submitted
 from registry.metadata_store import (
     Criteria,
+    Extent,
     Facts,
     FactsMoved,
     Fingerprint,
@@ -208,6 +209,9 @@ class MemoryStore(MetadataStore):
             for patient in patient_ids
             if said.get(patient)
         }
+
+    async def extent(self) -> Extent:
+        return Extent(sum(map(len, self.log.values())), len(self.objects))
 
     async def records(self, patient_id: str | None = None) -> AsyncIterator[LogRecord]:
         for patient in self._patients(patient_id):

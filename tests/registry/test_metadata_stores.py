@@ -1106,6 +1106,16 @@ async def test_a_record_whose_identifier_means_something_else_is_refused_and_not
 # --- check and close -------------------------------------------------------------------------------------------------
 
 
+async def test_a_store_tells_about_how_much_it_holds(store: MetadataStore) -> None:
+    assert await store.extent() == (0, 0)
+    for number in range(3):
+        await register(store, *submitted(patient=patient(number)), patient=patient(number))
+
+    records, objects = await store.extent()
+
+    assert (records, objects) == (3, len([row async for row in store.index_rows()]))
+
+
 async def test_a_store_answers_until_it_is_closed(store: MetadataStore) -> None:
     await store.check()
     facts = await store.known(Questions(PATIENT.text))

@@ -305,6 +305,7 @@ async def assert_whole(
     for submitted in storm.refused:
         assert submitted.submission_set.unique_id not in own
     # A node that crashed may have left the sign of a change that others had finished: who reads takes it away.
+    await store.count(Criteria(ObjectKind.DOCUMENT_ENTRY))
     await store._resolver.settle()
     with database.limited():
         assert await database.find(OBJECTS, {"kind": "*unfinished"}) == []

@@ -16,6 +16,7 @@ from pymongo import monitoring
 from registry.actor import Registry
 from registry.changing import Changing
 from registry.code_sets import CodeSets
+from registry.dossier_check import checked_dossiers
 from registry.iti18_stored_query import stored_query
 from registry.iti42_register import register_document_set
 from registry.metadata_store_mongodb import MongoMetadataStore
@@ -23,11 +24,14 @@ from registry.mongodb.database import MongoDatabase
 from registry.mongodb.schema import declared, prepare
 from registry.patient_identities import OpenPatients
 from tests.builders import OTHER_PATIENT, PATIENT, association, document_entry, folder, has_member, submission
-from tests.registry.dossiers import identify
+from tests.registry.dossiers import identify, submitted
+from tests.registry.dossiers import register as register_in_dossier
+from tests.registry.memory_store import MemoryStore
 from tests.registry.stores import some_database
 from tests.store_servers import StoreServer
 from xds.actors import QueryRequest, ReturnType
 from xds.ebxml_writer import codec
+from xds.hl7v2 import CX
 from xds.metadata import AssociationType, AvailabilityStatus, DocumentEntry, Folder, Submission
 from xds.stored_queries import STORED_QUERIES
 
@@ -37,9 +41,10 @@ OUTSIDE = frozenset({"hello", "ismaster", "endSessions", "ping"})
 
 @dataclass
 class Commands(monitoring.CommandListener):
-    """The commands that were sent: name, collection and filter of each."""
+    """The commands that were sent: name, collection and filter of each; and the stages of pipelines."""
 
     sent: list[tuple[str, str, Mapping[str, Any]]] = field(default_factory=list)
+    stages: set[str] = field(default_factory=set)
 
     def started(self, event: monitoring.CommandStartedEvent) -> None:
         if event.command_name in OUTSIDE:
@@ -47,6 +52,7 @@ class Commands(monitoring.CommandListener):
         wanted = event.command.get("filter") or {}
         for stage in event.command.get("pipeline", ()):
             wanted = stage.get("$match", wanted)
+            self.stages |= stage.keys()
         self.sent.append((event.command_name, event.command[event.command_name], wanted))
 
     def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
@@ -215,6 +221,53 @@ async def test_only_where_patients_were_merged_it_is_asked_who_stands_for_whom(
     assert found == 2
     # Told of the merge; who was merged into the one, and who into the other; the objects of both.
     assert [each for each in sent if each not in MARKS] == ["find objects"] * 4
+
+
+def patient(number: int) -> CX:
+    return CX.of(str(number), "2.25.7331")
+
+
+async def test_a_copy_takes_as_many_round_trips_for_one_dossier_as_for_many(
+    store: MongoMetadataStore, commands: Commands
+) -> None:
+    copied = MemoryStore(codec)
+    for number in range(31):
+        await register_in_dossier(copied, *submitted(patient=patient(number)), patient=patient(number))
+    first, *others = [record async for record in copied.records()]
+
+    with commands.counted() as of_one:
+        await store.replay([first])
+    with commands.counted() as of_thirty:
+        await store.replay(others)
+
+    # What is there of the dossiers; the records, their identifiers and objects; that they are finished.
+    assert of_one == of_thirty == [*REGISTRATION[:1], *REGISTRATION[2:], "update changes"]
+
+
+async def test_how_much_there_is_is_told_without_reading_it(store: MongoMetadataStore, commands: Commands) -> None:
+    await register(store, submission(document_entry()))
+    await store._resolver.settle()
+
+    commands.sent.clear()
+    assert await store.extent() == (1, 3)
+
+    assert [(name, collection) for name, collection, _ in commands.sent] == [
+        ("aggregate", "changes"), ("aggregate", "objects")
+    ]  # fmt: skip
+    assert commands.stages == {"$collStats"}
+
+
+async def test_to_hold_the_index_against_the_log_it_is_read_in_one_go(
+    store: MongoMetadataStore, commands: Commands
+) -> None:
+    for number in range(5):
+        await register_in_dossier(store, *submitted(patient=patient(number)), patient=patient(number))
+    await store._resolver.settle()
+
+    with commands.counted() as sent:
+        assert [each.problems async for each in checked_dossiers(store, codec)] == [()] * 5
+
+    assert sent.count("find objects") == 1 + 5  # what feeds said of each patient
 
 
 # --- every stored query says which shard -----------------------------------------------------------------------------

@@ -467,7 +467,7 @@ INDEX_DAMAGE = {
     "an altered rendering": (
         "UPDATE document_entries SET ebrim = (SELECT ebrim FROM submission_sets)", "the rendering of urn:uuid:"
     ),
-    "a broken rendering": ("UPDATE document_entries SET ebrim = x'00'", "the index can not be read"),
+    "a broken rendering": ("UPDATE document_entries SET ebrim = x'00'", "the rendering of urn:uuid:"),
     "a missing row": ("DELETE FROM associations", "is missing from the index"),
     "a row too many": (
         "INSERT INTO folders (id, entry_uuid, code_list, ebrim) "

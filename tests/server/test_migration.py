@@ -24,7 +24,6 @@ from server.migration import (
     compare_registries,
     copy_documents,
     copy_registry,
-    objects_in,
 )
 from tests.builders import document_entry, oid, registered
 from tests.registry.dossiers import register, submitted
@@ -102,7 +101,7 @@ async def test_a_copied_registry_is_the_same(registry: MetadataStore, target: Sq
     compared = await compare_registries(registry, target, codec, ignore)
     assert compared.same
     assert (compared.done, compared.records) == (DOSSIERS, 2 * DOSSIERS)
-    assert sum(told) == await objects_in(registry) == await objects_in(target)
+    assert sum(told) == 2 * DOSSIERS
 
 
 class Interrupted(Exception):
