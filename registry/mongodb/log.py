@@ -144,16 +144,16 @@ class ChangeLog:
         It may be done again, and by two at once: what somebody else has blanked meanwhile is looked at again.
         """
         earlier = {"patient_key": record.patient_key, "position": {"$lt": record.position}, "body": {"$exists": True}}
-        for found in await self._database.find(CHANGES, earlier, projection={"position": 1}):
-            key = {"patient_key": record.patient_key, "_id": found["_id"]}
-            while True:
-                documents = await self._database.find(CHANGES, key, projection={"body": 1})
-                body = documents[0].get("body") if documents else None
-                left = None if body is None else blanked(self._compression.restore(bytes(body)), is_removed)
+        for found in await self._database.find(CHANGES, earlier, projection={"body": 1}):
+            key, body = {"patient_key": record.patient_key, "_id": found["_id"]}, found.get("body")
+            while body is not None:
+                left = blanked(self._compression.restore(bytes(body)), is_removed)
                 if left is None:
                     break
                 update = {"$set": {"body": self._compression.compress_body(left)}}
                 await self._database.update(CHANGES, {**key, "body": body}, update)
+                documents = await self._database.find(CHANGES, key, projection={"body": 1})
+                body = documents[0].get("body") if documents else None
 
     async def estimate(self) -> int:
         """About how many records there are, the void ones included."""

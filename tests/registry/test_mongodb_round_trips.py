@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from pymongo import monitoring
 
 from registry.actor import Registry
 from registry.changing import Changing
@@ -27,47 +24,16 @@ from tests.builders import OTHER_PATIENT, PATIENT, association, document_entry, 
 from tests.registry.dossiers import identify, submitted
 from tests.registry.dossiers import register as register_in_dossier
 from tests.registry.memory_store import MemoryStore
+from tests.registry.mongodb_commands import MARKS, Commands, Scene, watched_store
 from tests.registry.stores import some_database
 from tests.store_servers import StoreServer
 from xds.actors import QueryRequest, ReturnType
 from xds.ebxml_writer import codec
 from xds.hl7v2 import CX
-from xds.metadata import AssociationType, AvailabilityStatus, DocumentEntry, Folder, Submission
+from xds.metadata import AssociationType, AvailabilityStatus, Submission
 from xds.stored_queries import STORED_QUERIES
 
 SHARDED_URL = os.environ.get("TOIMIK_TEST_MONGODB_SHARDED_URL")
-OUTSIDE = frozenset({"hello", "ismaster", "endSessions", "ping"})
-
-
-@dataclass
-class Commands(monitoring.CommandListener):
-    """The commands that were sent: name, collection and filter of each; and the stages of pipelines."""
-
-    sent: list[tuple[str, str, Mapping[str, Any]]] = field(default_factory=list)
-    stages: set[str] = field(default_factory=set)
-
-    def started(self, event: monitoring.CommandStartedEvent) -> None:
-        if event.command_name in OUTSIDE:
-            return
-        wanted = event.command.get("filter") or {}
-        for stage in event.command.get("pipeline", ()):
-            wanted = stage.get("$match", wanted)
-            self.stages |= stage.keys()
-        self.sent.append((event.command_name, event.command[event.command_name], wanted))
-
-    def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
-        pass
-
-    def failed(self, event: monitoring.CommandFailedEvent) -> None:
-        pass
-
-    @contextmanager
-    def counted(self) -> Iterator[list[str]]:
-        """The commands sent inside, as `insert changes`."""
-        names: list[str] = []
-        self.sent.clear()
-        yield names
-        names += [f"{name} {collection}" for name, collection, _ in self.sent]
 
 
 @pytest.fixture
@@ -78,14 +44,8 @@ def commands() -> Commands:
 @pytest.fixture
 async def store(mongodb_server: StoreServer, commands: Commands) -> AsyncIterator[MongoMetadataStore]:
     """A store that is not swept meanwhile."""
-    with some_database(mongodb_server.url) as name:
-        database = MongoDatabase.at(
-            mongodb_server.url, name, busy_seconds=30, connect_seconds=10, event_listeners=[commands]
-        )
-        await prepare(database)
-        store = MongoMetadataStore(database, codec=codec)
+    async with watched_store(mongodb_server.url, commands) as store:
         yield store
-        await store.close()
 
 
 async def register(store: MongoMetadataStore, submitted: Submission) -> None:
@@ -103,7 +63,6 @@ async def register(store: MongoMetadataStore, submitted: Submission) -> None:
 
 
 REGISTRATION = ["find changes", "find identifiers", "insert changes", "insert identifiers", "insert objects"]
-MARKS = {"delete objects", "update changes"}
 
 
 @pytest.mark.parametrize("documents", [1, 300])
@@ -271,59 +230,6 @@ async def test_to_hold_the_index_against_the_log_it_is_read_in_one_go(
 
 
 # --- every stored query says which shard -----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Scene:
-    """What is asked for."""
-
-    entry: DocumentEntry
-    case: Folder
-    submitted: Submission
-
-    @classmethod
-    def of_one_document(cls) -> Scene:
-        entry, case = document_entry(), folder()
-        return cls(entry, case, submission(entry, folders=(case,), associations=(has_member(case, entry),)))
-
-    def parameters(self) -> Mapping[str, Mapping[str, str]]:
-        """By stored query: parameters that make it ask for this."""
-        patient, status = f"'{PATIENT.text}'", f"('{AvailabilityStatus.APPROVED}')"
-        owner, entry, case = self.submitted.submission_set, self.entry, self.case
-        of_documents = {"$XDSDocumentEntryPatientId": patient, "$XDSDocumentEntryStatus": status}
-        return {
-            "FindDocuments": of_documents,
-            "FindDocumentsByReferenceId": {**of_documents, "$XDSDocumentEntryReferenceIdList": "('1^^^^x')"},
-            "FindSubmissionSets": {"$XDSSubmissionSetPatientId": patient, "$XDSSubmissionSetStatus": status},
-            "FindFolders": {"$XDSFolderPatientId": patient, "$XDSFolderStatus": status},
-            "GetAll": {
-                "$patientId": patient, "$XDSDocumentEntryStatus": status, "$XDSSubmissionSetStatus": status,
-                "$XDSFolderStatus": status,
-            },
-            "FindDocumentsExclude": {
-                "$XDSDocumentEntryPatientId": patient, "$XDSDocumentEntryStatus": status,
-                "$XDSDocumentEntryClassCodeExclude": "('a^^1.2')", "$XDSDocumentEntryAuthorPersonExclude": "('a')",
-            },
-            "FindDocumentsForMultiplePatients": {
-                "$XDSDocumentEntryPatientId": patient, "$XDSDocumentEntryStatus": status,
-            },
-            "FindFoldersForMultiplePatients": {"$XDSFolderPatientId": patient, "$XDSFolderStatus": status},
-            "FindDocumentsByReferenceIdForMultiplePatients": {
-                "$XDSDocumentEntryPatientId": patient, "$XDSDocumentEntryStatus": status,
-                "$XDSDocumentEntryReferenceIdList": "('7^^^&1.2&ISO^urn:x')",
-            },
-            "GetDocuments": {"$XDSDocumentEntryUniqueId": f"('{entry.unique_id}')"},
-            "GetFolders": {"$XDSFolderEntryUUID": f"('{case.entry_uuid}')"},
-            "GetAssociations": {"$uuid": f"('{entry.entry_uuid}')"},
-            "GetDocumentsAndAssociations": {"$XDSDocumentEntryEntryUUID": f"('{entry.entry_uuid}')"},
-            "GetSubmissionSets": {"$uuid": f"('{entry.entry_uuid}')"},
-            "GetSubmissionSetAndContents": {"$XDSSubmissionSetUniqueId": f"'{owner.unique_id}'"},
-            "GetFolderAndContents": {"$XDSFolderUniqueId": f"'{case.unique_id}'"},
-            "GetFoldersForDocument": {"$XDSDocumentEntryEntryUUID": f"'{entry.entry_uuid}'"},
-            "GetRelatedDocuments": {
-                "$XDSDocumentEntryUniqueId": f"'{entry.unique_id}'", "$AssociationTypes": f"('{AssociationType.RPLC}')",
-            },
-        }  # fmt: skip
 
 
 @pytest.mark.parametrize("query", STORED_QUERIES.values(), ids=lambda row: row.name)

@@ -1,0 +1,117 @@
+"""What the metadata store on MongoDB sends to its server, as a command listener tells; and what to ask it for."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from pymongo import monitoring
+
+from registry.metadata_store_mongodb import MongoMetadataStore
+from registry.mongodb.database import MongoDatabase
+from registry.mongodb.schema import prepare
+from tests.builders import PATIENT, document_entry, folder, has_member, submission
+from tests.registry.stores import some_database
+from xds.ebxml_writer import codec
+from xds.metadata import AssociationType, AvailabilityStatus, DocumentEntry, Folder, Submission
+
+OUTSIDE = frozenset({"hello", "ismaster", "endSessions", "ping"})
+MARKS = frozenset({"delete objects", "update changes"})
+"""What is done in the background, and nobody waits for."""
+
+
+@asynccontextmanager
+async def watched_store(url: str, commands: Commands) -> AsyncIterator[MongoMetadataStore]:
+    """A store in a database of its own that is not swept meanwhile."""
+    with some_database(url) as name:
+        database = MongoDatabase.at(url, name, busy_seconds=30, connect_seconds=10, event_listeners=[commands])
+        await prepare(database)
+        store = MongoMetadataStore(database, codec=codec)
+        yield store
+        await store.close()
+
+
+@dataclass
+class Commands(monitoring.CommandListener):
+    """The commands that were sent: name, collection and filter of each; and the stages of pipelines."""
+
+    sent: list[tuple[str, str, Mapping[str, Any]]] = field(default_factory=list)
+    stages: set[str] = field(default_factory=set)
+
+    def started(self, event: monitoring.CommandStartedEvent) -> None:
+        if event.command_name in OUTSIDE:
+            return
+        wanted = event.command.get("filter") or {}
+        for stage in event.command.get("pipeline", ()):
+            wanted = stage.get("$match", wanted)
+            self.stages |= stage.keys()
+        self.sent.append((event.command_name, event.command[event.command_name], wanted))
+
+    def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
+        pass
+
+    def failed(self, event: monitoring.CommandFailedEvent) -> None:
+        pass
+
+    @contextmanager
+    def counted(self) -> Iterator[list[str]]:
+        """The commands sent inside, as `insert changes`."""
+        names: list[str] = []
+        self.sent.clear()
+        yield names
+        names += [f"{name} {collection}" for name, collection, _ in self.sent]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What is asked for."""
+
+    entry: DocumentEntry
+    case: Folder
+    submitted: Submission
+
+    @classmethod
+    def of_one_document(cls) -> Scene:
+        entry, case = document_entry(), folder()
+        return cls(entry, case, submission(entry, folders=(case,), associations=(has_member(case, entry),)))
+
+    def parameters(self) -> Mapping[str, Mapping[str, str]]:
+        """By stored query: parameters that make it ask for this."""
+        patient, status = f"'{PATIENT.text}'", f"('{AvailabilityStatus.APPROVED}')"
+        owner, entry, case = self.submitted.submission_set, self.entry, self.case
+        of_documents = {"$XDSDocumentEntryPatientId": patient, "$XDSDocumentEntryStatus": status}
+        return {
+            "FindDocuments": of_documents,
+            "FindDocumentsByReferenceId": {**of_documents, "$XDSDocumentEntryReferenceIdList": "('1^^^^x')"},
+            "FindSubmissionSets": {"$XDSSubmissionSetPatientId": patient, "$XDSSubmissionSetStatus": status},
+            "FindFolders": {"$XDSFolderPatientId": patient, "$XDSFolderStatus": status},
+            "GetAll": {
+                "$patientId": patient, "$XDSDocumentEntryStatus": status, "$XDSSubmissionSetStatus": status,
+                "$XDSFolderStatus": status,
+            },
+            "FindDocumentsExclude": {
+                "$XDSDocumentEntryPatientId": patient, "$XDSDocumentEntryStatus": status,
+                "$XDSDocumentEntryClassCodeExclude": "('a^^1.2')", "$XDSDocumentEntryAuthorPersonExclude": "('a')",
+            },
+            "FindDocumentsForMultiplePatients": {
+                "$XDSDocumentEntryPatientId": patient, "$XDSDocumentEntryStatus": status,
+            },
+            "FindFoldersForMultiplePatients": {"$XDSFolderPatientId": patient, "$XDSFolderStatus": status},
+            "FindDocumentsByReferenceIdForMultiplePatients": {
+                "$XDSDocumentEntryPatientId": patient, "$XDSDocumentEntryStatus": status,
+                "$XDSDocumentEntryReferenceIdList": "('7^^^&1.2&ISO^urn:x')",
+            },
+            "GetDocuments": {"$XDSDocumentEntryUniqueId": f"('{entry.unique_id}')"},
+            "GetFolders": {"$XDSFolderEntryUUID": f"('{case.entry_uuid}')"},
+            "GetAssociations": {"$uuid": f"('{entry.entry_uuid}')"},
+            "GetDocumentsAndAssociations": {"$XDSDocumentEntryEntryUUID": f"('{entry.entry_uuid}')"},
+            "GetSubmissionSets": {"$uuid": f"('{entry.entry_uuid}')"},
+            "GetSubmissionSetAndContents": {"$XDSSubmissionSetUniqueId": f"'{owner.unique_id}'"},
+            "GetFolderAndContents": {"$XDSFolderUniqueId": f"'{case.unique_id}'"},
+            "GetFoldersForDocument": {"$XDSDocumentEntryEntryUUID": f"'{entry.entry_uuid}'"},
+            "GetRelatedDocuments": {
+                "$XDSDocumentEntryUniqueId": f"'{entry.unique_id}'", "$AssociationTypes": f"('{AssociationType.RPLC}')",
+            },
+        }  # fmt: skip
