@@ -168,14 +168,16 @@ async def _folders(query: BoundQuery, store: Finder) -> Objects:
 
 
 async def _related(query: BoundQuery, store: Finder) -> Objects:
-    start = await _matches(query, store)
+    """ITI TF-2: 3.18.4.1.2.3.7.13: with any association, the document that was named is returned, whatever its type."""
+    start = await _find(query, store, query.query.finds, query.start)
     patients = _patients_of(start)
     links = await _associations_of(_ids(start), query, store, patients)
     ends = _any_of("entry_uuid", (*_sources(links), *_targets(links)))
-    entries = await _find(query, store, query.query.finds, (ends, *_filters(query, query.query.finds)), patients)
+    related_ones = await _find(query, store, query.query.finds, (ends, *_filters(query, query.query.finds)), patients)
+    entries = {each.entry_uuid: each for each in (*start, *related_ones)}.values()
     between_entries = _closed(entries, links)
     related = {*_sources(between_entries), *_targets(between_entries)}
-    return (*(entry for entry in entries if entry.entry_uuid in related), *between_entries)
+    return (*[entry for entry in entries if entry.entry_uuid in related], *between_entries)
 
 
 _ANSWERS: Mapping[Answer, Callable[[BoundQuery, Finder], Awaitable[Objects]]] = {

@@ -15,9 +15,10 @@ from registry.lifecycle import questions
 from registry.merged_patients import known_of_patient
 from registry.metadata_store import Criteria, Facts, Match, MetadataStore, Questions, StoredObject
 from registry.metadata_update import Known, judged, logical_ids, targets
+from registry.next_versions import next_versions
 from registry.origins import with_origins
 from xds.actors import RegistryResponse
-from xds.metadata import AnyObject, Association, ObjectKind, Submission
+from xds.metadata import AnyObject, Association, DocumentEntry, Folder, ObjectKind, Submission
 from xds.transactions import ITI_57, Transaction
 
 _VERSIONED = (ObjectKind.DOCUMENT_ENTRY, ObjectKind.FOLDER)
@@ -74,11 +75,14 @@ async def _known(submission: Submission, store: MetadataStore, dossier: str | No
     )
     if (facts.patient_id, facts.sequence) != (before.patient_id, before.sequence):
         return await _known(submission, store, facts.patient_id)
+    objects = {lid: facts.objects[each.entry_uuid] for lid, each in newest.items() if each.entry_uuid in facts.objects}
+    updated = [objects[lid] for lid in sorted(logical_ids(submission) & objects.keys())]
     return Known(
         await with_origins(seen, store),
         facts,
-        {lid: facts.objects[each.entry_uuid] for lid, each in newest.items() if each.entry_uuid in facts.objects},
+        objects,
         tuple(_associations(facts, links)),
+        await next_versions([item for item in updated if isinstance(item, DocumentEntry | Folder)], store),
     )
 
 

@@ -13,6 +13,7 @@ from registry.lifecycle import Judging, is_followed, is_membership
 from registry.link_change import LinkChange, Linked, relinked
 from registry.merged_patients import dossiers_of
 from registry.metadata_store import Criteria, Facts, FactsMoved, Match, MetadataStore, Questions
+from registry.next_versions import next_versions
 from registry.patient_register import PatientRegister
 from xds.hl7v2 import CX
 from xds.metadata import Association, AvailabilityStatus, Code, DocumentEntry, Folder, ObjectKind
@@ -77,7 +78,8 @@ async def _linked(change: LinkChange, dossier: str, register: PatientRegister) -
     if facts.sequence != before.sequence:
         raise FactsMoved("the dossier has changed")
     folders = {} if change.is_of_one_patient else _folders_of(memberships, facts, wanted, register)
-    return Linked(facts, entries, folders, tuple(filter(is_followed, links)))
+    followed = await next_versions((*entries.values(), *folders.values()), store)
+    return Linked(facts, entries, folders, tuple(filter(is_followed, links)), followed)
 
 
 async def _links(

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from registry.lifecycle import Judging, NewUuid, is_membership, made_again, new_membership
-from registry.metadata_store import Facts, RegistryChange, Revision
+from registry.metadata_store import Facts, RegistryChange, Revision, VersionName
 from xds.hl7v2 import CX, DTM, oid_of
 from xds.metadata import (
     REPLACING,
@@ -64,12 +64,14 @@ class Linked:
     entries   the documents that go, by entryUUID
     folders   the Folders that go with them, by entryUUID
     links     the Approved associations of those documents
+    next      by logicalID: the version that comes after each of them
     """
 
     facts: Facts
     entries: Mapping[str, DocumentEntry]
     folders: Mapping[str, Folder]
     links: tuple[Association, ...]
+    next: Mapping[str, VersionName] = field(default_factory=dict)
 
 
 def relinked(
@@ -78,8 +80,8 @@ def relinked(
     """The change of the dossier, and of that of the new patient."""
     followers = {before: new_uuid().urn for before in (*linked.entries, *linked.folders)}
     owner = _submission_set(change, judging, content_type_code, new_uuid)
-    versions = [_next_version(item, followers, change, judging) for item in linked.entries.values()]
-    folders = [_next_version(item, followers, change, judging) for item in linked.folders.values()]
+    versions = [_next_version(item, followers, change, judging, linked) for item in linked.entries.values()]
+    folders = [_next_version(item, followers, change, judging, linked) for item in linked.folders.values()]
     copies = list(_copies(change, linked, followers, new_uuid))
     before: dict[str, DocumentEntry | Folder] = {**linked.entries, **linked.folders}
     members = [_operation(owner, followers[each], item, new_uuid) for each, item in before.items()]
@@ -107,13 +109,18 @@ def _submission_set(change: LinkChange, judging: Judging, content_type_code: Cod
 
 
 def _next_version(
-    item: DocumentEntry | Folder, followers: Mapping[str, str], change: LinkChange, judging: Judging
+    item: DocumentEntry | Folder,
+    followers: Mapping[str, str],
+    change: LinkChange,
+    judging: Judging,
+    linked: Linked,
 ) -> AnyObject:
+    name = linked.next[item.logical_id or item.entry_uuid]
     new = replace(
         item,
         entry_uuid=followers[item.entry_uuid],
-        logical_id=item.logical_id or item.entry_uuid,
-        version=str(int(item.version or "1") + 1),
+        logical_id=name.logical_id,
+        version=str(name.version),
         patient_id=change.new,
         availability_status=_APPROVED,
     )
@@ -183,4 +190,4 @@ def _by_dossier(
         )
         for dossier in dict.fromkeys((here, there, *revised))
     }
-    return replace(parts.pop(here), elsewhere=tuple(parts.values()))
+    return replace(parts.pop(here), versions=tuple(linked.next.values()), elsewhere=tuple(parts.values()))

@@ -97,7 +97,8 @@ class Questions:
     """What must be known to judge a submission.
 
     patient_id      CX text of the SubmissionSet
-    identifiers     entryUUIDs, and uniqueIds of SubmissionSets and Folders, that the submission brings: are they taken?
+    identifiers     entryUUIDs, uniqueIds of SubmissionSets and Folders, and texts of VersionNames, that the submission
+                    brings: are they taken?
     document_ids    uniqueIds of the documents it brings: are they known, with which hash?
     references      entryUUIDs outside of the submission that its associations point at
     replaced        those of `references` that would be deprecated: their relatives are fetched too
@@ -195,6 +196,27 @@ class Removal:
     size: str | None = None
 
 
+class VersionName(NamedTuple):
+    """A version of a DocumentEntry or Folder, whatever its entryUUID and its patient.
+
+    kind      of the object
+    version   2 for the first one that is a new version of another
+    """
+
+    kind: ObjectKind
+    logical_id: str
+    version: int
+
+    @property
+    def text(self) -> str:
+        """Among identifiers, of which it is none that anybody could send."""
+        return f"{self.logical_id}#{self.version}"
+
+    @property
+    def next(self) -> VersionName:
+        return self._replace(version=self.version + 1)
+
+
 @dataclass(frozen=True, slots=True)
 class RegistryChange:
     """What one accepted submission does to one dossier: the unit that is committed, logged and replayed.
@@ -204,6 +226,7 @@ class RegistryChange:
     objects     new objects, complete: entryUUIDs, logicalIDs, versions and statuses are as they will be found
     identity    what a feed says of the patient
     removals    objects that are gone afterwards, in the index and in all records of the log; not among `revisions`
+    versions    the new versions that it brings, here and elsewhere, which no other change may bring; not in the log
     elsewhere   changes of other dossiers that are one with this: where it is committed they are, and where it is not
                 they are not. Those dossiers are taken as they are by then. What such a change brings has new names;
                 what it revises may be gone by then, and is passed over
@@ -216,6 +239,7 @@ class RegistryChange:
     revisions: tuple[Revision, ...] = ()
     identity: IdentityChange | None = None
     removals: tuple[Removal, ...] = ()
+    versions: tuple[VersionName, ...] = ()
     elsewhere: tuple[RegistryChange, ...] = ()
 
 
@@ -310,8 +334,8 @@ class MetadataStore(Finder, Protocol):
 
         When this returns, the change survives a crash of the process and of the machine, and every query of every
         process sees it. Of two changes judged on the same sequence of a dossier one is committed; two changes of
-        different dossiers that bring the same identifier can not both be committed, nor two that bring the same
-        document uniqueId with different hashes (but as versions of one DocumentEntry).
+        different dossiers that bring the same identifier or version can not both be committed, nor two that bring the
+        same document uniqueId with different hashes (but as versions of one DocumentEntry).
         What it removes is blanked in the log: in the records that brought it there is nothing left but its SHA-256.
         Raises FactsMoved; OutcomeOpen, where the store is on another host.
         """

@@ -25,7 +25,7 @@ from registry.lifecycle import (
     registered,
     revisions_of,
 )
-from registry.metadata_store import Facts, RegistryChange, Revision
+from registry.metadata_store import Facts, RegistryChange, Revision, VersionName
 from xds.errors import ErrorCode, Finding, Severity, XdsError
 from xds.metadata import (
     UPDATE_OPERATIONS,
@@ -56,12 +56,14 @@ class Known:
     dossier  the facts of the dossier that the update belongs to
     newest   by logicalID: the newest version
     links    all associations of those and of the targets of status updates, whatever their status
+    next     by logicalID: the version that comes after the newest one
     """
 
     facts: Facts
     dossier: Facts
     newest: Mapping[str, AnyObject]
     links: tuple[Association, ...]
+    next: Mapping[str, VersionName]
 
     def object(self, entry_uuid: str) -> AnyObject | None:
         return self.facts.objects.get(canonical_id(entry_uuid))
@@ -296,12 +298,15 @@ def judged(
     entry_uuids = entry_uuids_of(submission, new_uuid)
     statuses = _statuses_of_new_versions(submission, known)
     sent: list[AnyObject] = []
+    versions: list[VersionName] = []
     for item in submission.objects:
         made = registered(item, entry_uuids, judging)
         if isinstance(item, DocumentEntry | Folder):
             before = known.newest[canonical_id(item.logical_id or "")]
             status = statuses.get(canonical_id(item.entry_uuid), _status_after(before, transaction))
-            made = _next_version(made, before, status)
+            version = known.next[before.logical_id or before.entry_uuid]
+            made = _next_version(made, before, version, status)
+            versions.append(version)
         sent.append(made)
     followers = {
         known.newest[canonical_id(item.logical_id or "")].entry_uuid: entry_uuids[canonical_id(item.entry_uuid)]
@@ -320,6 +325,7 @@ def judged(
         time=judging.time,
         objects=(*sent, *copies, *inherited),
         revisions=by_dossier.pop(known.facts.patient_id, ()),
+        versions=tuple(versions),
     )
     elsewhere = tuple(
         RegistryChange(patient_id, str(new_uuid()), judging.time, (), revisions)
@@ -349,12 +355,12 @@ def _statuses_of_new_versions(submission: Submission, known: Known) -> dict[str,
     }
 
 
-def _next_version(item: AnyObject, before: AnyObject, status: str) -> AnyObject:
+def _next_version(item: AnyObject, before: AnyObject, name: VersionName, status: str) -> AnyObject:
     """The new version, complete. What only a repository knows is as it was where it was not sent."""
     item = replace(
         item,
         logical_id=before.logical_id,
-        version=str(int(before.version or "1") + 1),
+        version=str(name.version),
         availability_status=status,
         home_community_id=before.home_community_id or item.home_community_id,
     )

@@ -49,7 +49,7 @@ class PreparedChange:
             for item, rendering in zip(change.objects, renderings, strict=True)
         )
         record_id = ObjectId()
-        claims_of(objects, record_id)
+        claims_of(objects, record_id, change.versions)
         body, body_hash = encoded(renderings, change.revisions, change.identity, change.removals)
         compressed_body = compression.compress_body(body)
         content = Content(objects, change.revisions, change.identity, change.removals)
@@ -71,7 +71,9 @@ class PreparedChange:
             body=self.body,
             body_hash=self.body_hash,
         )
-        return Record(self.record_id, self.patient_key, head.position + 1, True, False, log, self.elsewhere)
+        return Record(
+            self.record_id, self.patient_key, head.position + 1, True, False, log, self.elsewhere, self.change.versions
+        )
 
 
 def _elsewhere(change: RegistryChange, codec: ObjectCodec, compression: RenderingCompression) -> Elsewhere:

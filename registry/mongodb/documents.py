@@ -16,7 +16,7 @@ from bson import Int64, ObjectId
 from registry.change_body import decoded as decoded_body
 from registry.change_body import object_of
 from registry.dossier_log import LogRecord
-from registry.metadata_store import IdentityChange, IndexRow, Removal, Revision, StoreDamaged
+from registry.metadata_store import IdentityChange, IndexRow, Removal, Revision, StoreDamaged, VersionName
 from registry.mongodb.database import Document
 from registry.rendering_compression import RenderingCompression
 from registry.search_columns import COLUMN_SHAPES, SEARCH_COLUMNS, Column, Shape, registration_columns
@@ -125,6 +125,7 @@ class Record:
     void       it lost an identifier and never took effect; its sequence is used again
     log        the record as the port names it; its body is not to be relied on where it was not asked for
     elsewhere  what of its change is in other dossiers; nothing once it is not open
+    versions   see RegistryChange
     """
 
     id: ObjectId
@@ -134,6 +135,7 @@ class Record:
     void: bool
     log: LogRecord
     elsewhere: tuple[Elsewhere, ...] = ()
+    versions: tuple[VersionName, ...] = ()
 
     @classmethod
     def of(cls, document: Document, compression: RenderingCompression | None = None) -> Record:
@@ -161,6 +163,10 @@ class Record:
                 Elsewhere(**{**each, "body": bytes(each["body"]), "body_hash": bytes(each["body_hash"])})
                 for each in document.get("elsewhere", ())
             ),
+            versions=tuple(
+                VersionName(ObjectKind(each["kind"]), each["logical_id"], each["version"])
+                for each in document.get("versions", ())
+            ),
         )
 
     def document(self, compressed_body: bytes | None) -> Document:
@@ -182,6 +188,8 @@ class Record:
             document["open"] = True
         if self.elsewhere:
             document["elsewhere"] = [each._asdict() for each in self.elsewhere]
+        if self.versions:
+            document["versions"] = [{**each._asdict(), "kind": each.kind.value} for each in self.versions]
         return document
 
 
@@ -221,7 +229,7 @@ class Claim:
         return document
 
 
-def claims_of(objects: Sequence[Rendered], record: ObjectId) -> tuple[Claim, ...]:
+def claims_of(objects: Sequence[Rendered], record: ObjectId, versions: Sequence[VersionName] = ()) -> tuple[Claim, ...]:
     """All names that a change's objects bear, sorted, so that two changes never wait for each other.
 
     Raises ValueError where two objects have a name that one object has for itself alone.
@@ -236,6 +244,8 @@ def claims_of(objects: Sequence[Rendered], record: ObjectId) -> tuple[Claim, ...
             claims[claim.identifier, claim.entry_uuid] = _listed(claim)
         else:
             claims[place] = claim
+    for version in versions:
+        claims[version.text, ""] = Claim(version.text, version.kind.value, version.text)
     if all(claim.listed for claim in claims.values()):
         name = f"{_RECORD}{record}"  # a record without any name could not be withdrawn
         claims[name, ""] = Claim(name, "", "")

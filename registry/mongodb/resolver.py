@@ -126,7 +126,7 @@ class Resolver:
             return await self._resolve(record, content, known)
 
     async def _resolve(self, record: Record, content: Content, known: Mapping[str, Current] | None) -> bool:
-        claims = claims_of(content.objects, record.id)
+        claims = claims_of(content.objects, record.id, record.versions)
         if record.id in self._withdrawn:
             await self.claims.withdrawn(record, claims)
         if not await self.claims.taken(record, claims):
@@ -324,7 +324,7 @@ class Resolver:
 
         The record is void for whoever resolves it, even if it arrives later.
         """
-        if not await self.claims.withdrawn(record, claims_of(content.objects, record.id)):
+        if not await self.claims.withdrawn(record, claims_of(content.objects, record.id, record.versions)):
             return False
         await self.log.make_void(record)
         self._remember(record.id, stands=False)

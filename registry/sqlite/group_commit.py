@@ -26,6 +26,7 @@ from registry.metadata_store import (
     Revision,
     StoreBusy,
     StoreFull,
+    VersionName,
 )
 from registry.rendering_compression import RenderingCompression
 from registry.sqlite.blanking import Blanking, overwriting
@@ -72,6 +73,7 @@ class PreparedChange:
     revisions: tuple[Revision, ...]
     identity: IdentityChange | None
     removals: tuple[Removal, ...]
+    versions: tuple[VersionName, ...]
     elsewhere: tuple[PreparedChange, ...]
 
     @classmethod
@@ -109,6 +111,7 @@ class PreparedChange:
             change.revisions,
             change.identity,
             change.removals,
+            change.versions,
             tuple([cls.of(each, None, codec, compression, fhir) for each in change.elsewhere]),
         )
 
@@ -167,6 +170,7 @@ class _Group:
         parts = [part for change in changes for part in change.parts]
         items = [item for part in parts for item in part.objects]
         names = [name for item in items for name in item.identifiers]
+        names += [version.text for part in parts for version in part.versions]
         documents = {item.unique_id for item in items if item.unique_id}
         self._heads = {
             patient_id: Head(patient, sequence, bytes.fromhex(digest), objects)
@@ -181,6 +185,7 @@ class _Group:
         self._next_patient = next_patient(connection)
         self._moved: dict[str, Head] = {}
         self._placed: list[PlacedObject] = []
+        self._versions: list[VersionName] = []
         self._appended: list[Appended] = []
         self._revisions: list[tuple[Revision, int, PreparedChange]] = []
         self._identities: list[tuple[str, IdentityChange, int]] = []
@@ -214,6 +219,8 @@ class _Group:
     def _overtaken(self, change: PreparedChange, head: Head | None) -> str | None:
         if change.expected_sequence not in (None, head.sequence if head else 0):
             return "the dossier has changed"
+        if not self._taken.isdisjoint([version.text for version in change.versions]):
+            return "another change has brought the same version"
         for item in change.objects:
             if not self._taken.isdisjoint(item.identifiers):
                 return "an identifier has been taken"
@@ -230,6 +237,8 @@ class _Group:
             self._identities.append((change.patient_id, change.identity, head.patient))
         if change.removals:
             self._removals.setdefault(head.patient, []).extend(change.removals)
+        self._versions += change.versions
+        self._taken.update([version.text for version in change.versions])
         for item in change.objects:
             self._taken.update(item.identifiers)
             if item.unique_id and item.hash:
@@ -242,6 +251,7 @@ class _Group:
         move_heads(self._connection, self._moved)
         append(self._connection, self._appended)
         index.take_identifiers(self._placed)
+        index.take_versions(self._versions)
         index.insert(self._placed)
         for identified in self._identities:
             index.identify(*identified)

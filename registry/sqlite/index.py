@@ -23,6 +23,7 @@ from registry.metadata_store import (
     Removal,
     Revision,
     StoreFull,
+    VersionName,
 )
 from registry.rendering_compression import RenderingCompression
 from registry.search_columns import REGISTRATION_COLUMNS, SEARCH_COLUMNS, Column, Shape, registration_columns
@@ -194,6 +195,11 @@ class IndexTables:
         Raises sqlite3.IntegrityError where one of them is held already.
         """
         held = [(name, item.kind.value, row_id) for row_id, item in objects for name in item.identifiers]
+        insert_rows(self._connection, f"INSERT INTO {self._identifiers} (identifier, kind, object)", held)
+
+    def take_versions(self, versions: Iterable[VersionName]) -> None:
+        """Write down which versions there are, or were until they were removed. They name no row."""
+        held = [(version.text, version.kind.value, 0) for version in versions]
         insert_rows(self._connection, f"INSERT INTO {self._identifiers} (identifier, kind, object)", held)
 
     def has_other_bytes(self, objects: Iterable[IndexedObject]) -> bool:

@@ -30,6 +30,7 @@ from registry.metadata_store import (
     Revision,
     StoreDamaged,
     StoredObject,
+    VersionName,
 )
 from registry.page_links import links_of
 from registry.search_columns import Column, registration_columns, search_columns
@@ -86,6 +87,7 @@ class MemoryStore(MetadataStore):
     removed: dict[str, Removal] = field(default_factory=dict)
     changes: dict[str, list[RegistryChange]] = field(default_factory=dict)
     log: dict[str, list[LogRecord]] = field(default_factory=dict)
+    versions: set[VersionName] = field(default_factory=set)
 
     async def known(self, questions: Questions) -> Facts:
         relations = tuple(self._relations(questions.replaced))
@@ -94,7 +96,8 @@ class MemoryStore(MetadataStore):
         return Facts(
             patient_id=questions.patient_id,
             sequence=len(self.log.get(questions.patient_id, ())),
-            taken={each: kind for each, kind in self._identifiers() if each in questions.identifiers},
+            taken={each: kind for each, kind in self._identifiers() if each in questions.identifiers}
+            | {each.text: each.kind for each in self.versions if each.text in questions.identifiers},
             documents={each: found for each in questions.document_ids if (found := self._fingerprints(each))},
             objects=objects,
             owners={each: self.owners[each] for each in objects},
@@ -105,6 +108,7 @@ class MemoryStore(MetadataStore):
         records = self.log.setdefault(change.patient_id, [])
         if len(records) != facts.sequence or any(map(self._clashes, (change, *change.elsewhere))):
             raise FactsMoved
+        self.versions.update(change.versions)
         record = self._committed(change)
         for each in change.elsewhere:
             self._committed(each)
@@ -295,6 +299,8 @@ class MemoryStore(MetadataStore):
     def _clashes(self, change: RegistryChange) -> bool:
         """Whether another dossier took an identifier of the change, or its uniqueId for another document."""
         taken = {each for each, _ in self._identifiers()}
+        if not self.versions.isdisjoint(change.versions):
+            return True
         for item in change.objects:
             first = item.logical_id in (None, item.entry_uuid)
             unique_id = item.unique_id if first and isinstance(item, SubmissionSet | Folder) else None

@@ -597,6 +597,19 @@ async def test_an_on_demand_document_is_related_where_its_type_is_asked_for(arch
     assert await archive.found("GetRelatedDocuments", *sent, every_type) == ids(on_demand, snapshot, taken)
 
 
+async def test_an_on_demand_document_that_is_named_has_stable_ones_related_to_it(archive: Archive) -> None:
+    on_demand, snapshot, other = entry(object_type=ON_DEMAND), entry(), entry(object_type=ON_DEMAND)
+    taken = link(AssociationType.IS_SNAPSHOT_OF, snapshot, on_demand)
+    between = link(AssociationType.APND, other, on_demand)
+    await archive.keep(on_demand, snapshot, other, taken, between)
+    sent = (
+        ("$XDSDocumentEntryEntryUUID", named(on_demand)),
+        ("$AssociationTypes", f"('{AssociationType.IS_SNAPSHOT_OF}','{AssociationType.APND}')"),
+    )
+
+    assert await archive.found("GetRelatedDocuments", *sent) == ids(on_demand, snapshot, taken)
+
+
 # Contents ----------------------------------------------------------------------------------------------------------
 
 
