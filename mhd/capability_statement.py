@@ -97,6 +97,8 @@ def _searchable(kind: SearchType, *profiles: str) -> Json:
             profile(f"IHE.MHD.{level}.{each}") for each in profiles for level in ("Minimal", "Comprehensive")
         ],
         "interaction": [{"code": "read"}, {"code": "search-type"}],
+        "versioning": "versioned",
+        "readHistory": False,
         "searchParam": [
             {"name": each.name}
             | ({"definition": each.definition} if each.definition else {})

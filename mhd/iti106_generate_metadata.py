@@ -74,8 +74,8 @@ async def generate_metadata(
     return FhirAnswer(_answer(made.entry_uuid), errors=submitted.response.errors, documents_kept=1)
 
 
-def _answer(entry_uuid: str) -> Json:
-    reference = {"reference": f"DocumentReference/{resource_id(entry_uuid)}", "type": "DocumentReference"}
+def _answer(logical_id: str) -> Json:
+    reference = {"reference": f"DocumentReference/{resource_id(logical_id)}", "type": "DocumentReference"}
     return {
         "resourceType": "Parameters",
         "parameter": [{"name": "DocumentReference", "valueReference": reference}],
@@ -239,14 +239,14 @@ def _source_patient_id(header: CdaHeader, patient_id: CX | None) -> CX | None:
 
 
 async def _known(entry: DocumentEntry, octets: bytes, submitting: Submitting) -> str | None:
-    """The entryUUID of this very document, where it is registered for this patient."""
+    """The logicalID of this very document, where it is registered for this patient."""
     if entry.unique_id is None:
         return None
     found = current(await submitting.registered.documents(unique_ids=[entry.unique_id]))
     sha1 = hashlib.sha1(octets, usedforsecurity=False).hexdigest()
     if found is None or found.patient_id != entry.patient_id or (found.hash or "").lower() != sha1:
         return None
-    return found.entry_uuid
+    return found.logical_id or found.entry_uuid
 
 
 def _of_the_header(issue: Issue) -> Issue:

@@ -21,7 +21,7 @@ from xds.actors import (
 )
 from xds.errors import ErrorCode, ResponseStatus
 from xds.metadata import AvailabilityStatus, DocumentEntry
-from xds.stored_queries import GET_DOCUMENTS, listed
+from xds.stored_queries import GET_DOCUMENTS, METADATA_LEVEL, listed
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +62,24 @@ async def _entry(resource_id: str, registry: DocumentRegistry, codec: ObjectCode
     uuid = entry_uuid_of(resource_id)
     if uuid is None:
         raise Refused(_missing(resource_id))
-    parameters = (("$XDSDocumentEntryEntryUUID", (listed([uuid]),)),)
+    by_entry_uuid = ("$XDSDocumentEntryEntryUUID", (listed([uuid]),))
+    for entry in await _entries(registry, codec, by_entry_uuid):
+        return entry
+    # At level 1 no version is found that has a successor; the URL of its document leads to the same document still.
+    for entry in await _entries(registry, codec, by_entry_uuid, (METADATA_LEVEL, ("2",))):
+        by_logical_id = ("$XDSDocumentEntryLogicalID", (listed([entry.logical_id or uuid]),))
+        return next(iter(await _entries(registry, codec, by_logical_id)), entry)
+    raise Refused(_missing(resource_id))
+
+
+async def _entries(
+    registry: DocumentRegistry, codec: ObjectCodec, *parameters: tuple[str, tuple[str, ...]]
+) -> list[DocumentEntry]:
     response = await registry.stored_query(QueryRequest(GET_DOCUMENTS, ReturnType.LEAF_CLASS, parameters))
     if response.status is not ResponseStatus.SUCCESS:
         raise Refused(*map(issue_of, response.errors))
-    for found in response.found:
-        entry = codec.read(found.ebrim) if found.ebrim is not None else None
-        if isinstance(entry, DocumentEntry):
-            return entry
-    raise Refused(_missing(resource_id))
+    items = [codec.read(found.ebrim) for found in response.found if found.ebrim is not None]
+    return [each for each in items if isinstance(each, DocumentEntry)]
 
 
 def _missing(resource_id: str) -> Issue:

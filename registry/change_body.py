@@ -127,5 +127,5 @@ def revised(item: AnyObject, revision: Revision) -> AnyObject:
     return item
 
 
-def _without_none(item: Revision | Removal | IdentityChange) -> dict[str, str]:
+def _without_none(item: Revision | Removal | IdentityChange) -> dict[str, str | bool]:
     return {name: value for name, value in asdict(item).items() if value is not None}

@@ -38,9 +38,11 @@ class FhirResources:
         """See MetadataStore."""
         return hmac.new(self._secret, b"purpose " + purpose.encode(), hashlib.sha256).digest()
 
-    def registration(self, patient_id: str, time: str, submitted: str | None) -> Registration:
+    def registration(
+        self, patient_id: str, time: str, submitted: str | None, *, outdated: bool = False
+    ) -> Registration:
         """What is known beside an object that a change of this time brought or revised."""
-        return Registration(self.patient_key(patient_id), time, submitted)
+        return Registration(self.patient_key(patient_id), time, submitted, outdated)
 
     def of(self, item: AnyObject, registration: Registration) -> bytes | None:
         """The resource of an object; None where there is none to be kept."""

@@ -6,6 +6,7 @@ SubmissionSet still. They are blanked in the log as well (registry/dossier_log.p
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -42,13 +43,19 @@ async def remove_metadata(entry_uuids: Sequence[str], changing: Changing) -> Reg
         if found:
             raise XdsError.of(finding.reported(ITI_62.default_code) for finding in found)
         judging = Judging.at(changing.clock())
+        newest_again = await _newest_again(removed, changing.store)
+        here = removed.facts.patient_id
         change = RegistryChange(
-            patient_id=removed.facts.patient_id,
+            patient_id=here,
             change_id=str(changing.new_uuid()),
             time=judging.time,
             objects=(),
-            revisions=tuple(_folder_updates(removed, judging.update_time)),
+            revisions=(*_folder_updates(removed, judging.update_time), *newest_again.pop(here, ())),
             removals=tuple(removal_of(item) for item in removed.objects),
+            elsewhere=tuple(
+                RegistryChange(patient_id, str(changing.new_uuid()), judging.time, (), tuple(revisions))
+                for patient_id, revisions in newest_again.items()
+            ),
         )
         await changing.store.apply(change, removed.facts)
 
@@ -106,6 +113,22 @@ async def _links(store: MetadataStore, ends: Iterable[str]) -> dict[str, tuple[s
         for each in await store.find(criteria, rendering=False):
             links[each.entry_uuid] = (each.source_object or "", each.target_object or "")
     return links
+
+
+async def _newest_again(removed: Removed, store: MetadataStore) -> dict[str, list[Revision]]:
+    """By dossier: versions of objects that are the newest ones once the versions after them are gone."""
+    found: dict[str, list[Revision]] = defaultdict(list)
+    later = [item for item in removed.objects if item.logical_id not in (None, item.entry_uuid)]
+    for kind in dict.fromkeys(item.kind for item in later):
+        logical_ids = tuple(sorted({item.logical_id or "" for item in later if item.kind is kind}))
+        criteria = Criteria(kind, (Match.any_of("logical_id", logical_ids),))
+        versions = sorted(await store.find(criteria, rendering=False), key=lambda each: int(each.version or 0))
+        newest = {each.logical_id: each for each in versions}
+        left = {each.logical_id: each for each in versions if each.entry_uuid not in removed.wanted}
+        for logical_id, each in left.items():
+            if newest[logical_id].entry_uuid in removed.wanted:
+                found[each.patient_id].append(Revision(each.entry_uuid, outdated=False))
+    return found
 
 
 # What speaks against it --------------------------------------------------------------------------------------------

@@ -160,7 +160,7 @@ def _is_of_a_set(link: Association, linked: Linked) -> bool:
 def _revisions(change: LinkChange, linked: Linked, followers: Mapping[str, str]) -> Iterator[Revision]:
     """What is there deprecated for: what has a new version, what was made again, and what would join two patients."""
     for before in followers:
-        yield Revision(before, availability_status=_DEPRECATED)
+        yield Revision(before, availability_status=_DEPRECATED, outdated=True)
     for link in linked.links:
         stays = _is_of_a_set(link, linked) or link.association_type in REPLACING  # what was once so
         if not stays or _goes(link, change, linked, followers):

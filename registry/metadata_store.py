@@ -151,11 +151,13 @@ class Revision:
     """What a change does to an object that is registered already. None: this attribute stays.
 
     last_update_time   14 digits, Folders only
+    outdated           whether there is a newer version of the object, in any dossier
     """
 
     entry_uuid: str
     availability_status: str | None = None
     last_update_time: str | None = None
+    outdated: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,7 @@ from registry.mongodb.schema import OBJECTS, PATIENT_KEYS, require_versions, sec
 from registry.mongodb.search import Search
 from registry.rendering_compression import RenderingCompression
 from xds.actors import FhirRenderer, ObjectCodec
+from xds.metadata import AvailabilityStatus
 from xds.paged_search import Page, PagedSearch
 
 logger = logging.getLogger(__name__)
@@ -207,10 +208,13 @@ class MongoMetadataStore:
         Raises ValueError where something of it is not in the dossier.
         """
         revised = {revision.entry_uuid for revision in prepared.content.revisions}
+        # A place stays what it was. What is Deprecated may have a newer version by now: that is read.
         known = {
             each: Current(facts.objects[each], *self._places[each])
             for each in revised
-            if each in self._places and facts.owners.get(each) == facts.patient_id
+            if each in self._places
+            and facts.owners.get(each) == facts.patient_id
+            and facts.objects[each].availability_status != AvailabilityStatus.DEPRECATED
         }
         if missing := revised - known.keys():
             known.update(await self._resolver.index.current(record, sorted(missing)))

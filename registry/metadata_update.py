@@ -404,8 +404,9 @@ def _revisions(
     revisions: dict[str, Revision] = {}
     versions = {known.newest[each].entry_uuid for each in logical_ids(submission)}
     for entry_uuid in versions:
-        if known.newest[_logical_id(entry_uuid, known)].availability_status != _DEPRECATED:
-            revisions[entry_uuid] = Revision(entry_uuid, availability_status=_DEPRECATED)
+        before = known.newest[_logical_id(entry_uuid, known)].availability_status
+        status = _DEPRECATED if before != _DEPRECATED else None
+        revisions[entry_uuid] = Revision(entry_uuid, availability_status=status, outdated=True)
     for link in known.links:
         if any(_propagates(link, end, known) for end in followers):
             revisions[link.entry_uuid] = Revision(link.entry_uuid, availability_status=_DEPRECATED)

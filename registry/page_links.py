@@ -14,16 +14,12 @@ Find = Callable[[Criteria], Sequence[StoredObject]]
 
 
 def links_of(objects: Sequence[PagedObject], find: Find) -> tuple[PagedObject, ...]:
-    """The objects with their links. One read for documents and Folders, three for SubmissionSets."""
+    """The objects with their links. One read, and where there are links one more for each kind they may lead to."""
     criteria = link_criteria(objects)
     if criteria is None:
         return tuple(objects)
     links = find(criteria)
-    kinds: dict[str, ObjectKind] = {}
-    if objects[0].kind is ObjectKind.SUBMISSION_SET:
-        for of_kind in member_criteria(objects, links):
-            kinds.update((each.entry_uuid, each.kind) for each in find(of_kind))
-    return with_links(objects, links, kinds)
+    return with_links(objects, links, [each for of_kind in target_criteria(objects, links) for each in find(of_kind)])
 
 
 def link_criteria(objects: Sequence[PagedObject]) -> Criteria | None:
@@ -42,30 +38,33 @@ def link_criteria(objects: Sequence[PagedObject]) -> Criteria | None:
     )
 
 
-def member_criteria(objects: Sequence[PagedObject], links: Iterable[StoredObject]) -> tuple[Criteria, ...]:
-    """What finds which members of SubmissionSets are documents and which Folders; the others are associations."""
-    members = Match.any_of("entry_uuid", tuple({link.target_object for link in links if link.target_object}))
-    kinds = (ObjectKind.DOCUMENT_ENTRY, ObjectKind.FOLDER)
-    return tuple(Criteria(kind, (members,), _patients(objects)) for kind in kinds) if members.groups[0] else ()
+def target_criteria(objects: Sequence[PagedObject], links: Iterable[StoredObject]) -> tuple[Criteria, ...]:
+    """What finds the documents and Folders that links lead to; those of SubmissionSets lead to associations as well."""
+    targets = Match.any_of("entry_uuid", tuple({link.target_object for link in links if link.target_object}))
+    kinds = _TARGETS[objects[0].kind] if objects and targets.groups[0] else ()
+    return tuple(Criteria(kind, (targets,), _patients(objects)) for kind in kinds)
 
 
 def with_links(
-    objects: Sequence[PagedObject], links: Sequence[StoredObject], kinds: dict[str, ObjectKind]
+    objects: Sequence[PagedObject], links: Sequence[StoredObject], targets: Iterable[StoredObject]
 ) -> tuple[PagedObject, ...]:
     """The objects, each with the links that begin at it, oldest first.
 
-    kinds   of the members of SubmissionSets: links to what is not among them are left out
+    targets   documents and Folders that they lead to: of SubmissionSets, links to anything else are left out
     """
     if not links:
         return tuple(objects)
     by_source: dict[str, list[Link]] = defaultdict(list)
     of_sets = bool(objects) and objects[0].kind is ObjectKind.SUBMISSION_SET
+    known = {each.entry_uuid: each for each in targets}
     for link in links:
         if link.source_object is None or link.target_object is None or link.association_type is None:
             continue
-        kind = kinds.get(link.target_object) if of_sets else ObjectKind.DOCUMENT_ENTRY
-        if kind is not None:
-            by_source[link.source_object].append(Link(link.association_type, link.target_object, kind))
+        target = known.get(link.target_object)
+        if target is not None or not of_sets:
+            kind = target.kind if target else ObjectKind.DOCUMENT_ENTRY
+            logical_id = (target.logical_id if target else None) or link.target_object
+            by_source[link.source_object].append(Link(link.association_type, link.target_object, kind, logical_id))
     return tuple(each._replace(links=tuple(by_source.get(each.entry_uuid, ()))) for each in objects)
 
 
@@ -73,6 +72,12 @@ _SHOWN = {
     ObjectKind.DOCUMENT_ENTRY: tuple(sorted(RELATIONSHIPS)),
     ObjectKind.SUBMISSION_SET: (AssociationType.HAS_MEMBER.value,),
     ObjectKind.FOLDER: (AssociationType.HAS_MEMBER.value,),
+}
+
+_TARGETS = {
+    ObjectKind.DOCUMENT_ENTRY: (ObjectKind.DOCUMENT_ENTRY,),
+    ObjectKind.SUBMISSION_SET: (ObjectKind.DOCUMENT_ENTRY, ObjectKind.FOLDER),
+    ObjectKind.FOLDER: (ObjectKind.DOCUMENT_ENTRY,),
 }
 
 

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 from xds.actors import Registration
 from xds.hl7v2 import DTM
 from xds.metadata import AnyObject, Author, Code, ObjectKind
+from xds.paged_search import IS_OUTDATED, OUTDATED
 from xds.person_names import name_parts, searchable_name
 
 Column: TypeAlias = str | tuple[str, ...] | None
@@ -153,16 +154,19 @@ SEARCH_COLUMNS: Mapping[ObjectKind, tuple[SearchColumn, ...]] = {
 }
 
 
-REGISTRATION_COLUMNS: Mapping[ObjectKind, tuple[str, ...]] = {
-    ObjectKind.DOCUMENT_ENTRY: ("submitted", "last_updated"),
-    ObjectKind.SUBMISSION_SET: ("last_updated",),
-    ObjectKind.FOLDER: ("last_updated",),
-    ObjectKind.ASSOCIATION: (),
+_CHANGED = {"last_updated": Shape.MOMENT}
+_OUTDATED = {OUTDATED: Shape.ONE}
+
+REGISTRATION_COLUMNS: Mapping[ObjectKind, Mapping[str, Shape]] = {
+    ObjectKind.DOCUMENT_ENTRY: {"submitted": Shape.MOMENT} | _CHANGED | _OUTDATED,
+    ObjectKind.SUBMISSION_SET: _CHANGED,
+    ObjectKind.FOLDER: _CHANGED | _OUTDATED,
+    ObjectKind.ASSOCIATION: {},
 }
-"""Columns of what is known beside the object (xds/actors.py, Registration), each a MOMENT."""
+"""Columns of what is known beside the object (xds/actors.py, Registration)."""
 
 COLUMN_SHAPES: Mapping[ObjectKind, Mapping[str, Shape]] = {
-    kind: {column.name: column.shape for column in columns} | dict.fromkeys(REGISTRATION_COLUMNS[kind], Shape.MOMENT)
+    kind: {**{column.name: column.shape for column in columns}, **REGISTRATION_COLUMNS[kind]}
     for kind, columns in SEARCH_COLUMNS.items()
 }
 """How each column that can be matched is kept."""
@@ -170,8 +174,12 @@ COLUMN_SHAPES: Mapping[ObjectKind, Mapping[str, Shape]] = {
 
 def registration_columns(kind: ObjectKind, registration: Registration) -> dict[str, str | None]:
     """Those of REGISTRATION_COLUMNS, by name."""
-    moments = {"submitted": registration.submitted, "last_updated": moment(registration.last_updated)}
-    return {name: moments[name] for name in REGISTRATION_COLUMNS[kind]}
+    values = {
+        "submitted": registration.submitted,
+        "last_updated": moment(registration.last_updated),
+        OUTDATED: IS_OUTDATED if registration.outdated else None,
+    }
+    return {name: values[name] for name in REGISTRATION_COLUMNS[kind]}
 
 
 def moment(time: str) -> str:

@@ -11,6 +11,8 @@ import asyncio
 import hashlib
 import hmac
 from collections.abc import Awaitable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 from mhd.fhir.operation_outcome import Issue, IssueType, Refused
@@ -29,8 +31,17 @@ from xds.metadata import (
     DocumentEntryType,
     ObjectKind,
 )
-from xds.paged_search import Either, Page, PagedObject, PagedSearch, Place
-from xds.stored_queries import STORED_QUERIES, Condition, Operator, Parameter, StoredQuery, listed, quoted
+from xds.paged_search import NEWEST, Either, Page, PagedObject, PagedSearch, Place
+from xds.stored_queries import (
+    METADATA_LEVEL,
+    STORED_QUERIES,
+    Condition,
+    Operator,
+    Parameter,
+    StoredQuery,
+    listed,
+    quoted,
+)
 
 _QUERIES: Final = {row.name: row for row in STORED_QUERIES.values()}
 _FIND: Final = {
@@ -72,7 +83,8 @@ class RemotePages:
     async def page(self, search: PagedSearch) -> Page:
         """See PagedRegistry. Raises Refused for what no registry tells, XdsError as the registry says."""
         _refuse_what_no_registry_tells(search)
-        met = [each for each in await self._found(search) if is_met(each, search.conditions)]
+        conditions = [each for each in search.conditions if each != NEWEST]
+        met = [each for each in await self._found(search) if is_met(each, conditions)]
         ordered = sorted(((_place(each, search), each) for each in met), key=_by_place, reverse=search.descending)
         following = [each for each in ordered if search.after is None or _is_after(each[0], search)]
         shown = [_paged(place, item, self._codec) for place, item in following[: search.limit]]
@@ -95,13 +107,36 @@ class RemotePages:
         """What may meet the conditions, each once."""
         named = [each for each in search.conditions if isinstance(each, Condition) and each.attribute in _NAMES]
         if named:
-            requests = list(_requests_by_name(_GET[search.kind], named[0]))
+            objects = await self._named(search.kind, named[0], all_versions=NEWEST not in search.conditions)
         else:
             requests = [_request_for_patient(_FIND[search.kind], search, each) for each in search.patient_ids]
-        found = {item.entry_uuid: item for item in await self._objects(requests) if item.kind is search.kind}
+            objects = await self._objects(requests)
+        found = {item.entry_uuid: item for item in objects if item.kind is search.kind}
         return [each for each in found.values() if not search.patient_ids or _patient(each) in search.patient_ids]
 
+    async def _named(self, kind: ObjectKind, named: Condition, *, all_versions: bool) -> list[AnyObject]:
+        """Objects by their names.
+
+        Without `all_versions` the newest ones: a registry that knows versions leaves out the others at $MetadataLevel
+        1. One that knows none refuses logicalIDs and the level, and then the entryUUID is all there is to go by.
+        """
+        if all_versions and kind is not ObjectKind.SUBMISSION_SET:
+            requests = [_at_second_level(each) for each in _requests_by_name(_GET[kind], named)]
+            with suppress(XdsError):
+                return await self._objects(requests)
+        if named.attribute != "logical_id":
+            return await self._objects(list(_requests_by_name(_GET[kind], named)))
+        by_entry_uuid = Condition("entry_uuid", named.operator, named.groups)
+        found = await self._objects(list(_requests_by_name(_GET[kind], by_entry_uuid)))
+        others = set(named.groups[0]) - {each.logical_id for each in found}
+        if others:
+            by_logical_id = Condition("logical_id", named.operator, (tuple(sorted(others)),))
+            with suppress(XdsError):
+                found += await self._objects(list(_requests_by_name(_GET[kind], by_logical_id)))
+        return found
+
     async def _objects(self, requests: Sequence[QueryRequest]) -> list[AnyObject]:
+        """What the queries find. What has no logicalID is the first version of itself."""
         asking = asyncio.Semaphore(_MOST_AT_ONCE)
 
         async def asked(request: QueryRequest) -> QueryResponse:
@@ -109,10 +144,11 @@ class RemotePages:
                 return await _answered(self._registry.stored_query(request))
 
         responses = await asyncio.gather(*map(asked, requests))
-        return [self._codec.read(found.ebrim) for each in responses for found in each.found if found.ebrim is not None]
+        items = [self._codec.read(found.ebrim) for each in responses for found in each.found if found.ebrim is not None]
+        return [each if each.logical_id else replace(each, logical_id=each.entry_uuid) for each in items]
 
     async def _linked(self, objects: Sequence[PagedObject]) -> tuple[PagedObject, ...]:
-        """One query for the associations of the page; two more for what SubmissionSets hold."""
+        """One query for the associations of the page; where there are any, one or two more for what they lead to."""
         if not objects:
             return ()
         request = _request(_GET_ASSOCIATIONS, {"entry_uuid": ((*(each.entry_uuid for each in objects),),)})
@@ -122,21 +158,21 @@ class RemotePages:
             for each in await self._objects([request])
             if isinstance(each, Association) and each.association_type in shown
         ]
-        kinds = {}
-        if objects[0].kind is ObjectKind.SUBMISSION_SET and links:
-            members = Condition("entry_uuid", Operator.ANY_OF, (tuple({each.target_object or "" for each in links}),))
-            of_kinds = (_GET[ObjectKind.DOCUMENT_ENTRY], _GET[ObjectKind.FOLDER])
-            requests = [request for row in of_kinds for request in _requests_by_name(row, members)]
-            kinds = {each.entry_uuid: each.kind for each in await self._objects(requests)}
-        return with_links(objects, links, kinds)
+        targets = Condition("entry_uuid", Operator.ANY_OF, (tuple({each.target_object or "" for each in links}),))
+        of_sets = objects[0].kind is ObjectKind.SUBMISSION_SET
+        kinds = [ObjectKind.DOCUMENT_ENTRY, *([ObjectKind.FOLDER] if of_sets else [])]
+        found = [
+            item for kind in kinds for item in (await self._named(kind, targets, all_versions=True) if links else ())
+        ]
+        return with_links(objects, links, [_reference(each) for each in found])
 
 
-_NAMES: Final = ("entry_uuid", "unique_id")
+_NAMES: Final = ("entry_uuid", "logical_id", "unique_id")
 
 
 def _refuse_what_no_registry_tells(search: PagedSearch) -> None:
     for condition in _all_conditions(search):
-        if condition.attribute in REGISTRATION_COLUMNS[search.kind]:
+        if condition != NEWEST and condition.attribute in REGISTRATION_COLUMNS[search.kind]:
             text = (
                 "The registry behind this server does not tell when it was given something; leave that parameter out."
             )
@@ -254,15 +290,30 @@ def _patient(item: AnyObject) -> str:
 
 
 def _paged(place: Place, item: AnyObject, codec: ObjectCodec) -> PagedObject:
-    return PagedObject(item.kind, item.entry_uuid, _patient(item), place, None, codec.written(item))
-
-
-def _reference(link: Association) -> StoredObject:
-    return StoredObject(
-        ObjectKind.ASSOCIATION,
-        link.entry_uuid,
-        "",
-        source_object=link.source_object,
-        target_object=link.target_object,
-        association_type=link.association_type,
+    return PagedObject(
+        item.kind,
+        item.entry_uuid,
+        _patient(item),
+        place,
+        None,
+        codec.written(item),
+        logical_id=item.logical_id or item.entry_uuid,
+        version=item.version or "1",
     )
+
+
+def _reference(item: AnyObject) -> StoredObject:
+    link = item if isinstance(item, Association) else None
+    return StoredObject(
+        item.kind,
+        item.entry_uuid,
+        "",
+        source_object=link.source_object if link else None,
+        target_object=link.target_object if link else None,
+        association_type=link.association_type if link else None,
+        logical_id=item.logical_id,
+    )
+
+
+def _at_second_level(request: QueryRequest) -> QueryRequest:
+    return replace(request, parameters=(*request.parameters, (METADATA_LEVEL, ("2",))))

@@ -256,11 +256,13 @@ class Registration(NamedTuple):
     patient_key    opaque and lasting: stands for the patient where the patient's id must not be seen
     last_updated   of the change that brought or revised the object: UTC, `YYYY-MM-DDThh:mm:ss.ffffffZ`
     submitted      submissionTime of the SubmissionSet that brought it, 14 digits; None for what has none
+    outdated       whether there is a newer version of it
     """
 
     patient_key: str
     last_updated: str
     submitted: str | None = None
+    outdated: bool = False
 
 
 class FhirRenderer(Protocol):

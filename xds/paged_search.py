@@ -8,10 +8,17 @@ object and not by a number of objects to skip; so nothing is skipped or repeated
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from xds.metadata import ObjectKind
-from xds.stored_queries import Condition
+from xds.stored_queries import Condition, Operator
+
+OUTDATED: Final = "outdated"
+IS_OUTDATED: Final = "yes"
+"""A search column of DocumentEntries and Folders, and its value where there is a newer version of the object."""
+
+NEWEST: Final = Condition(OUTDATED, Operator.NONE_OF, ((IS_OUTDATED,),))
+"""Met by the newest version of an object alone (ITI TF-2: 3.57.4.1.3)."""
 
 
 class Place(NamedTuple):
@@ -28,12 +35,14 @@ class Place(NamedTuple):
 class Link(NamedTuple):
     """An Approved association of an object that was found, seen from its source.
 
-    target_kind   of the object at its other end; None where nobody asked
+    target_kind         of the object at its other end; None where nobody asked
+    target_logical_id   logicalID of that; "" where it is not known
     """
 
     association_type: str
     target: str
     target_kind: ObjectKind | None = None
+    target_logical_id: str = ""
 
 
 class Either(NamedTuple):
@@ -69,6 +78,7 @@ class PagedObject(NamedTuple):
     resource   its FHIR resource as JSON, as a FhirRenderer made it; None where it was registered without one
     ebrim      its ebRIM element, only where there is no resource
     links      associations to documents, of a DocumentEntry; to members, of a SubmissionSet or Folder
+    version    as registered
     """
 
     kind: ObjectKind
@@ -78,6 +88,8 @@ class PagedObject(NamedTuple):
     resource: bytes | None
     ebrim: bytes | None
     links: tuple[Link, ...] = ()
+    logical_id: str = ""
+    version: str = "1"
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,7 @@ from mhd.mapping.document_reference import (
     patient_of_subject,
     subject_of,
     text_of,
+    version_of,
     without_nothing,
 )
 from mhd.mapping.domain import MhdDomain
@@ -93,13 +94,13 @@ def list_of(
 ) -> Json:
     """The List of a registered SubmissionSet or Folder.
 
-    members       (kind, entryUUID) of what it holds, in the order in which it is to be told
+    members       (kind, logicalID) of what it holds, in the order in which it is to be told
     patient_key   id of the Patient resource; None: the patient is told by identifier alone
     """
     contained = ContainedResources()
     is_set = isinstance(item, SubmissionSet)
     body: Json = {
-        "meta": {"profile": [profile(_profile_name(item))]},
+        "meta": version_of(item) | {"profile": [profile(_profile_name(item))]},
         "extension": [*_extensions(item, domain, contained), *home_community_extensions(item.home_community_id)],
         "identifier": object_identifiers(item.unique_id, item.entry_uuid),
         "status": "retired" if item.availability_status == AvailabilityStatus.DEPRECATED and not is_set else "current",
@@ -114,15 +115,15 @@ def list_of(
         body["extension"] += _further_authors(item.author[1:], domain, contained)
     comments = first_text(item.comments)
     body["note"] = [{"text": comments}] if comments else []
-    body["entry"] = [list_entry(kind, entry_uuid) for kind, entry_uuid in members]
+    body["entry"] = [list_entry(kind, logical_id) for kind, logical_id in members]
     body["contained"] = contained.resources
-    return {"resourceType": "List", "id": resource_id(item.entry_uuid)} | without_nothing(body)
+    return {"resourceType": "List", "id": resource_id(item.logical_id or item.entry_uuid)} | without_nothing(body)
 
 
-def list_entry(kind: ObjectKind, entry_uuid: str) -> Json:
+def list_entry(kind: ObjectKind, logical_id: str) -> Json:
     """List.entry for a document or Folder."""
     resource_type = "DocumentReference" if kind is ObjectKind.DOCUMENT_ENTRY else "List"
-    return {"item": {"reference": f"{resource_type}/{resource_id(entry_uuid)}", "type": resource_type}}
+    return {"item": {"reference": f"{resource_type}/{resource_id(logical_id)}", "type": resource_type}}
 
 
 def _profile_name(item: SubmissionSet | Folder) -> str:

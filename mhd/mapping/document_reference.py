@@ -1,8 +1,9 @@
 """DocumentEntry and DocumentReference: the same document's metadata, in XDS and in FHIR (MHD 4.2.4, Volume 3).
 
-XDS -> FHIR -> XDS is the identity for all that MHD has a place for. It has none for: versions and logicalID, other
-languages of a text than the first, documentAvailability, isOpaque, repositoryUniqueId and URI (the URL stands for
-both), Slots of codes and authors, and whatever XDS has no attribute for.
+The id of the resource is the logicalID, and its meta.versionId the version; neither is read from what is submitted.
+XDS -> FHIR -> XDS is the identity for all that MHD has a place for. It has none for: other languages of a text than the
+first, documentAvailability, isOpaque, repositoryUniqueId and URI (the URL stands for both), Slots of codes and authors,
+and whatever XDS has no attribute for.
 """
 
 from __future__ import annotations
@@ -47,8 +48,10 @@ from xds.metadata import (
     Code,
     DocumentEntry,
     DocumentEntryType,
+    Folder,
     InternationalString,
     LocalizedString,
+    SubmissionSet,
 )
 
 COMPREHENSIVE: Final = "IHE.MHD.Comprehensive.DocumentReference"
@@ -153,7 +156,7 @@ def resource_of(
     contained = ContainedResources()
     is_complete = not entry.limited_metadata and all(getattr(entry, each) for each in _OF_COMPREHENSIVE)
     body: Json = {
-        "meta": {"profile": [profile(COMPREHENSIVE if is_complete else MINIMAL)]},
+        "meta": version_of(entry) | {"profile": [profile(COMPREHENSIVE if is_complete else MINIMAL)]},
         "extension": home_community_extensions(entry.home_community_id),
         "masterIdentifier": unique_id_identifier(entry.unique_id) if entry.unique_id else None,
         "identifier": object_identifiers(entry.unique_id, entry.entry_uuid),
@@ -171,27 +174,31 @@ def resource_of(
     if entry.legal_authenticator:
         body["authenticator"] = authenticator_reference(entry.legal_authenticator, contained)
     body["relatesTo"] = [
-        relation
-        for each in relations
-        for relation in relates_to(each.association_type, each.target_object, domain=domain)
+        relation for each in relations for relation in relates_to(each.association_type, each.target_object)
     ]
     body["content"] = [_content(entry, domain)]
     for row in CODES:
         _put_codes(body if len(row.path) == 1 else context, row, getattr(entry, row.attribute), domain)
     body["context"] = context
     body["contained"] = contained.resources
-    return {"resourceType": "DocumentReference", "id": resource_id(entry.entry_uuid)} | without_nothing(body)
+    number = resource_id(entry.logical_id or entry.entry_uuid)
+    return {"resourceType": "DocumentReference", "id": number} | without_nothing(body)
 
 
-def relates_to(association_type: str, target_entry_uuid: str, *, domain: MhdDomain) -> list[Json]:  # noqa: ARG001
+def relates_to(association_type: str, target_entry_uuid: str, target_logical_id: str = "") -> list[Json]:
     """relatesTo for an Association from this document to another: one element or two, none where FHIR has no code."""
     target = {
-        "reference": f"DocumentReference/{resource_id(target_entry_uuid)}",
+        "reference": f"DocumentReference/{resource_id(target_logical_id or target_entry_uuid)}",
         "type": "DocumentReference",
         "identifier": {"system": URI, "value": target_entry_uuid},
     }
     codes = next((codes for each, codes in RELATIONS if each == association_type), ())
     return [{"code": code, "target": target} for code in codes]
+
+
+def version_of(item: DocumentEntry | SubmissionSet | Folder) -> Json:
+    """meta of the version of an object: nothing where it is registered nowhere."""
+    return {"versionId": item.version} if item.version else {}
 
 
 def subject_of(patient_id: CX | None, domain: MhdDomain, patient_key: str | None) -> Json | None:

@@ -101,9 +101,9 @@ def entry_uuid_of(text: str) -> str | None:
         return None
 
 
-def resource_id(entry_uuid: str) -> str:
-    """The id of the resource of an object: its entryUUID, without the urn."""
-    return entry_uuid.removeprefix(URN_UUID)
+def resource_id(logical_id: str) -> str:
+    """The id of the resource of an object: its logicalID, without the urn; of a Binary the entryUUID of a version."""
+    return logical_id.removeprefix(URN_UUID)
 
 
 # Patients -----------------------------------------------------------------------------------------------------------

@@ -75,10 +75,6 @@ class Completion:
     def _base_in_json(self) -> bytes:
         return orjson.dumps(self.base)[1:-1]
 
-    @cached_property
-    def _domain(self) -> MhdDomain:
-        return MhdDomain(base=self.base)
-
     def resource(self, found: PagedObject) -> bytes:
         """The whole resource, as JSON, for with_base()."""
         stored = found.resource or self._made_now(found)
@@ -99,11 +95,13 @@ class Completion:
         return made
 
     def _relations(self, links: Sequence[Link]) -> list[Json]:
-        return [each for link in links for each in relates_to(link.association_type, link.target, domain=self._domain)]
+        return [
+            each for link in links for each in relates_to(link.association_type, link.target, link.target_logical_id)
+        ]
 
     def full_url(self, found: PagedObject) -> bytes:
         """The URL of its resource, as a string of JSON, for with_base()."""
-        kind, number = _RESOURCE_TYPES[found.kind], resource_id(found.entry_uuid).encode()
+        kind, number = _RESOURCE_TYPES[found.kind], resource_id(found.logical_id or found.entry_uuid).encode()
         return b'"%b/%b/%b"' % (_BASE_PLACE, kind, number)
 
 
@@ -115,9 +113,11 @@ _RESOURCE_TYPES: Final = {
 
 
 def _members(links: Sequence[Link]) -> list[Json]:
-    """Documents before Folders, as they came."""
+    """Documents before Folders, as they came; several versions of one are one entry."""
     kinds = (ObjectKind.DOCUMENT_ENTRY, ObjectKind.FOLDER)
-    return [list_entry(kind, link.target) for kind in kinds for link in links if link.target_kind is kind]
+    members = [(kind, link) for kind in kinds for link in links if link.target_kind is kind]
+    logical_ids = dict.fromkeys((kind, link.target_logical_id or link.target) for kind, link in members)
+    return [list_entry(*each) for each in logical_ids]
 
 
 def _joined(resource: bytes, name: bytes, values: list[Json]) -> bytes:

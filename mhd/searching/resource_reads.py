@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
 
 import orjson
 
@@ -10,12 +12,12 @@ from mhd.fhir.operation_outcome import Issue, IssueType, Refused
 from mhd.mapping.identifiers import cx_identifier, entry_uuid_of
 from mhd.messages import FhirAnswer
 from mhd.searching.renderer import Completion
-from mhd.searching.search_conditions import ORDERED_BY
+from mhd.searching.search_conditions import ORDERED_BY, VERSIONED, any_version, shown_of
 from mhd.searching.search_values import one
 from xds.hl7v2 import CX
 from xds.metadata import ObjectKind
-from xds.paged_search import PagedRegistry, PagedSearch
-from xds.stored_queries import Operator
+from xds.paged_search import PagedObject, PagedRegistry, PagedSearch
+from xds.stored_queries import Condition, Operator
 
 
 async def read_object(
@@ -26,15 +28,41 @@ async def read_object(
     registry: PagedRegistry,
     completion: Completion,
 ) -> FhirAnswer:
-    """The resource of a registered object of one of these kinds. Raises Refused (404), XdsError."""
+    """The newest version of a registered object of one of these kinds.
+
+    resource_id   its logicalID; the entryUUID of one of its versions leads there as well
+    Raises Refused (404), XdsError.
+    """
     uuid = entry_uuid_of(resource_id)
-    if uuid is not None:
-        for kind in kinds:
-            named = one("entry_uuid", Operator.ANY_OF, uuid)
-            page = await registry.page(PagedSearch(kind, (named,), (), ORDERED_BY[kind], 1))
-            for found in page.objects:
-                return answer_of(completion.with_base(completion.resource(found)))
+    if uuid is None:
+        raise missing(resource, resource_id)
+    for kind in kinds:
+        attribute = "logical_id" if kind in VERSIONED else "entry_uuid"
+        for found in await _newest(one(attribute, Operator.ANY_OF, uuid), kind, registry):
+            return _shown(found, completion)
+    for kind in kinds:
+        if kind in VERSIONED:
+            for found in await _newest(await any_version([uuid], kind, registry), kind, registry):
+                return _shown(found, completion)
     raise missing(resource, resource_id)
+
+
+async def _newest(named: Condition, kind: ObjectKind, registry: PagedRegistry) -> Sequence[PagedObject]:
+    search = PagedSearch(kind, (named, *shown_of(kind)), (), ORDERED_BY[kind], 1)
+    return (await registry.page(search)).objects
+
+
+def _shown(found: PagedObject, completion: Completion) -> FhirAnswer:
+    resource = completion.with_base(completion.resource(found))
+    answer = answer_of(resource)
+    headers = {"Content-Location": orjson.loads(completion.with_base(completion.full_url(found)))}
+    return replace(answer, etag=_etag(found, answer), headers=headers)
+
+
+def _etag(found: PagedObject, answer: FhirAnswer) -> str | None:
+    """The version, and a mark of all that may be told otherwise without a new version: status, relations, members."""
+    is_as_it_came = found.resource is not None and not found.links and b'"status":"current"' in found.resource
+    return found.version if is_as_it_came else f"{found.version}.{answer.etag}"
 
 
 async def read_patient(resource_id: str, *, registry: PagedRegistry) -> FhirAnswer:

@@ -6,7 +6,7 @@ however many are named. The rest is the rows of mhd/searching/search_parameters.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Final, Protocol
@@ -21,7 +21,7 @@ from mhd.searching.search_request import Occurrence, SearchRequest, invalid
 from mhd.searching.search_values import Alternatives, Token, merged, one, plain, token
 from xds.hl7v2 import CX
 from xds.metadata import ObjectKind
-from xds.paged_search import Either, PagedRegistry, PagedSearch
+from xds.paged_search import NEWEST, Either, PagedObject, PagedRegistry, PagedSearch
 from xds.person_names import exact_name, name_pattern
 from xds.stored_queries import Condition, Operator
 
@@ -30,7 +30,13 @@ ORDERED_BY: Final = {
     ObjectKind.SUBMISSION_SET: "submission_time",
     ObjectKind.FOLDER: "last_update_time",
 }
+VERSIONED: Final = frozenset({ObjectKind.DOCUMENT_ENTRY, ObjectKind.FOLDER})
 _MOST_OF_ONE_NAME: Final = 1000
+
+
+def shown_of(kind: ObjectKind) -> tuple[Condition, ...]:
+    """What an object of a kind has to meet to be shown: of what has versions, the newest is."""
+    return (NEWEST,) if kind in VERSIONED else ()
 
 
 class Patients(Protocol):
@@ -83,7 +89,7 @@ class SearchConditions:
         for kind, each in conditions.items():
             named = await self._named(request, kind)
             if each is not None and named is not None and patient_ids is not None:
-                found.append(Wanted(kind, (*each, *named), patient_ids))
+                found.append(Wanted(kind, (*each, *named, *shown_of(kind)), patient_ids))
         return tuple(found)
 
     def _judge_communities(self, request: SearchRequest) -> None:
@@ -126,11 +132,11 @@ class SearchConditions:
                 uuids = await self._identified([_token(occurrence, each) for each in occurrence.values], kind)
             if not uuids:
                 return None
-            conditions.append(one("entry_uuid", Operator.ANY_OF, *sorted(uuids)))
+            conditions.append(await any_version(uuids, kind, self.registry))
         return tuple(conditions)
 
     async def _identified(self, tokens: Iterable[Token], kind: ObjectKind) -> set[str]:
-        """entryUUIDs of what has one of the identifiers: as entryUUID, or as uniqueId."""
+        """logicalIDs or entryUUIDs of what has one of the identifiers: as one of these, or as uniqueId."""
         uuids, unique_ids = set(), set()
         for system, code in tokens:
             identifier = {"value": code} | ({"system": system} if system else {})
@@ -140,9 +146,22 @@ class SearchConditions:
                 uuids.add(uuid)
         if unique_ids:
             having = one("unique_id", Operator.ANY_OF, *sorted(unique_ids))
-            search = PagedSearch(kind, (having,), (), ORDERED_BY[kind], _MOST_OF_ONE_NAME)
-            uuids |= {each.entry_uuid for each in (await self.registry.page(search)).objects}
+            uuids |= {each.logical_id for each in await _meeting(having, kind, self.registry)}
         return uuids
+
+
+async def any_version(uuids: Collection[str], kind: ObjectKind, registry: PagedRegistry) -> Condition:
+    """What the objects meet that have one of these as their logicalID, or a version of them as its entryUUID."""
+    named = sorted(uuids)
+    if kind not in VERSIONED:
+        return one("entry_uuid", Operator.ANY_OF, *named)
+    versions = await _meeting(one("entry_uuid", Operator.ANY_OF, *named), kind, registry)
+    return one("logical_id", Operator.ANY_OF, *sorted({*named, *(each.logical_id for each in versions)}))
+
+
+async def _meeting(condition: Condition, kind: ObjectKind, registry: PagedRegistry) -> Sequence[PagedObject]:
+    """All versions, of whatever patient."""
+    return (await registry.page(PagedSearch(kind, (condition,), (), ORDERED_BY[kind], _MOST_OF_ONE_NAME))).objects
 
 
 def _kinds_of(request: SearchRequest, kinds: Sequence[ObjectKind]) -> Sequence[ObjectKind]:

@@ -122,12 +122,12 @@ async def _place(entry: BundleEntry, submitted: Submitted, answering: Answering)
         case Part.SUBMISSION_SET | Part.DOCUMENT | Part.FOLDER:
             kind = "DocumentReference" if entry.part is Part.DOCUMENT else "List"
             is_new = any(each.entry_uuid == uuids[entry.number] for each in submitted.draft.submission.objects)
-            return is_new, f"{kind}/{resource_id(uuids[entry.number])}"
+            return is_new, f"{kind}/{resource_id(submitted.draft.registered.logical_id(uuids[entry.number]))}"
         case Part.BINARY | Part.FHIR_DOCUMENT:
             return True, f"Binary/{resource_id(uuids[submitted.documents[entry.number]])}"
         case Part.PATCH:
             patched = own_entry_uuid(entry.url, answering.domain) or ""
-            return False, f"DocumentReference/{resource_id(patched)}"
+            return False, f"DocumentReference/{resource_id(submitted.draft.registered.logical_id(patched))}"
         case _:
             patient_id = submitted.draft.submission.submission_set.patient_id
             key = await unless_unable(answering.keys.patient_key(patient_id.text)) if patient_id else None

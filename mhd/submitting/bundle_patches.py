@@ -26,7 +26,7 @@ def judge_patches(bundle: TransactionBundle, draft: Draft, domain: MhdDomain, re
         if _operations(entry.resource) != [_ONLY]:
             sentence = "A PATCH replaces DocumentReference.status by superseded and does nothing else; send that alone."
             reading.refuse(entry.resource_path, sentence, IssueType.NOT_SUPPORTED)
-        if own_entry_uuid(entry.url, domain) not in draft.replaced:
+        if draft.registered.current_uuid(own_entry_uuid(entry.url, domain) or "") not in draft.replaced:
             reading.refuse(
                 f"{entry.path}.request.url",
                 "No DocumentReference of the Bundle replaces the document that is patched; send relatesTo with the "

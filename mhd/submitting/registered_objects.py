@@ -5,7 +5,7 @@ So it is the same for the registry of this process and for one of somebody else'
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -18,6 +18,7 @@ from xds.stored_queries import (
     GET_FOLDER_AND_CONTENTS,
     GET_FOLDERS,
     GET_SUBMISSION_SET_AND_CONTENTS,
+    METADATA_LEVEL,
     listed,
     quoted,
 )
@@ -25,6 +26,7 @@ from xds.stored_queries import (
 Item = TypeVar("Item", bound=AnyObject)
 
 _MOST_AT_ONCE: Final = 100
+_ALL_VERSIONS: Final = (METADATA_LEVEL, ("2",))
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,42 @@ class RegisteredObjects:
         by_unique_id = await self._each(GET_FOLDERS, "$XDSFolderUniqueId", unique_ids)
         return _of(Folder, [*by_uuid, *by_unique_id])
 
+    async def newest_documents(self, uuids: Iterable[str]) -> Mapping[str, DocumentEntry]:
+        """By the logicalID, or the entryUUID of whatever version: the newest version of the document.
+
+        What is not there, or can not be told because the registry knows no versions, is left out.
+        """
+        return await self._newest(DocumentEntry, GET_DOCUMENTS, "$XDSDocumentEntry", uuids)
+
+    async def newest_folders(self, uuids: Iterable[str]) -> Mapping[str, Folder]:
+        """The same of Folders; of those that are Approved."""
+        return await self._newest(Folder, GET_FOLDERS, "$XDSFolder", uuids)
+
+    async def _newest(self, kind: type[Item], query_id: str, of_kind: str, uuids: Iterable[str]) -> Mapping[str, Item]:
+        named = list(dict.fromkeys(uuids))
+        by_logical_id = await self._versions(kind, query_id, f"{of_kind}LogicalID", named)
+        newest = {each.logical_id: each for each in by_logical_id}
+        others = [each for each in named if each not in newest]
+        versions = await self._versions(kind, query_id, f"{of_kind}EntryUUID", others, _ALL_VERSIONS)
+        logical_ids = {each.entry_uuid: each.logical_id or each.entry_uuid for each in versions}
+        by_logical_id = await self._versions(kind, query_id, f"{of_kind}LogicalID", logical_ids.values())
+        newest |= {each.logical_id: each for each in by_logical_id}
+        found = {each: newest.get(logical_ids.get(each, each)) for each in named}
+        return {uuid: item for uuid, item in found.items() if item is not None}
+
+    async def _versions(
+        self,
+        kind: type[Item],
+        query_id: str,
+        parameter: str,
+        values: Iterable[str],
+        *others: tuple[str, tuple[str, ...]],
+    ) -> Sequence[Item]:
+        try:
+            return _of(kind, await self._each(query_id, parameter, values, *others))
+        except Refused:  # a registry that knows no versions knows neither logicalIDs nor levels
+            return ()
+
     async def members_of_folder(self, entry_uuid: str) -> frozenset[str]:
         """entryUUIDs of the documents in a Folder, among those of other objects."""
         response = await self._asked(
@@ -64,11 +102,13 @@ class RegisteredObjects:
         query = GET_SUBMISSION_SET_AND_CONTENTS
         return await self._found(query, "$XDSSubmissionSetUniqueId", [unique_id], *types)
 
-    async def _each(self, query_id: str, parameter: str, values: Iterable[str]) -> Sequence[AnyObject]:
+    async def _each(
+        self, query_id: str, parameter: str, values: Iterable[str], *others: tuple[str, tuple[str, ...]]
+    ) -> Sequence[AnyObject]:
         wanted = list(dict.fromkeys(values))
         found: list[AnyObject] = []
         for start in range(0, len(wanted), _MOST_AT_ONCE):
-            found += await self._found(query_id, parameter, wanted[start : start + _MOST_AT_ONCE])
+            found += await self._found(query_id, parameter, wanted[start : start + _MOST_AT_ONCE], *others)
         return found
 
     async def _found(

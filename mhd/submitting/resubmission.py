@@ -90,6 +90,6 @@ def _of_its_sender(item: AnyObject) -> AnyObject:
 def _locations(found: Iterable[AnyObject]) -> Iterable[str]:
     for each in found:
         if isinstance(each, DocumentEntry):
-            yield f"DocumentReference/{resource_id(each.entry_uuid)}"
+            yield f"DocumentReference/{resource_id(each.logical_id or each.entry_uuid)}"
         elif isinstance(each, SubmissionSet | Folder):
-            yield f"List/{resource_id(each.entry_uuid)}"
+            yield f"List/{resource_id(each.logical_id or each.entry_uuid)}"

@@ -48,12 +48,24 @@ class Registered:
     documents   by uniqueId: the entryUUID of a document that the Bundle refers to
     folders     by number of the entry: the Folder that it changes
     members     by entryUUID of those: what they hold already
+    newest      by logicalID or entryUUID, as the Bundle names it: the newest version of what is registered
     """
 
     taken: frozenset[str] = frozenset()
     documents: Mapping[str, str] = field(default_factory=dict)
     folders: Mapping[int, Folder] = field(default_factory=dict)
     members: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    newest: Mapping[str, DocumentEntry | Folder] = field(default_factory=dict)
+
+    def current_uuid(self, named: str) -> str:
+        """The entryUUID of the newest version of what has this logicalID, or a version with this entryUUID."""
+        return self.newest[named].entry_uuid if named in self.newest else named
+
+    def logical_id(self, named: str) -> str:
+        """The logicalID of that."""
+        found = [*self.folders.values(), *self.newest.values()]
+        uuid = self.current_uuid(named)
+        return next((each.logical_id for each in found if each.entry_uuid == uuid and each.logical_id), uuid)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +74,7 @@ class Draft:
 
     entry_uuids   by number of the Bundle's entry: the object that it is or changes
     replaced      entryUUIDs of the documents that are replaced
+    registered    what it was made with
     named_here    uniqueIds of Lists that were sent without one
     """
 
@@ -69,6 +82,7 @@ class Draft:
     entry_uuids: Mapping[int, str]
     places: Places
     replaced: frozenset[str]
+    registered: Registered
     named_here: frozenset[str] = frozenset()
 
 
@@ -118,6 +132,7 @@ def draft_of(
         drafting.entry_uuids,
         places,
         frozenset(each.target_object for each in links if each.association_type in replacing),
+        registered,
         frozenset(drafting.named_here),
     )
 
@@ -267,7 +282,7 @@ class _Drafting:
         if target.entry is not None:
             return self.entry_uuids.get(target.entry.number)
         if target.unique_id is None:
-            return target.entry_uuid
+            return target.entry_uuid and self._registered.current_uuid(target.entry_uuid)
         found = self._registered.documents.get(target.unique_id)
         if found is None:
             self._reading.refuse(

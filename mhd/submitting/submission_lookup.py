@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from urllib.parse import parse_qsl
 
 from mhd.fhir.operation_outcome import IssueType
@@ -10,10 +11,10 @@ from mhd.mapping.identifiers import UNIQUE_ID, identifiers_of_kind, unique_id_of
 from mhd.mapping.reading import Reading
 from mhd.submitting.registered_objects import RegisteredObjects, current
 from mhd.submitting.submission_draft import Registered, sent_entry_uuids
-from mhd.submitting.submission_references import members_of, own_entry_uuid, relations_of
+from mhd.submitting.submission_references import SentReference, members_of, own_entry_uuid, relations_of
 from mhd.submitting.transaction_bundle import BundleEntry, Part, TransactionBundle
 from xds.errors import ErrorCode
-from xds.metadata import AvailabilityStatus, Folder
+from xds.metadata import AvailabilityStatus, DocumentEntry, Folder
 
 
 async def looked_up(
@@ -35,17 +36,35 @@ async def looked_up(
     new_folders = [each for each in sent if each not in {folder.entry_uuid for folder in folders.values()}]
     taken = [*documents, *await registered.folders(entry_uuids=new_folders)]
     members = {folder.entry_uuid: await registered.members_of_folder(folder.entry_uuid) for folder in folders.values()}
-    return Registered(frozenset(each.entry_uuid for each in taken), by_unique_id, folders, members)
+    newest = await _newest(_entry_uuids(bundle, domain), registered)
+    return Registered(frozenset(each.entry_uuid for each in taken), by_unique_id, folders, members, newest)
+
+
+async def _newest(uuids: frozenset[str], registered: RegisteredObjects) -> Mapping[str, DocumentEntry | Folder]:
+    documents = await registered.newest_documents(sorted(uuids))
+    folders = await registered.newest_folders(sorted(uuids - documents.keys()))
+    return {**documents, **folders}
+
+
+def _entry_uuids(bundle: TransactionBundle, domain: MhdDomain) -> frozenset[str]:
+    """The logicalIDs and entryUUIDs by which the Bundle refers to what is registered."""
+    patched = {own_entry_uuid(entry.url, domain) for entry in bundle.of(Part.PATCH)}
+    named = {each.target.entry_uuid for each in _references(bundle, domain)}
+    return frozenset(each for each in patched | named if each)
 
 
 def _unique_ids(bundle: TransactionBundle, domain: MhdDomain) -> frozenset[str]:
     """The uniqueIds by which the Bundle refers to documents."""
-    found = set()
+    return frozenset(each.target.unique_id for each in _references(bundle, domain) if each.target.unique_id)
+
+
+def _references(bundle: TransactionBundle, domain: MhdDomain) -> Iterator[SentReference]:
+    """All that the Bundle refers to."""
     for entry in bundle.entries:
-        members = members_of(entry, bundle, domain) if entry.part in (Part.SUBMISSION_SET, Part.FOLDER) else []
-        relations = relations_of(entry, bundle, domain) if entry.part is Part.DOCUMENT else []
-        found |= {each.target.unique_id for each in (*members, *relations)}
-    return frozenset(each for each in found if each)
+        if entry.part in (Part.SUBMISSION_SET, Part.FOLDER):
+            yield from members_of(entry, bundle, domain)
+        elif entry.part is Part.DOCUMENT:
+            yield from relations_of(entry, bundle, domain)
 
 
 async def _changed(
@@ -53,9 +72,11 @@ async def _changed(
 ) -> Folder | None:
     """The Folder that a PUT changes; None: it makes a new one, or is refused."""
     by_id = own_entry_uuid(entry.url, domain)
-    found = await registered.folders(
-        entry_uuids=[by_id] if by_id else [], unique_ids=[] if by_id else _named(entry, domain)
-    )
+    if by_id:
+        by_version = await registered.newest_folders([by_id])
+        found = list(by_version.values()) or await registered.folders(entry_uuids=[by_id])
+    else:
+        found = await registered.folders(unique_ids=_named(entry, domain))
     folder = next((each for each in found if each.availability_status != AvailabilityStatus.DEPRECATED), None)
     if folder is not None:
         path = f"{entry.resource_path}.title"

@@ -327,8 +327,8 @@ def object_document(
     }
     for column in SEARCH_COLUMNS[item.kind]:
         document.update(_stored(column.name, column.shape, column.value(item)))
-    for name, moment in registration_columns(item.kind, registration).items():
-        document.update({} if moment is None else {name: moment})
+    for name, value in registration_columns(item.kind, registration).items():
+        document.update({} if value is None else {name: value})
     if item.home_community_id is not None:
         document["home_community_id"] = item.home_community_id
     if resource is not None:

@@ -20,7 +20,7 @@ from registry.metadata_store import Facts, Fingerprint, Questions
 from registry.mongodb.claims import Slots
 from registry.mongodb.database import Document
 from registry.mongodb.documents import SUPERSEDED, UNFINISHED, document_name, patient_key, rendering_of
-from registry.mongodb.index import Current
+from registry.mongodb.index import Current, current_of
 from registry.mongodb.log import Head
 from registry.mongodb.resolver import Resolver
 from registry.rendering_compression import RenderingCompression
@@ -133,7 +133,7 @@ class FactFinder:
         for document in documents:
             if document["kind"] != SUPERSEDED:
                 item = object_of(rendering_of(document, self._compression), self._codec)
-                found.objects[item.entry_uuid] = Current(item, document["number"], document.get("submitted"))
+                found.objects[item.entry_uuid] = current_of(item, document)
                 found.owners[item.entry_uuid] = document["patient_id"]
         return found
 

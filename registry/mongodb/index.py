@@ -35,6 +35,7 @@ from registry.mongodb.schema import OBJECTS, PATIENT_KEYS
 from registry.rendering_compression import RenderingCompression
 from xds.actors import ObjectCodec
 from xds.metadata import AnyObject
+from xds.paged_search import OUTDATED
 
 
 class Current(NamedTuple):
@@ -43,6 +44,12 @@ class Current(NamedTuple):
     item: AnyObject
     number: int
     submitted: str | None = None
+    outdated: bool = False
+
+
+def current_of(item: AnyObject, document: Document) -> Current:
+    """The object of a document of `objects`."""
+    return Current(item, document["number"], document.get("submitted"), OUTDATED in document)
 
 
 class ObjectIndex:
@@ -110,22 +117,25 @@ class ObjectIndex:
             newest = max(documents, key=lambda document: int(document["sequence"]))
             if newest["sequence"] < record.log.sequence and newest["kind"] != SUPERSEDED:
                 item = object_of(rendering_of(newest, self._compression), self._codec)
-                current[entry_uuid] = Current(item, newest["number"], newest.get("submitted"))
+                current[entry_uuid] = current_of(item, newest)
         return current
 
     def new_documents(self, record: Record, content: Content) -> list[Document]:
         """The first versions of the objects that a record brings."""
         came = submitted([item for item, _ in content.objects])
         return [
-            self._document(item, ebrim, record, numbered(record.log.sequence, place), came)
+            self._document(Current(item, numbered(record.log.sequence, place), came), ebrim, record)
             for place, (item, ebrim) in enumerate(content.objects)
         ]
 
-    def _document(self, item: AnyObject, ebrim: bytes, record: Record, number: int, came: str | None) -> Document:
-        registration = self._fhir.registration(record.log.patient_id, record.log.time, came)
-        resource = self._fhir.of(item, registration)
+    def _document(self, now: Current, ebrim: bytes, record: Record) -> Document:
+        """The version that a record makes of an object. now: as it stands after the record."""
+        registration = self._fhir.registration(
+            record.log.patient_id, record.log.time, now.submitted, outdated=now.outdated
+        )
+        resource = self._fhir.of(now.item, registration)
         compressed = None if resource is None else self._compression.compress(resource)
-        return object_document(item, ebrim, record, number, registration, compressed)
+        return object_document(now.item, ebrim, record, now.number, registration, compressed)
 
     async def remember_patients(self, records: Iterable[Record]) -> None:
         """Keep the way back from what stands for the patients of records, where FHIR resources are kept."""
@@ -143,12 +153,12 @@ class ObjectIndex:
             before = known.get(entry_uuid)
             if before is None:
                 continue  # revised already, or removed
-            item = before.item
+            now = before
             for revision in combined:
-                item = revised(item, revision)
-            ebrim = self._compression.compress(self._codec.written(item))
-            document = self._document(item, ebrim, record, before.number, before.submitted)
-            versions.append((before._replace(item=item), document))
+                outdated = now.outdated if revision.outdated is None else revision.outdated
+                now = now._replace(item=revised(now.item, revision), outdated=outdated)
+            ebrim = self._compression.compress(self._codec.written(now.item))
+            versions.append((now, self._document(now, ebrim, record)))
         return versions
 
 
@@ -171,7 +181,7 @@ class Versions:
     def add(self, record: Record, content: Content) -> None:
         """The next record. What it revises and nobody knows is passed over."""
         for (item, _), document in zip(content.objects, self._index.new_documents(record, content), strict=True):
-            self._add(Current(item, document["number"], document.get("submitted")), document)
+            self._add(current_of(item, document), document)
         self.documents.update((each["_id"], each) for each in identity_documents(record, content.identity))
         for version, document in self._index.revised_versions(record, content.revisions, self.current):
             self._add(version, document)

@@ -14,10 +14,9 @@ from registry.mongodb.database import Document
 from registry.mongodb.documents import patient_key, rendering_of
 from registry.mongodb.resolver import Resolver
 from registry.mongodb.search import Search
-from registry.page_links import link_criteria, member_criteria, with_links
+from registry.page_links import link_criteria, target_criteria, with_links
 from registry.rendering_compression import RenderingCompression
 from registry.search_columns import COLUMN_SHAPES, Shape
-from xds.metadata import ObjectKind
 from xds.paged_search import Page, PagedObject, PagedSearch, Place
 
 _TIE: Final = "."
@@ -104,6 +103,8 @@ def _object(search: PagedSearch, document: Document, compression: RenderingCompr
         Place(document.get(f"{search.ordered_by}_first", ""), f"{document['number']}{_TIE}{document['patient_key']}"),
         None if resource is None else compression.restore(bytes(resource)),
         rendering_of(document, compression) if resource is None else None,
+        logical_id=document.get("logical_id") or document["entry_uuid"],
+        version=document.get("version") or "1",
     )
 
 
@@ -118,8 +119,5 @@ async def _linked(
     if criteria is None:
         return ()
     links = await find(criteria)
-    kinds: dict[str, ObjectKind] = {}
-    if objects[0].kind is ObjectKind.SUBMISSION_SET:
-        for of_kind in member_criteria(objects, links):
-            kinds.update((each.entry_uuid, each.kind) for each in await find(of_kind))
-    return with_links(objects, links, kinds)
+    targets = [each for of_kind in target_criteria(objects, links) for each in await find(of_kind)]
+    return with_links(objects, links, targets)

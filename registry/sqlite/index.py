@@ -30,6 +30,7 @@ from registry.search_columns import REGISTRATION_COLUMNS, SEARCH_COLUMNS, Column
 from registry.sqlite.rows import Row, insert_rows
 from xds.actors import ObjectCodec, Registration
 from xds.metadata import AnyObject, Association, DocumentEntry, Folder, ObjectKind, SubmissionSet
+from xds.paged_search import OUTDATED
 
 TABLES = {
     ObjectKind.DOCUMENT_ENTRY: "document_entries",
@@ -253,16 +254,17 @@ class IndexTables:
         if holder is None or holder[1] >> NUMBER_BITS != patient:
             return False
         kind, row_id = ObjectKind(holder[0]), holder[1]
-        came = "submitted" if "submitted" in REGISTRATION_COLUMNS[kind] else "NULL"
+        beside = [name if name in REGISTRATION_COLUMNS[kind] else "NULL" for name in ("submitted", OUTDATED)]
         stored = self._connection.execute(
-            f"SELECT ebrim, {came} FROM {self._tables[kind]} WHERE id = ?",
+            f"SELECT ebrim, {', '.join(beside)} FROM {self._tables[kind]} WHERE id = ?",
             (row_id,),
         ).fetchone()
         if stored is None:
             return False  # it was removed
         item = revised(read(stored[0], self._codec, self._compression), revision)
         owner = item.patient_id.text if not isinstance(item, Association) and item.patient_id else ""
-        registration = self._fhir.registration(owner, time, stored[1])
+        outdated = stored[2] is not None if revision.outdated is None else revision.outdated
+        registration = self._fhir.registration(owner, time, stored[1], outdated=outdated)
         row = _row(item, self._compression.compress(self._codec.written(item)), registration)
         insert_rows(self._connection, self._replacements[kind], [_with_ids(kind, row_id, row)])
         resource = self._fhir.of(item, registration)

@@ -27,12 +27,16 @@ from registry.sqlite.conditions import Sql, all_met, any_met, members
 from registry.sqlite.index import NUMBER_BITS, TABLES
 from registry.sqlite.search import Search, pinned_by, require_unmerged
 from xds.metadata import ObjectKind
-from xds.paged_search import Page, PagedObject, PagedSearch, Place
+from xds.paged_search import OUTDATED, Page, PagedObject, PagedSearch, Place
 
 _NUMBER: Final = 1 << NUMBER_BITS
 
 _COVERED: Final = {ObjectKind.DOCUMENT_ENTRY: "creation_time", ObjectKind.SUBMISSION_SET: "submission_time"}
-"""What the index is ordered by that tells the availabilityStatus as well, so that no rows are read."""
+"""What the index is ordered by that tells these as well, so that no rows are read."""
+_ALSO_COVERED: Final = {
+    ObjectKind.DOCUMENT_ENTRY: frozenset({"availability_status", OUTDATED}),
+    ObjectKind.SUBMISSION_SET: frozenset({"availability_status"}),
+}
 _OF_THE_INDEX: Final = 8
 """Entries of an index that are looked at while one row is read."""
 _RESTORED: Final = 2
@@ -82,7 +86,7 @@ class PageSearch(NamedTuple):
         covered = (
             search.ordered_by == _COVERED.get(search.kind)
             and not criteria.either
-            and all(match.attribute == "availability_status" for match in criteria.matches)
+            and all(match.attribute in _ALSO_COVERED[search.kind] for match in criteria.matches)
         )
         pinned = pinned_by(criteria)
         if not search.patient_ids:
@@ -213,9 +217,11 @@ class _Objects(NamedTuple):
                 Place(place.key, str(place.row_id)),
                 None if resource is None else restore(resource),
                 None if ebrim is None else restore(ebrim),
+                logical_id=logical_id or entry_uuid,
+                version=version or "1",
             )
             for place in places
-            for entry_uuid, resource, ebrim in (rows[place.row_id],)
+            for entry_uuid, resource, ebrim, logical_id, version in (rows[place.row_id],)
         ]
         return dict(zip(ids, links_of(objects, self._linked), strict=True))
 
@@ -228,8 +234,9 @@ class _Objects(NamedTuple):
 def _objects(table: str) -> str:
     # CROSS JOIN: SQLite keeps the order in which the tables are written.
     return (
-        "SELECT o.id, o.entry_uuid, f.resource, iif(f.resource IS NULL, o.ebrim, NULL) FROM json_each(?) AS wanted "
-        f"CROSS JOIN {table} AS o ON o.id = wanted.value LEFT JOIN fhir_resources AS f ON f.id = o.id"
+        "SELECT o.id, o.entry_uuid, f.resource, iif(f.resource IS NULL, o.ebrim, NULL), o.logical_id, o.version "
+        f"FROM json_each(?) AS wanted CROSS JOIN {table} AS o ON o.id = wanted.value "
+        "LEFT JOIN fhir_resources AS f ON f.id = o.id"
     )
 
 

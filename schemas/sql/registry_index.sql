@@ -53,6 +53,7 @@ CREATE TABLE document_entries (
     reference_id_list TEXT NOT NULL,
     submitted TEXT,
     last_updated TEXT,
+    outdated TEXT,                    -- 'yes' where there is a newer version
     hash TEXT,                        -- lower case
     size TEXT,
     home_community_id TEXT,
@@ -60,7 +61,7 @@ CREATE TABLE document_entries (
 ) STRICT;
 -- The order of pages. Covers what most searches ask for, so that counting reads no rows.
 CREATE INDEX document_entries_by_creation_time
-    ON document_entries (id >> 24, coalesce(creation_time_first, ''), id, availability_status);
+    ON document_entries (id >> 24, coalesce(creation_time_first, ''), id, availability_status, outdated);
 CREATE INDEX document_entries_by_unique_id ON document_entries (unique_id);
 CREATE INDEX document_entries_by_logical_id ON document_entries (logical_id) WHERE logical_id <> entry_uuid;
 
@@ -97,6 +98,7 @@ CREATE TABLE folders (
     last_update_time_first TEXT,
     last_update_time_last TEXT,
     last_updated TEXT,
+    outdated TEXT,
     home_community_id TEXT,
     ebrim BLOB NOT NULL
 ) STRICT;

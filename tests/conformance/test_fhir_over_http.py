@@ -172,7 +172,7 @@ async def test_a_resource_that_has_not_changed_is_not_sent_again(wire: Wire, fhi
     assert reply.headers["Last-Modified"].endswith("GMT")
     assert (again.status, again.content) == (304, b"")
     assert (head.status, head.content, head.headers["ETag"]) == (200, b"", reply.headers["ETag"])
-    assert (await fhir.get(path, If_None_Match='W/"0", "1"')).status == 200
+    assert (await fhir.get(path, If_None_Match='W/"0", "7"')).status == 200
     addendum = submission(document_entry(patient_id=patient))
     assert (await wire.register(addendum)).registry_response.succeeded
     assert (await fhir.get(path)).headers["ETag"] == reply.headers["ETag"]

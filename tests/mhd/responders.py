@@ -57,7 +57,7 @@ class Searching:
         return await self._answer(LISTS, parameters)
 
     async def walked(self, *parameters: Pair) -> list[str]:
-        """The entryUUIDs on all pages of ITI-67."""
+        """The logicalIDs on all pages of ITI-67."""
         bundle = await self.documents(*parameters)
         found = ids(bundle)
         while (following := _next(bundle)) is not None:
@@ -73,7 +73,7 @@ class Searching:
 
 
 def ids(bundle: Json) -> list[str]:
-    """The entryUUIDs of a searchset, in order."""
+    """The logicalIDs of a searchset, in order."""
     return [f"urn:uuid:{each['resource']['id']}" for each in bundle.get("entry", ())]
 
 

@@ -1,4 +1,8 @@
-"""A FHIR search finds what the stored query finds that asks for the same (ITI TF-2: 3.67.4.1.3)."""
+"""A FHIR search finds what the stored query finds that asks for the same (ITI TF-2: 3.67.4.1.3).
+
+That is the stored query at $MetadataLevel 1: of a document with several versions the newest, where that is what is
+asked for, under the id that all of them have.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +27,7 @@ from tests.mhd.responders import RENDERER, Searching
 from tests.registry.dossiers import register, submitted
 from tests.registry.stores import some_database
 from tests.store_servers import StoreServer
+from tests.xds.broken_updates import next_version, status_update, update_of
 from xds.actors import QueryRequest, ReturnType
 from xds.ebxml_writer import codec
 from xds.errors import ResponseStatus
@@ -153,6 +158,47 @@ def questions(draw: st.DrawFn) -> Question:
     return sum((draw(parts[each]) for each in chosen if each not in author[1:]), draw(statuses))
 
 
+@dataclass(frozen=True)
+class Update:
+    """What happens to one of the documents: a new version, and that may be another patient's; or it is deprecated.
+
+    number   of the document, among those that were given
+    version  where the attributes of the new version come from
+    """
+
+    number: int
+    version: DocumentEntry
+    deprecates: bool
+
+    async def done(self, newest: list[DocumentEntry], registry: Registry) -> None:
+        """newest: the newest version of each document, before and afterwards"""
+        place = self.number % len(newest)
+        before = newest[place]
+        is_current = before.availability_status == AvailabilityStatus.APPROVED
+        if self.deprecates and is_current:
+            update, after = status_update(before), replace(before, availability_status=AvailabilityStatus.DEPRECATED)
+            update = replace(update, submission_sets=(replace(update.submission_set, patient_id=before.patient_id),))
+            response = await registry.update_document_set(update)
+        else:
+            valid = document_entry()  # of some attributes an update has to have one at least
+            changes = {name: getattr(self.version, name) or getattr(valid, name) for name in _CHANGED}
+            patient = self.version.patient_id if is_current else before.patient_id
+            after = next_version(before, patient_id=patient, **changes)
+            serve = registry.update_document_set if is_current else registry.restricted_update_document_set
+            response = await serve(update_of(after, previous=before.version or ""))
+            status = before.availability_status
+            after = replace(after, version=str(int(before.version or "1") + 1), availability_status=status)
+        assert response.succeeded, response.errors
+        newest[place] = after
+
+
+_CHANGED = (
+    *(attribute for attribute, _ in (*CODED.values(), *CODED_MANY.values())), "creation_time", "author",
+    "reference_id_list",
+)  # fmt: skip
+updates = st.lists(st.builds(Update, st.integers(0, 11), entries, st.booleans()), max_size=6)
+
+
 async def assert_same_answer(store: MetadataStore, question: Question) -> None:
     registry = Registry(store=store, max_results=100_000)
     patient = f"urn:oid:{PATIENT.assigning_authority.universal_id}|{PATIENT.id_number}"
@@ -164,29 +210,36 @@ async def assert_same_answer(store: MetadataStore, question: Question) -> None:
     slots = (("PatientId", (f"'{PATIENT.text}'",)), *question.xds)
     response = await registry.stored_query(
         QueryRequest(
-            QUERY_IDS[name], ReturnType.OBJECT_REF, tuple((f"$XDSDocumentEntry{slot}", each) for slot, each in slots)
+            QUERY_IDS[name], ReturnType.LEAF_CLASS, tuple((f"$XDSDocumentEntry{slot}", each) for slot, each in slots)
         )
     )
     assert response.status is ResponseStatus.SUCCESS, response.errors
-    assert sorted(by_fhir) == sorted(each.entry_uuid for each in response.found)
+    assert sorted(by_fhir) == sorted(codec.read(each.ebrim or b"").logical_id or "" for each in response.found)
 
 
-async def assert_same_answers(store: MetadataStore, given_entries: list[DocumentEntry], asked: list[Question]) -> None:
+async def assert_same_answers(
+    store: MetadataStore, given_entries: list[DocumentEntry], updated: list[Update], asked: list[Question]
+) -> None:
     for patient in (PATIENT, OTHER_PATIENT):
         own = [each for each in given_entries if each.patient_id == patient]
         if own:
             await register(store, *submitted(*own, patient=patient), patient=patient)
+    newest = list(given_entries)
+    for update in updated if newest else ():
+        await update.done(newest, Registry(store=store))
     for question in asked:
         await assert_same_answer(store, question)
 
 
-@given(st.lists(entries, max_size=12), st.lists(questions(), min_size=1, max_size=8))
+@given(st.lists(entries, max_size=12), updates, st.lists(questions(), min_size=1, max_size=8))
 @settings(max_examples=60, deadline=None)
-def test_a_search_finds_what_the_stored_query_finds(given_entries: list[DocumentEntry], asked: list[Question]) -> None:
+def test_a_search_finds_what_the_stored_query_finds(
+    given_entries: list[DocumentEntry], updated: list[Update], asked: list[Question]
+) -> None:
     async def compare(folder: str) -> None:
         store = SqliteMetadataStore(Path(folder) / "registry.sqlite", codec=codec, renderer=RENDERER)
         try:
-            await assert_same_answers(store, given_entries, asked)
+            await assert_same_answers(store, given_entries, updated, asked)
         finally:
             await store.close()
 
@@ -194,15 +247,17 @@ def test_a_search_finds_what_the_stored_query_finds(given_entries: list[Document
         asyncio.run(compare(folder))
 
 
-@given(given_entries=st.lists(entries, max_size=12), asked=st.lists(questions(), min_size=1, max_size=8))
+@given(
+    given_entries=st.lists(entries, max_size=12), updated=updates, asked=st.lists(questions(), min_size=1, max_size=8)
+)
 @settings(max_examples=15, deadline=None)
 def test_a_search_finds_what_the_stored_query_finds_on_mongodb(
-    mongodb_server: StoreServer, given_entries: list[DocumentEntry], asked: list[Question]
+    mongodb_server: StoreServer, given_entries: list[DocumentEntry], updated: list[Update], asked: list[Question]
 ) -> None:
     async def compare(name: str) -> None:
         store = await MongoMetadataStore.opened(mongodb_server.url, database=name, codec=codec, renderer=RENDERER)
         try:
-            await assert_same_answers(store, given_entries, asked)
+            await assert_same_answers(store, given_entries, updated, asked)
         finally:
             await store.close()
 

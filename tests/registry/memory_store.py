@@ -74,6 +74,7 @@ class MemoryStore(MetadataStore):
     codec     how objects are rendered
     renderer  makes FHIR resources
     changed_at   time of the last change of an object; submitted: when its SubmissionSet was made
+    outdated  entryUUIDs of what has a newer version
     objects   every registered object as it stands, by entryUUID, oldest first
     owners    its patient
     """
@@ -82,6 +83,7 @@ class MemoryStore(MetadataStore):
     renderer: FhirRenderer | None = None
     changed_at: dict[str, str] = field(default_factory=dict)
     submitted: dict[str, str | None] = field(default_factory=dict)
+    outdated: set[str] = field(default_factory=set)
     objects: dict[str, AnyObject] = field(default_factory=dict)
     owners: dict[str, str] = field(default_factory=dict)
     removed: dict[str, Removal] = field(default_factory=dict)
@@ -179,10 +181,17 @@ class MemoryStore(MetadataStore):
 
     def _paged(self, item: AnyObject, place: Place) -> PagedObject:
         owner = self.owners[item.entry_uuid]
-        registration = Registration(self._key(owner), self.changed_at[item.entry_uuid], self.submitted[item.entry_uuid])
+        registration = self._registration(item.entry_uuid, self._key(owner))
         resource = self.renderer.rendered(item, registration) if self.renderer else None
         ebrim = None if resource is not None else self.codec.written(item)
-        return PagedObject(item.kind, item.entry_uuid, owner, place, resource, ebrim)
+        return PagedObject(
+            item.kind, item.entry_uuid, owner, place, resource, ebrim,
+            logical_id=item.logical_id or item.entry_uuid, version=item.version or "1",
+        )  # fmt: skip
+
+    def _registration(self, entry_uuid: str, key: str = "") -> Registration:
+        is_outdated = entry_uuid in self.outdated
+        return Registration(key, self.changed_at[entry_uuid], self.submitted[entry_uuid], is_outdated)
 
     def _key(self, patient_id: str) -> str:
         return hashlib.sha256(patient_id.encode()).hexdigest()[:32]
@@ -229,7 +238,7 @@ class MemoryStore(MetadataStore):
                 yield IndexRow(item.kind, item.entry_uuid, patient, columns, self.codec.written(item))
 
     async def reindex(self, progress: Progress | None = None) -> int:
-        self.objects, self.owners, self.removed = {}, {}, {}
+        self.objects, self.owners, self.removed, self.outdated = {}, {}, {}, set()
         changes = [change for dossier in self.changes.values() for change in dossier]
         for done, change in enumerate(changes, 1):
             self._take_effect(change)
@@ -272,6 +281,8 @@ class MemoryStore(MetadataStore):
         for revision in change.revisions:
             self.objects[revision.entry_uuid] = _revised(self.objects[revision.entry_uuid], revision)
             self.changed_at[revision.entry_uuid] = change.time
+            if revision.outdated is not None:
+                (self.outdated.add if revision.outdated else self.outdated.discard)(revision.entry_uuid)
         for removal in change.removals:
             self.objects.pop(removal.entry_uuid, None)
             self.owners.pop(removal.entry_uuid, None)
@@ -378,8 +389,7 @@ class MemoryStore(MetadataStore):
         )
 
     def _met(self, item: AnyObject, match: Match) -> bool:
-        time, came = self.changed_at[item.entry_uuid], self.submitted[item.entry_uuid]
-        columns = search_columns(item) | registration_columns(item.kind, Registration("", time, came))
+        columns = search_columns(item) | registration_columns(item.kind, self._registration(item.entry_uuid))
         return _matches(columns, match)
 
     def _stored(self, item: AnyObject, rendering: bool) -> StoredObject:

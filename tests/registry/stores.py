@@ -30,7 +30,8 @@ class TellingRenderer:
     def rendered(self, item: AnyObject, registration: Registration) -> bytes | None:
         if isinstance(item, Association):
             return None
-        return json.dumps([item.entry_uuid, item.availability_status, *registration]).encode()
+        told = (registration.patient_key, registration.last_updated, registration.submitted)
+        return json.dumps([item.entry_uuid, item.availability_status, *told]).encode()
 
 
 @asynccontextmanager

@@ -91,7 +91,8 @@ async def test_what_another_process_changes_is_shown_at_once(
     statuses = {each.entry_uuid: json.loads(each.resource or b"")[1] for each in page.objects}
     assert statuses == {old.entry_uuid: AvailabilityStatus.DEPRECATED.value, new.entry_uuid: new.availability_status}
     links = {each.entry_uuid: each.links for each in page.objects}
-    assert links[new.entry_uuid] == (Link(AssociationType.RPLC.value, old.entry_uuid, ObjectKind.DOCUMENT_ENTRY),)
+    replaced = Link(AssociationType.RPLC.value, old.entry_uuid, ObjectKind.DOCUMENT_ENTRY, old.entry_uuid)
+    assert links[new.entry_uuid] == (replaced,)
     assert [each.entry_uuid for each in (await store.page(first_page(CURRENT))).objects] == [new.entry_uuid]
 
 

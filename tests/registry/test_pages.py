@@ -229,7 +229,8 @@ async def test_a_document_shows_its_relations_on_the_page(store: MetadataStore) 
 
     page = await store.page(first_page())
 
-    assert [each.links for each in page.objects] == [(Link(AssociationType.APND, old.entry_uuid, ENTRIES),), ()]
+    appended = Link(AssociationType.APND, old.entry_uuid, ENTRIES, old.entry_uuid)
+    assert [each.links for each in page.objects] == [(appended,), ()]
 
 
 async def test_a_submission_set_shows_its_documents_and_folders(store: MetadataStore) -> None:

@@ -1,0 +1,222 @@
+"""A document or Folder with several versions (ITI-57) is one resource to FHIR apps: the newest, under the id of all."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import pytest
+import pytest_asyncio
+
+from mhd.mapping.identifiers import resource_id
+from tests.builders import (
+    CONTENT,
+    PATIENT,
+    association,
+    document_entry,
+    folder,
+    has_member,
+    submission,
+    text,
+    unmeasured,
+)
+from tests.conformance.fhir_wire import FhirWire
+from tests.conformance.test_documents_in_and_out import entries_of
+from tests.conformance.test_fhir_submissions import provided
+from tests.conformance.test_find_document_references import of, some_patient
+from tests.conformance.wire import Wire, running_server
+from tests.mhd.recipients import bundle_of, bundle_with, sent_list
+from tests.mhd.test_iti65_provide_document_bundle import PATCH
+from tests.xds.broken_updates import next_version, update_of
+from xds.ebxml_messages import register_request
+from xds.metadata import AssociationType, DocumentEntry, Folder
+from xds.transactions import ITI_57
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=["here", "elsewhere"])
+async def app(
+    request: pytest.FixtureRequest, server: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[FhirWire]:
+    """An app of the server, and one of another server in front of it."""
+    async with aiohttp.ClientSession() as session:
+        if request.param == "here":
+            yield FhirWire(server, session)
+            return
+        urls = {"registry_url": f"{server}/xds/registry", "repository_url": f"{server}/xds/repository"}
+        async with running_server(tmp_path_factory.mktemp("front"), actors=["mhd"], **urls) as base:
+            yield FhirWire(base, session)
+
+
+async def updated(wire: Wire, *items: DocumentEntry | Folder, **more: Any) -> None:
+    answer = await wire.simple(ITI_57, register_request(update_of(*items, **more)))
+    assert answer.registry_response.succeeded, answer.content
+
+
+async def a_document(wire: Wire, **changes: Any) -> DocumentEntry:
+    """A document of a patient of its own, as it was registered."""
+    entry = unmeasured(document_entry(patient_id=some_patient(), **changes))
+    answer = await wire.provide(submission(entry), {entry.entry_uuid: CONTENT})
+    assert answer.registry_response.succeeded, answer.content
+    [stored] = await entries_of(wire, entry.unique_id or "")
+    return stored
+
+
+async def test_a_search_finds_the_newest_version_under_the_id_of_all(wire: Wire, app: FhirWire) -> None:
+    first = await a_document(wire, title=text("First"))
+    second = next_version(first, title=text("Second"))
+    await updated(wire, second)
+    patient = ("patient.identifier", of(first.patient_id or PATIENT))
+
+    everything = await app.get("DocumentReference", [patient])
+    superseded = await app.get("DocumentReference", [patient, ("status", "superseded")])
+
+    assert everything.found == [resource_id(first.entry_uuid)]
+    assert everything.bundle["total"] == 1
+    [resource] = [each["resource"] for each in everything.bundle["entry"]]
+    assert (resource["meta"]["versionId"], resource["status"]) == ("2", "current")
+    assert resource["content"][0]["attachment"]["title"] == "Second"
+    assert (superseded.found, superseded.bundle["total"]) == ([], 0)
+
+
+@pytest.mark.parametrize("name", ["_id", "identifier"])
+async def test_a_document_is_found_by_its_logical_id_and_by_every_version(wire: Wire, app: FhirWire, name: str) -> None:
+    first = await a_document(wire)
+    second, third = next_version(first), next_version(first)
+    await updated(wire, second)
+    await updated(wire, third, previous="2")
+    form = resource_id if name == "_id" else str
+
+    for each in (first, second, third):
+        found = await app.get("DocumentReference", {name: form(each.entry_uuid)})
+        assert found.found == [resource_id(first.entry_uuid)]
+    by_all = await app.get("DocumentReference", {name: f"{form(first.entry_uuid)},{form(second.entry_uuid)}"})
+    assert by_all.bundle["total"] == 1
+    by_unique_id = await app.get("DocumentReference", {"identifier": f"urn:oid:{first.unique_id}"})
+    assert by_unique_id.found == [resource_id(first.entry_uuid)]
+
+
+async def test_a_read_by_the_id_of_any_version_gives_the_newest(wire: Wire, app: FhirWire) -> None:
+    first = await a_document(wire)
+    before = await app.get(f"DocumentReference/{resource_id(first.entry_uuid)}")
+    second, third = next_version(first), next_version(first)
+    await updated(wire, second)
+    await updated(wire, third, previous="2")
+
+    for each in (first, second, third):
+        reply = await app.get(f"DocumentReference/{resource_id(each.entry_uuid)}")
+        assert reply.status == 200
+        assert (reply.resource["id"], reply.resource["meta"]["versionId"]) == (resource_id(first.entry_uuid), "3")
+        canonical = f"{app.base}/DocumentReference/{resource_id(first.entry_uuid)}"
+        assert reply.headers["Content-Location"] == canonical
+    path = f"DocumentReference/{resource_id(first.entry_uuid)}"
+    changed = await app.get(path, If_None_Match=before.headers["ETag"])
+    assert changed.status == 200
+    assert (await app.get(path, If_None_Match=changed.headers["ETag"])).status == 304
+
+
+async def test_the_etag_is_the_version_until_something_else_is_told(wire: Wire, fhir: FhirWire) -> None:
+    first = await a_document(wire)
+    path = f"DocumentReference/{resource_id(first.entry_uuid)}"
+    assert (await fhir.get(path)).headers["ETag"] == 'W/"1"'
+    await updated(wire, next_version(first))
+    second = await fhir.get(path)
+    assert second.headers["ETag"] == 'W/"2"'
+    assert (await fhir.get(path, If_None_Match='W/"2"')).status == 304
+
+    target = {"reference": path}
+    new = document_entry(patient_id=first.patient_id)
+    assert (await provided(fhir, bundle_with(new, relates_to=[{"code": "replaces", "target": target}]))).status == 200
+
+    replaced = await fhir.get(path, If_None_Match='W/"2"')
+    assert (replaced.status, replaced.resource["status"]) == (200, "superseded")
+    assert replaced.resource["meta"]["versionId"] == "2"
+    assert replaced.headers["ETag"].startswith('W/"2.')
+
+
+async def test_the_url_of_a_document_stays_good_when_there_is_a_new_version(wire: Wire, app: FhirWire) -> None:
+    first = await a_document(wire)
+    second = next_version(first)
+    await updated(wire, second)
+
+    for each in (first, second):
+        document = await app.get(f"Binary/{resource_id(each.entry_uuid)}")
+        assert (document.status, document.content) == (200, CONTENT)
+
+
+async def test_references_lead_to_the_ids_that_are_served(wire: Wire, app: FhirWire) -> None:
+    patient = some_patient()
+    entry, case = document_entry(patient_id=patient), folder(patient_id=patient)
+    addendum = document_entry(patient_id=patient)
+    assert (
+        await wire.register(submission(entry, folders=(case,), associations=(has_member(case, entry),)))
+    ).registry_response.succeeded
+    appended = submission(addendum, associations=(association(AssociationType.APND, addendum, entry),))
+    assert (await wire.register(appended)).registry_response.succeeded
+    await updated(wire, next_version(entry))
+    await updated(wire, next_version(case, title=text("Renamed")), submission_set_status=None)
+
+    lists = await app.get("List", [("patient.identifier", of(patient))])
+    documents = await app.get("DocumentReference", [("patient.identifier", of(patient))])
+
+    served = {f"List/{each}" for each in lists.found} | {f"DocumentReference/{each}" for each in documents.found}
+    assert f"List/{resource_id(case.entry_uuid)}" in served
+    assert f"DocumentReference/{resource_id(entry.entry_uuid)}" in served
+    entries = [each for found in lists.bundle["entry"] for each in found["resource"].get("entry", ())]
+    relations = [each for found in documents.bundle["entry"] for each in found["resource"].get("relatesTo", ())]
+    assert {each["item"]["reference"] for each in entries} <= served
+    assert [each["target"]["reference"] for each in relations] == [f"DocumentReference/{resource_id(entry.entry_uuid)}"]
+    [renamed] = [each["resource"] for each in lists.bundle["entry"] if each["resource"].get("title") == "Renamed"]
+    assert (renamed["id"], renamed["meta"]["versionId"]) == (resource_id(case.entry_uuid), "2")
+
+
+@pytest.mark.parametrize("named", [0, 1, 2], ids=["by its logicalID", "by an older version", "by the newest version"])
+async def test_what_is_replaced_may_be_named_by_any_version(wire: Wire, app: FhirWire, named: int) -> None:
+    first = await a_document(wire)
+    second, third = next_version(first), next_version(first)
+    await updated(wire, second)
+    await updated(wire, third, previous="2")
+    name = f"DocumentReference/{resource_id((first, second, third)[named].entry_uuid)}"
+    new = document_entry(patient_id=first.patient_id)
+    bundle = bundle_with(new, relates_to=[{"code": "replaces", "target": {"reference": name}}])
+    bundle["entry"].append({"resource": PATCH, "request": {"method": "PATCH", "url": name}})
+
+    reply = await provided(app, bundle)
+
+    assert reply.status == 200, reply.content
+    canonical = f"DocumentReference/{resource_id(first.entry_uuid)}"
+    assert reply.bundle["entry"][-1]["response"]["location"] == canonical
+    assert (await app.get(canonical)).resource["status"] == "superseded"
+    superseded = await app.get(
+        "DocumentReference", [("patient.identifier", of(first.patient_id or PATIENT)), ("status", "superseded")]
+    )
+    assert superseded.found == [resource_id(first.entry_uuid)]
+
+
+@pytest.mark.parametrize("named", [0, 1], ids=["by its logicalID", "by the newest version"])
+async def test_a_folder_is_added_to_by_the_id_of_any_version(wire: Wire, app: FhirWire, named: int) -> None:
+    patient = some_patient()
+    case, entry = folder(patient_id=patient), document_entry(patient_id=patient)
+    sent = submission(entry, folders=(case,))
+    assert (await wire.register(sent)).registry_response.succeeded
+    new = next_version(case, title=text("Renamed"))
+    await updated(wire, new, submission_set_status=None)
+    name = f"List/{resource_id((case, new)[named].entry_uuid)}"
+    added = {"item": {"reference": f"DocumentReference/{resource_id(entry.entry_uuid)}"}}
+    held = sent_list(case) | {"entry": [added]}
+    bundle = bundle_with(document_entry(patient_id=patient))
+    bundle["entry"][0]["resource"]["entry"].append({"item": {"reference": name}})
+    bundle["entry"].append(
+        bundle_of((held, {"method": "PUT", "url": name}))["entry"][0] | {"fullUrl": f"{app.base}/{name}"}
+    )
+
+    reply = await provided(app, bundle)
+
+    assert reply.status == 200, reply.content
+    location = f"List/{resource_id(case.entry_uuid)}"
+    assert reply.bundle["entry"][-1]["response"]["location"] == location
+    assert [each["item"]["reference"] for each in (await app.get(location)).resource["entry"]] == [
+        f"DocumentReference/{resource_id(entry.entry_uuid)}"
+    ]
