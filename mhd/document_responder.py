@@ -44,6 +44,7 @@ class DocumentResponder:
         return await retrieve_document(
             resource_id,
             registry=self.registry,
+            removals=self.search.registry,
             repository=self.repository,
             codec=self.codec,
             superseded_gone=self.superseded_gone,

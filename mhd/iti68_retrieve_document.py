@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from mhd.fhir.operation_outcome import Issue, IssueType, Refused, issue_of
 from mhd.mapping.identifiers import entry_uuid_of
+from mhd.searching.resource_reads import gone
 from xds.actors import (
     DocumentRegistry,
     DocumentRepository,
@@ -20,7 +21,8 @@ from xds.actors import (
     ReturnType,
 )
 from xds.errors import ErrorCode, ResponseStatus
-from xds.metadata import AvailabilityStatus, DocumentEntry
+from xds.metadata import AvailabilityStatus, DocumentEntry, DocumentEntryType, ObjectKind
+from xds.paged_search import PagedRegistry
 from xds.stored_queries import GET_DOCUMENTS, METADATA_LEVEL, listed
 
 
@@ -36,29 +38,42 @@ async def retrieve_document(
     resource_id: str,
     *,
     registry: DocumentRegistry,
+    removals: PagedRegistry,
     repository: DocumentRepository,
     codec: ObjectCodec,
     superseded_gone: bool = False,
 ) -> FoundDocument:
     """The document of a DocumentReference.
 
+    removals          the same registry: it tells what was removed from it
     superseded_gone   a superseded document is not served
-    Raises Refused: 404 where there is none, 410, or what registry and repository say. Raises OutcomeUnknown.
+    Raises Refused: 404 where there is none, 410 where it was removed or is superseded, or what registry and repository
+    say. Raises OutcomeUnknown.
     """
-    entry = await _entry(resource_id, registry, codec)
+    entry = await _entry(resource_id, registry, removals, codec)
     if superseded_gone and entry.availability_status == AvailabilityStatus.DEPRECATED:
         text = "The document is superseded and is not served any more; search for the one that replaces it."
-        raise Refused(Issue(IssueType.DELETED, text, http=410))
+        raise Refused(gone(text))
     if not entry.repository_unique_id or not entry.unique_id:
         raise Refused(_missing(resource_id))
     asked = DocumentRequest(entry.repository_unique_id, entry.unique_id, entry.home_community_id)
     response = await repository.retrieve([asked])
     if not response.documents:
+        if _was_kept(entry) and {each.code for each in response.errors} == {ErrorCode.DOCUMENT_UNIQUE_ID_ERROR}:
+            text = "The document is registered, and was removed from its repository; its metadata is all that is left."
+            raise Refused(gone(text, ErrorCode.DOCUMENT_UNIQUE_ID_ERROR))
         raise Refused(*map(issue_of, response.errors)) if response.errors else Refused(_missing(resource_id))
     return FoundDocument(entry, response.documents[0])
 
 
-async def _entry(resource_id: str, registry: DocumentRegistry, codec: ObjectCodec) -> DocumentEntry:
+def _was_kept(entry: DocumentEntry) -> bool:
+    """Whether its document was in a repository when it was registered: an on-demand one was not."""
+    return entry.object_type != DocumentEntryType.ON_DEMAND
+
+
+async def _entry(
+    resource_id: str, registry: DocumentRegistry, removals: PagedRegistry, codec: ObjectCodec
+) -> DocumentEntry:
     uuid = entry_uuid_of(resource_id)
     if uuid is None:
         raise Refused(_missing(resource_id))
@@ -69,6 +84,8 @@ async def _entry(resource_id: str, registry: DocumentRegistry, codec: ObjectCode
     for entry in await _entries(registry, codec, by_entry_uuid, (METADATA_LEVEL, ("2",))):
         by_logical_id = ("$XDSDocumentEntryLogicalID", (listed([entry.logical_id or uuid]),))
         return next(iter(await _entries(registry, codec, by_logical_id)), entry)
+    if await removals.removed(uuid) is ObjectKind.DOCUMENT_ENTRY:
+        raise Refused(gone(f"The document {resource_id!r} was removed.", ErrorCode.DOCUMENT_UNIQUE_ID_ERROR))
     raise Refused(_missing(resource_id))
 
 

@@ -30,11 +30,11 @@ from registry.iti62_remove_metadata import remove_metadata
 from registry.iti92_restricted_update import restricted_update_document_set
 from registry.lifecycle import NewUuid
 from registry.merged_patients import PatientsView
-from registry.metadata_store import MetadataStore, OutcomeOpen, StoreBusy, StoreFull
+from registry.metadata_store import MetadataStore, OutcomeOpen, Questions, StoreBusy, StoreFull
 from registry.patient_identities import OpenPatients, PatientIdentities
 from xds.actors import ObjectCodec, OutcomeUnknown, QueryRequest, QueryResponse, RegistryResponse
 from xds.errors import RegistryError, ResponseStatus, XdsError
-from xds.metadata import Submission
+from xds.metadata import ObjectKind, Submission
 from xds.metadata_rules import STRICT, Tolerance
 from xds.paged_search import Page, PagedSearch
 from xds.transactions import ITI_18, ITI_42, ITI_51, ITI_57, ITI_61, ITI_62, ITI_92, Transaction
@@ -130,6 +130,12 @@ class Registry:
     async def patient_key(self, patient_id: str) -> str | None:
         """What stands for a patient, see PagedRegistry."""
         return await _unless_busy(self.store.patient_key(patient_id))
+
+    async def removed(self, entry_uuid: str) -> ObjectKind | None:
+        """What was removed, see PagedRegistry."""
+        named = frozenset({entry_uuid})
+        facts = await _unless_busy(self.store.known(Questions("", identifiers=named, references=named)))
+        return None if entry_uuid in facts.objects else facts.taken.get(entry_uuid)
 
     def secret_for(self, purpose: str) -> bytes:
         """A secret that lasts, see PagedRegistry."""

@@ -99,6 +99,10 @@ class RemotePages:
         """None: patients are told by their identifiers."""
         return None
 
+    async def removed(self, _entry_uuid: str) -> ObjectKind | None:
+        """None: no stored query tells what was removed."""
+        return None
+
     def secret_for(self, purpose: str) -> bytes:
         """See PagedRegistry."""
         return hmac.new(self._secret, purpose.encode(), hashlib.sha256).digest()

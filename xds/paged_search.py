@@ -126,6 +126,13 @@ class PagedRegistry(Protocol):
         """The other way round; None where nothing was registered for the patient."""
         ...
 
+    async def removed(self, entry_uuid: str) -> ObjectKind | None:
+        """What an object was that had this entryUUID and was removed [ITI-62]; None: there was none, or it is there.
+
+        Raises XdsError as page() does.
+        """
+        ...
+
     def secret_for(self, purpose: str) -> bytes:
         """32 octets: for one purpose always the same, in every process that serves this registry."""
         ...

@@ -31,7 +31,7 @@ async def read_object(
     """The newest version of a registered object of one of these kinds.
 
     resource_id   its logicalID; the entryUUID of one of its versions leads there as well
-    Raises Refused (404), XdsError.
+    Raises Refused: 404, or 410 where it was removed; XdsError.
     """
     uuid = entry_uuid_of(resource_id)
     if uuid is None:
@@ -44,6 +44,8 @@ async def read_object(
         if kind in VERSIONED:
             for found in await _newest(await any_version([uuid], kind, registry), kind, registry):
                 return _shown(found, completion)
+    if await registry.removed(uuid) in kinds:
+        raise Refused(gone(f"The {resource} {resource_id!r} was removed; nothing is left of it."))
     raise missing(resource, resource_id)
 
 
@@ -78,6 +80,11 @@ def answer_of(resource: bytes) -> FhirAnswer:
     """What is answered to a read: with an ETag of what it says, which changes as soon as that does."""
     last_updated = orjson.loads(resource).get("meta", {}).get("lastUpdated")
     return FhirAnswer(resource, etag=hashlib.sha256(resource).hexdigest()[:16], last_updated=last_updated)
+
+
+def gone(sentence: str, xds_code: str | None = None) -> Issue:
+    """What was here once."""
+    return Issue(IssueType.DELETED, sentence, xds_code=xds_code, http=410)
 
 
 def missing(resource: str, resource_id: str) -> Refused:

@@ -98,6 +98,19 @@ async def test_a_submission_is_removed_whole_and_nothing_of_it_is_left_in_the_lo
     assert await desk.problems() == []
 
 
+async def test_the_registry_tells_what_was_removed_from_what_never_was(desk: Desk) -> None:
+    sent, kept = submission(document_entry()), submission(document_entry())
+    for each in (sent, kept):
+        await desk.register(each)
+
+    await desk.remove(*sent.objects)
+
+    for item in sent.objects:
+        assert await desk.registry.removed(item.entry_uuid) is item.kind
+    for unremoved in (*kept.objects, document_entry()):
+        assert await desk.registry.removed(unremoved.entry_uuid) is None
+
+
 async def test_what_was_removed_can_not_be_updated_or_removed_again(desk: Desk) -> None:
     entry = document_entry()
     gone = await desk.register(submission(entry))

@@ -1,0 +1,83 @@
+"""What was removed (ITI-62, ITI-86) is gone to FHIR apps, 410; what never was is not there, 404."""
+
+from __future__ import annotations
+
+import pytest
+
+from mhd.mapping.identifiers import resource_id
+from tests.builders import CONTENT, document_entry, entry_uuid, folder, submission, unmeasured
+from tests.conformance.fhir_wire import FhirReply, FhirWire
+from tests.conformance.test_documents_in_and_out import asked, entry_of
+from tests.conformance.wire import Wire
+from tests.xds.broken_updates import next_version, update_of
+from xds.ebxml_messages import register_request, remove_documents_request, remove_request
+from xds.transactions import ITI_57, ITI_62, ITI_86
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+def assert_gone(reply: FhirReply) -> None:
+    assert (reply.status, reply.issue["code"]) == (410, "deleted")
+
+
+def assert_never_was(reply: FhirReply) -> None:
+    assert (reply.status, reply.issue["code"]) == (404, "not-found")
+
+
+async def test_what_was_removed_from_the_registry_is_gone(wire: Wire, fhir: FhirWire) -> None:
+    entry, case = unmeasured(document_entry()), folder()
+    sent = submission(entry, folders=(case,))
+    assert (await wire.provide(sent, {entry.entry_uuid: CONTENT})).registry_response.succeeded
+    paths = [
+        f"DocumentReference/{resource_id(entry.entry_uuid)}",
+        f"Binary/{resource_id(entry.entry_uuid)}",
+        f"List/{resource_id(case.entry_uuid)}",
+        f"List/{resource_id(sent.submission_set.entry_uuid)}",
+    ]
+    assert {(await fhir.get(each)).status for each in paths} == {200}
+
+    answer = await wire.simple(ITI_62, remove_request([item.entry_uuid for item in sent.objects]))
+
+    assert answer.registry_response.succeeded, answer.content
+    for each in paths:
+        assert_gone(await fhir.get(each))
+        assert (await fhir.send("HEAD", each)).status == 410
+    assert_never_was(await fhir.get(f"List/{resource_id(entry.entry_uuid)}"))
+    assert_never_was(await fhir.get(f"DocumentReference/{resource_id(case.entry_uuid)}"))
+
+
+@pytest.mark.parametrize("resource", ["DocumentReference", "List", "Binary"])
+@pytest.mark.parametrize("number", [resource_id(entry_uuid()), "1"], ids=["a UUID", "none"])
+async def test_what_never_was_is_not_found(fhir: FhirWire, resource: str, number: str) -> None:
+    assert_never_was(await fhir.get(f"{resource}/{number}"))
+
+
+async def test_a_document_that_was_removed_from_the_repository_is_gone_and_its_metadata_is_there(
+    wire: Wire, fhir: FhirWire
+) -> None:
+    entry = unmeasured(document_entry())
+    assert (await wire.provide(submission(entry), {entry.entry_uuid: CONTENT})).registry_response.succeeded
+    stored = await entry_of(wire, entry.unique_id or "")
+
+    answer = await wire.simple(ITI_86, remove_documents_request([asked(stored)]))
+
+    assert answer.registry_response.succeeded, answer.content
+    assert_gone(await fhir.get(f"Binary/{resource_id(entry.entry_uuid)}"))
+    assert (await fhir.get(f"DocumentReference/{resource_id(entry.entry_uuid)}")).status == 200
+
+
+async def test_a_document_is_gone_when_all_of_its_versions_are(wire: Wire, fhir: FhirWire) -> None:
+    entry = document_entry()
+    sent = submission(entry)
+    assert (await wire.register(sent)).registry_response.succeeded
+    update = update_of(next_version(entry))
+    assert (await wire.simple(ITI_57, register_request(update))).registry_response.succeeded
+    path = f"DocumentReference/{resource_id(entry.entry_uuid)}"
+
+    first = await wire.simple(ITI_62, remove_request([item.entry_uuid for item in sent.objects]))
+    assert first.registry_response.succeeded, first.content
+    assert (await fhir.get(path)).resource["meta"]["versionId"] == "2"
+    second = await wire.simple(ITI_62, remove_request([item.entry_uuid for item in update.objects]))
+    assert second.registry_response.succeeded, second.content
+
+    assert_gone(await fhir.get(path))
