@@ -1,7 +1,9 @@
 """Mobile Patient Identity Feed [ITI-93], as a Document Registry takes it.
 
 PMIR 2:3.93. A message is a Bundle: a MessageHeader, and a history of Patients that were created, updated or replaced.
-All of it is judged before any of it is taken; a message that is sent again does no harm.
+All of it is judged before any of it is taken: a message that can not be, be it by itself or by what is registered,
+changes nothing. It is taken patient by patient, each whole. Where the server fails in the midst of it, or another feed
+merges one of its patients meanwhile, some were taken; sent again it does no harm.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from mhd.iti104_patient_identity_feed import REPLACED_BY, refused
 from mhd.mapping.identifiers import cx_of
 from mhd.messages import FhirAnswer, Json
 from xds.hl7v2 import CX
-from xds.patient_feeds import FeedRefused, PatientFeeds
+from xds.patient_feeds import FeedRefused, PatientFeeds, Told
 
 EVENT: Final = "urn:ihe:iti:pmir:2019:patient-feed"
 _TAKEN: Final = ("POST", "PUT")
@@ -42,15 +44,23 @@ class MobilePatientFeed:
         history = _history(message)
         by_url = {str(entry.get("fullUrl", "")): _patient(entry) for entry in history}
         judged = [_judged(number, entry, by_url) for number, entry in enumerate(history)]
-        for number, (patient_ids, survivors) in enumerate(judged):
+        try:
+            await self.feeds.judge(judged)
+        except FeedRefused as refusal:
+            raise _refused(refusal, refusal.number) from refusal
+        for number, told in enumerate(judged):
             try:
-                if survivors:
-                    await self.feeds.merge(survivors, patient_ids)
+                if told.surviving:
+                    await self.feeds.merge(told.surviving, told.patient_ids)
                 else:
-                    await self.feeds.admit(patient_ids)
+                    await self.feeds.admit(told.patient_ids)
             except FeedRefused as refusal:
-                raise refused(refusal, f"Bundle.entry[1].resource.entry[{number}].resource.identifier") from refusal
+                raise _refused(refusal, number) from refusal
         return FhirAnswer(_response(header))
+
+
+def _refused(refusal: FeedRefused, number: int) -> Refused:
+    return refused(refusal, f"Bundle.entry[1].resource.entry[{number}].resource.identifier")
 
 
 def _header(message: Json) -> Json:
@@ -86,10 +96,7 @@ def _identifiers(patient: Mapping[str, Any]) -> list[CX]:
     return [cx for each in patient.get("identifier") or () if (cx := cx_of(each)) is not None]
 
 
-def _judged(
-    number: int, entry: Mapping[str, Any], by_url: Mapping[str, Mapping[str, Any]]
-) -> tuple[list[CX], list[CX]]:
-    """(the patient's ids, those of the one that replaced it)."""
+def _judged(number: int, entry: Mapping[str, Any], by_url: Mapping[str, Mapping[str, Any]]) -> Told:
     patient, place = _patient(entry), f"Bundle.entry[1].resource.entry[{number}]"
     if patient.get("resourceType") != "Patient":
         raise Refused(Issue(IssueType.VALUE, "The entry holds no Patient; send Patients only.", place))
@@ -115,7 +122,7 @@ def _judged(
                         f"{place}.resource.link",
                     )
                 )
-    return _identifiers(patient), survivors
+    return Told(_identifiers(patient), survivors)
 
 
 def _survivors(other: Mapping[str, Any], by_url: Mapping[str, Mapping[str, Any]]) -> Iterator[CX]:

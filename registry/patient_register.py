@@ -30,7 +30,7 @@ from xds.errors import XdsError
 from xds.hl7v2 import CX, HD
 from xds.metadata_names import shown
 from xds.patient_feeds import FeedRefused as FeedRefused
-from xds.patient_feeds import PatientFeeds
+from xds.patient_feeds import PatientFeeds, Told
 from xds.patient_feeds import Reason as Reason
 from xds.transactions import ITI_42
 
@@ -78,9 +78,7 @@ class PatientRegister:
         A merge that was recorded before is not recorded again, and no mistake: its sender missed the answer.
         Raises FeedRefused, StoreBusy.
         """
-        into, patient_id = self._own(surviving), self._own(subsumed)
-        if into == patient_id:
-            raise FeedRefused(Reason.DUPLICATE, "The surviving and the subsumed patient id are the same; send two.")
+        into, patient_id = self._two(surviving, subsumed)
         await self.until_it_holds(lambda: self._merge_once(into, patient_id))
         return into, patient_id
 
@@ -88,14 +86,49 @@ class PatientRegister:
         of_survivor = await self.store.known(Questions(into.text))
         of_subsumed = await self.store.known(Questions(patient_id.text))
         identities = await self.store.identities([into.text, patient_id.text])
-        there = identities.get(patient_id.text)
-        if there is not None and there.merged_into == into.text:
+        if self._is_merged(into, patient_id, identities):
             return
-        for role, each in (("surviving", into), ("subsumed", patient_id)):
-            self._require_active(role, each, identities.get(each.text))
         # The survivor's dossier moves too: of two merges that would go around in a circle, one is judged again.
         await self.store.apply(self._change(into, IdentityChange()), of_survivor)
         await self.store.apply(self._change(patient_id, IdentityChange(into.text)), of_subsumed)
+
+    def _two(self, surviving: Sequence[CX], subsumed: Sequence[CX]) -> tuple[CX, CX]:
+        into, patient_id = self._own(surviving), self._own(subsumed)
+        if into == patient_id:
+            raise FeedRefused(Reason.DUPLICATE, "The surviving and the subsumed patient id are the same; send two.")
+        return into, patient_id
+
+    def _is_merged(self, into: CX, patient_id: CX, identities: Mapping[str, PatientIdentity]) -> bool:
+        """Whether this very merge is there already. Raises FeedRefused where it can not be."""
+        there = identities.get(patient_id.text)
+        if there is not None and there.merged_into == into.text:
+            return True
+        for role, each in (("surviving", into), ("subsumed", patient_id)):
+            self._require_active(role, each, identities.get(each.text))
+        return False
+
+    async def judge(self, message: Sequence[Told]) -> None:
+        """See PatientFeeds: what each part of a message says is judged on what the parts before it will have done."""
+        said: dict[str, PatientIdentity] = {}
+        for number, told in enumerate(message):
+            try:
+                await self._judge(told, said)
+            except FeedRefused as refusal:
+                raise FeedRefused(refusal.reason, str(refusal), number) from refusal
+
+    async def _judge(self, told: Told, said: dict[str, PatientIdentity]) -> None:
+        """said: by patient id, what the message will have made of it; what this part says is added."""
+        if not told.surviving:
+            patient_id = self._own(told.patient_ids)
+            there = {**await self.store.identities([patient_id.text]), **said}.get(patient_id.text)
+            if there is not None:
+                self._require_active("sent", patient_id, there)
+            said[patient_id.text] = there or PatientIdentity()
+            return
+        into, patient_id = self._two(told.surviving, told.patient_ids)
+        identities = {**await self.store.identities([into.text, patient_id.text]), **said}
+        if not self._is_merged(into, patient_id, identities):
+            said[into.text], said[patient_id.text] = PatientIdentity(), PatientIdentity(into.text)
 
     async def until_it_holds(self, attempt: Callable[[], Awaitable[_T]]) -> _T:
         """What an attempt answers that no other change came into: it reads and writes, and is made anew.
@@ -187,6 +220,10 @@ class FeedsOfOthers(PatientFeeds):
     async def merge(self, surviving: Sequence[CX], subsumed: Sequence[CX]) -> tuple[CX, CX]:
         with _busy_told():
             return await self.register.merge(surviving, subsumed)
+
+    async def judge(self, message: Sequence[Told]) -> None:
+        with _busy_told():
+            await self.register.judge(message)
 
     async def is_active(self, patient_id: CX) -> bool:
         with _busy_told():

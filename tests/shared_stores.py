@@ -52,10 +52,15 @@ def left_over(settings: Mapping[str, Any]) -> list[str]:
         places = [settings["data"] / "documents" / folder for folder in ("incoming", "unsettled")]
         return [str(path) for place in places for path in place.rglob("*") if path.is_file()]
     named = settings["documents"]
-    url, layout = urlsplit(named["s3_endpoint"]), Layout.under(named["s3_prefix"])
-    client = Minio(url.netloc, named["s3_access_key"], named["s3_secret_key"], secure=url.scheme == "https")
+    client, layout = s3_client(named), Layout.under(named["s3_prefix"])
     return [
         str(each.object_name)
         for prefix in (layout.all_incoming, layout.all_unsettled)
         for each in client.list_objects(named["s3_bucket"], prefix=prefix, recursive=True)
     ]
+
+
+def s3_client(named: Mapping[str, Any]) -> Minio:
+    """A client of the server that the settings of [documents] name."""
+    url = urlsplit(named["s3_endpoint"])
+    return Minio(url.netloc, named["s3_access_key"], named["s3_secret_key"], secure=url.scheme == "https")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import Enum, auto
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from xds.hl7v2 import CX
 
@@ -19,11 +19,22 @@ class Reason(Enum):
 
 
 class FeedRefused(Exception):
-    """What a feed says can not be; nothing was changed. The text is a sentence for its sender."""
+    """What a feed says can not be; nothing was changed. The text is a sentence for its sender.
 
-    def __init__(self, reason: Reason, sentence: str) -> None:
+    number   which of several patients of a message it is about, from 0 on
+    """
+
+    def __init__(self, reason: Reason, sentence: str, number: int = 0) -> None:
         super().__init__(sentence)
         self.reason = reason
+        self.number = number
+
+
+class Told(NamedTuple):
+    """What a message says of one of several patients: his ids, and those of who survives where he was merged."""
+
+    patient_ids: Sequence[CX]
+    surviving: Sequence[CX] = ()
 
 
 class PatientFeeds(Protocol):
@@ -35,6 +46,10 @@ class PatientFeeds(Protocol):
 
     async def merge(self, surviving: Sequence[CX], subsumed: Sequence[CX]) -> tuple[CX, CX]:
         """Have one patient answer for another as well, for good; the surviving and the subsumed id."""
+        ...
+
+    async def judge(self, message: Sequence[Told]) -> None:
+        """Refuse a message of several patients before any of it is taken, in the order in which it says it."""
         ...
 
     async def is_active(self, patient_id: CX) -> bool:

@@ -49,7 +49,8 @@ from tests.conformance.mutations import (
     changes,
     long_text,
 )
-from tests.conformance.peer import REPOSITORY_ID, Answer, Message, Peer, packaged, peer, soap
+from tests.conformance.peer import REPOSITORY_ID, Answer, Message, Peer, distant_peer, packaged, soap
+from tests.conformance.peer import near_peer as peer
 from tests.conformance.wire import reply
 from tests.fhir_validity import assert_is_fhir
 from tests.hl7v3_builders import patient_feed
@@ -81,7 +82,7 @@ from xds.transactions import (
     ITI_92,
 )
 
-__all__ = ["peer"]  # a fixture
+__all__ = ["distant_peer", "peer"]  # fixtures
 
 ASKED_FOR = int(os.environ.get("TOIMIK_FUZZ_EXAMPLES", "0"))
 EXAMPLES = ASKED_FOR or 500
@@ -402,6 +403,22 @@ def test_a_message_that_was_damaged_is_answered_and_leaves_no_trace(
     peer: Peer, name: str, sequence: list[Change]
 ) -> None:
     tried(peer, name, sequence)
+
+
+@examples(0.06)
+@given(told_otherwise())
+def test_a_message_that_says_something_else_leaves_no_trace_in_mongodb_and_s3(
+    distant_peer: Peer, otherwise: tuple[str, list[Change]]
+) -> None:
+    tried(distant_peer, *otherwise)
+
+
+@examples(0.03)
+@given(name=st.sampled_from(sorted(VALID)), sequence=changes(BYTES | HEADERS | MEDIA_TYPE))
+def test_a_message_that_was_damaged_leaves_no_trace_in_mongodb_and_s3(
+    distant_peer: Peer, name: str, sequence: list[Change]
+) -> None:
+    tried(distant_peer, name, sequence)
 
 
 SEARCHES = (

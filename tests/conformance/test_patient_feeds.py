@@ -384,6 +384,32 @@ async def test_a_fhir_message_that_can_not_be_taken_changes_nothing(
     assert (await submit(wire, jane)).codes == [ErrorCode.UNKNOWN_PATIENT_ID]
 
 
+async def test_a_fhir_message_of_several_patients_of_whom_one_can_not_be_taken_changes_nothing(wire: Wire) -> None:
+    jane, john, jack, judy = new_patients("jane", "john", "jack", "judy")
+    merged = fhir_patient(john, link=[{"type": "replaced-by", "other": {"identifier": identifier_of(jane)}}])
+    assert (await process(wire, fhir_message(fhir_patient(jane), fhir_patient(john), merged)))[0] == HTTPStatus.OK
+    into_john = fhir_patient(jane, link=[{"type": "replaced-by", "other": {"identifier": identifier_of(john)}}])
+
+    updated = await process(wire, fhir_message(fhir_patient(jack), fhir_patient(john)))
+    replaced = await process(wire, fhir_message(fhir_patient(judy), into_john))
+    circle = await process(
+        wire,
+        fhir_message(
+            fhir_patient(jack),
+            fhir_patient(judy),
+            fhir_patient(jack, link=[{"type": "replaced-by", "other": {"identifier": identifier_of(judy)}}]),
+            fhir_patient(judy, link=[{"type": "replaced-by", "other": {"identifier": identifier_of(jack)}}]),
+        ),
+    )
+
+    assert [status for status, _ in (updated, replaced, circle)] == [422] * 3
+    assert [answer["issue"][0]["expression"][0].split(".")[3] for _, answer in (updated, replaced, circle)] == [
+        "entry[1]", "entry[1]", "entry[3]",
+    ]  # fmt: skip
+    for never_named in (jack, judy):
+        assert (await submit(wire, never_named)).codes == [ErrorCode.UNKNOWN_PATIENT_ID]
+
+
 @pytest.mark.parametrize(
     "message",
     [

@@ -11,7 +11,8 @@ from dataclasses import replace
 import pytest
 
 from tests.builders import CONTENT, document_entry, entry_uuid, folder, submission, unmeasured
-from tests.conformance.peer import REPOSITORY_ID, Message, Peer, packaged, peer, soap
+from tests.conformance.peer import REPOSITORY_ID, Message, Peer, distant_peer, packaged, soap
+from tests.conformance.peer import near_peer as peer
 from tests.conformance.rule_table import CONDITIONS, NOT_ASKED_OF_US, PATIENTS, WITHOUT_METADATA, Condition
 from tests.conformance.wire import Reply, reply
 from tests.xds.broken_updates import next_version, update_of
@@ -24,15 +25,18 @@ from xds.ebxml_messages import (
     remove_request,
     retrieve_request,
 )
-from xds.errors import ErrorCode
+from xds.errors import ErrorCode, ResponseStatus, Severity
 from xds.metadata import DocumentEntry, DocumentEntryType, Folder, Submission
 from xds.stored_queries import STORED_QUERIES, StoredQuery
 from xds.transactions import ITI_18, ITI_41, ITI_42, ITI_43, ITI_51, ITI_57, ITI_61, ITI_62, ITI_86, ITI_92, Transaction
 
-__all__ = ["peer"]  # a fixture
+__all__ = ["distant_peer", "peer"]  # fixtures
 
 RULES = range(1, 45)
 ROWS = [(condition, transaction) for condition in CONDITIONS for transaction in condition.transactions]
+FIRST_ROWS = list({(condition.rule, transaction.name): (condition, transaction)
+                   for condition, transaction in reversed(ROWS)}.values())  # fmt: skip
+"""One way of breaking each rule in each transaction: enough to see that another store makes no difference."""
 
 
 def registered(peer: Peer, entry: DocumentEntry | None = None, *folders: Folder) -> Submission:
@@ -94,14 +98,25 @@ def test_what_is_broken_here_is_taken_as_it_is(peer: Peer, transaction: Transact
     assert reply(answer.status, answer.headers, answer.content).registry_response.succeeded, answer.content
 
 
-@pytest.mark.parametrize(
-    ("condition", "transaction"),
-    ROWS,
-    ids=[f"{condition.rule}-{transaction.name}-{condition.what}" for condition, transaction in ROWS],
-)
+def named(rows: list[tuple[Condition, Transaction]]) -> list[str]:
+    return [f"{condition.rule}-{transaction.name}-{condition.what}" for condition, transaction in rows]
+
+
+@pytest.mark.parametrize(("condition", "transaction"), ROWS, ids=named(ROWS))
 def test_a_broken_rule_has_the_code_of_the_table_and_nothing_is_stored(
     peer: Peer, condition: Condition, transaction: Transaction
 ) -> None:
+    assert_refused(peer, condition, transaction)
+
+
+@pytest.mark.parametrize(("condition", "transaction"), FIRST_ROWS, ids=named(FIRST_ROWS))
+def test_a_broken_rule_has_the_same_code_on_mongodb_and_s3_and_nothing_is_stored(
+    distant_peer: Peer, condition: Condition, transaction: Transaction
+) -> None:
+    assert_refused(distant_peer, condition, transaction)
+
+
+def assert_refused(peer: Peer, condition: Condition, transaction: Transaction) -> None:
     sent = condition.change(valid(transaction, peer))
 
     answer = answered(peer, message(transaction, sent))
@@ -185,12 +200,40 @@ REQUESTS: Mapping[str, tuple[int, Callable[[Peer], Message], str]] = {
 
 
 @pytest.mark.parametrize("what", REQUESTS, ids=lambda what: f"{REQUESTS[what][0]}-{what}")
-def test_a_request_that_can_not_be_has_the_code_of_the_table(peer: Peer, what: str) -> None:
+@pytest.mark.parametrize("stores", ["peer", "distant_peer"], ids=["sqlite+files", "mongodb+s3"])
+def test_a_request_that_can_not_be_has_the_code_of_the_table(
+    request: pytest.FixtureRequest, stores: str, what: str
+) -> None:
+    peer: Peer = request.getfixturevalue(stores)
     _, make, code = REQUESTS[what]
 
     answer = answered(peer, make(peer))
 
     assert code in answer.codes, answer.content
+
+
+@pytest.mark.parametrize("stores", ["peer", "distant_peer"], ids=["sqlite+files", "mongodb+s3"])
+def test_an_answer_with_documents_says_all_of_each_document_and_of_each_error(
+    request: pytest.FixtureRequest, stores: str
+) -> None:
+    """Rule 42: it is ours to keep."""
+    peer: Peer = request.getfixturevalue(stores)
+    entry = unmeasured(document_entry())
+    peer.soap(ITI_41, provide_request(submission(entry), [(entry.entry_uuid, "d")]), d=CONTENT)
+    there = DocumentRequest(REPOSITORY_ID, entry.unique_id or "")
+
+    answer = peer.send(packaged(soap(ITI_43, retrieve_request([there, _HERE, _NOWHERE]), {})))
+
+    received = reply(answer.status, answer.headers, answer.content)
+    assert received.retrieved.status is ResponseStatus.PARTIAL_SUCCESS
+    (document,) = received.retrieved.documents
+    assert document.request == there
+    assert (document.mime_type, list(received.parts.values())) == (entry.mime_type, [CONTENT])
+    assert document.new_document_unique_id is None
+    assert [(error.code, error.severity) for error in received.retrieved.errors] == [
+        (ErrorCode.DOCUMENT_UNIQUE_ID_ERROR, Severity.ERROR),
+        (ErrorCode.UNKNOWN_REPOSITORY_ID, Severity.ERROR),
+    ]
 
 
 # Queries: 1b of the list ---------------------------------------------------------------------------------------------
