@@ -8,6 +8,7 @@ import os
 import random
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -105,11 +106,17 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def server_process(
-    data: Path, *, workers: int = 1, port: int | None = None, environment: Mapping[str, str] | None = None
+    data: Path,
+    *,
+    workers: int = 1,
+    port: int | None = None,
+    environment: Mapping[str, str] | None = None,
+    tls: ssl.SSLContext | None = None,
 ) -> Iterator[ServerProcess]:
     """Start a server on `data`, wait until it is ready, and kill it at the end if it still runs.
 
     environment   variables beside those of this process, such as the settings of shared stores (tests/shared_stores.py)
+    tls           how it is spoken to where those name a certificate
     """
     port = port or free_port()
     command = [sys.executable, "-m", "server", "serve", "--port", str(port), "--workers", str(workers)]
@@ -118,22 +125,22 @@ def server_process(
         process = subprocess.Popen(
             command, stdout=log, stderr=log, start_new_session=True, env={**os.environ, **(environment or {})}
         )
-    server = ServerProcess(process, f"http://127.0.0.1:{port}")
+    server = ServerProcess(process, f"{'https' if tls else 'http'}://127.0.0.1:{port}")
     try:
-        _wait_until_ready(server)
+        _wait_until_ready(server, tls)
         yield server
     finally:
         server.kill()
 
 
-def _wait_until_ready(server: ServerProcess) -> None:
+def _wait_until_ready(server: ServerProcess, tls: ssl.SSLContext | None) -> None:
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
         if server.process.poll() is not None:
             raise RuntimeError(f"the server ended with {server.process.returncode} before it was ready")
         with (
             contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError),
-            urllib.request.urlopen(f"{server.url}/health/ready", timeout=5) as response,  # noqa: S310 - our own
+            urllib.request.urlopen(f"{server.url}/health/ready", timeout=5, context=tls) as response,  # noqa: S310 - our own
         ):
             if json.load(response)["status"] == "ready":
                 return
