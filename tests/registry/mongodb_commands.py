@@ -35,10 +35,16 @@ async def watched_store(url: str, commands: Commands) -> AsyncIterator[MongoMeta
 
 @dataclass
 class Commands(monitoring.CommandListener):
-    """The commands that were sent: name, collection and filter of each; and the stages of pipelines."""
+    """The commands that were sent: name, collection and filter of each; and the stages of pipelines.
+
+    written    of each document that was inserted, updated or deleted: collection, and the document or what selects it
+    concerns   how much of a replica set a command asks to be told by: read and write concern of each
+    """
 
     sent: list[tuple[str, str, Mapping[str, Any]]] = field(default_factory=list)
     stages: set[str] = field(default_factory=set)
+    written: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
+    concerns: list[tuple[str, object]] = field(default_factory=list)
 
     def started(self, event: monitoring.CommandStartedEvent) -> None:
         if event.command_name in OUTSIDE:
@@ -47,7 +53,13 @@ class Commands(monitoring.CommandListener):
         for stage in event.command.get("pipeline", ()):
             wanted = stage.get("$match", wanted)
             self.stages |= stage.keys()
-        self.sent.append((event.command_name, event.command[event.command_name], wanted))
+        collection = event.command[event.command_name]
+        self.sent.append((event.command_name, collection, wanted))
+        self.written += [(collection, each) for each in event.command.get("documents", ())]
+        for kind in ("updates", "deletes"):
+            self.written += [(collection, each["q"]) for each in event.command.get(kind, ())]
+        told = event.command.get("readConcern", {}).get("level") or event.command.get("writeConcern", {}).get("w")
+        self.concerns.append((event.command_name, told))
 
     def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
         pass

@@ -255,6 +255,46 @@ async def test_every_stored_query_asks_the_shard_of_its_patient(
         assert {collection for _, collection, _ in commands.sent} == {"objects"}
 
 
+async def a_bit_of_everything(store: MongoMetadataStore) -> None:
+    """Register, refer to, replace, remove, search, copy and reindex."""
+    old, new, appendix = document_entry(), document_entry(), document_entry()
+    await identify(store, PATIENT)
+    await register(store, submission(old))
+    await register(store, submission(appendix, associations=(association(AssociationType.APND, appendix, old),)))
+    await register(store, submission(new, associations=(association(AssociationType.RPLC, new, old),)))
+    assert await asked(store, "GetDocuments", ("$XDSDocumentEntryUniqueId", (f"('{new.unique_id}')",))) == 1
+    gone = submission(document_entry())
+    await register(store, gone)
+    uuids = [each.entry_uuid for each in (gone.submission_set, *gone.document_entries, *gone.associations)]
+    assert (await Registry(store=store).remove_metadata(uuids)).succeeded
+    copied = MemoryStore(codec)
+    await register_in_dossier(copied, *submitted(patient=OTHER_PATIENT), patient=OTHER_PATIENT)
+    await store.replay([record async for record in copied.records()])
+    await store.reindex()
+    await store._resolver.settle()
+
+
+async def test_all_that_is_read_and_written_is_what_the_majority_of_a_replica_set_has(
+    store: MongoMetadataStore, commands: Commands
+) -> None:
+    commands.concerns.clear()
+    await a_bit_of_everything(store)
+
+    assert {name for name, _ in commands.concerns} >= {"find", "insert", "update", "delete"}
+    # But for the estimate of a progress bar, of which a server gives no more.
+    assert {told for name, told in commands.concerns if name != "aggregate"} == {"majority"}
+
+
+async def test_whatever_is_written_names_its_shard(store: MongoMetadataStore, commands: Commands) -> None:
+    commands.written.clear()
+    await a_bit_of_everything(store)
+
+    keys = {name: shard_key for name, (shard_key, _) in declared().items()}
+    assert {collection for collection, _ in commands.written} >= {"changes", "identifiers", "objects"}
+    of_shards = [(collection, each) for collection, each in commands.written if collection in keys]  # meta is on one
+    assert [each for collection, each in of_shards if keys[collection] not in each] == []
+
+
 @pytest.mark.skipif(SHARDED_URL is None, reason="set TOIMIK_TEST_MONGODB_SHARDED_URL to that of a mongos")
 @pytest.mark.parametrize("query", STORED_QUERIES.values(), ids=lambda row: row.name)
 async def test_on_a_sharded_cluster_every_stored_query_is_answered_by_one_shard(query: Any) -> None:

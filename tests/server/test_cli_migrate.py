@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -20,6 +21,7 @@ from server.__main__ import command_line
 from server.cli import migrate
 from server.cli.migrate import CannotMigrate, Plan, planned
 from server.settings import DocumentStoreKind, MetadataStoreKind, SettingsProblem, load_settings
+from tests.registry.stores import some_database
 from tests.server.running_server import running_server
 from tests.shared_stores import REPOSITORY, as_environment, shared_stores
 from tests.store_servers import StoreServer
@@ -267,6 +269,17 @@ def test_a_mistake_in_the_command_is_told_and_nothing_is_made(
     result = invoked("migrate", "--data", tmp_path / "data", *options)
     assert (result.exit_code, sentence in result.stderr) == (2, True), result.output
     assert not (tmp_path / "data").exists()
+
+
+def test_what_is_no_sharded_cluster_is_not_sharded(tmp_path: Path, mongodb_server: StoreServer) -> None:
+    with some_database(mongodb_server.url) as name:
+        metadata = {"store": "mongodb", "mongodb_url": mongodb_server.url, "mongodb_database": name}
+        named = as_environment({"repository_unique_id": REPOSITORY, "metadata": metadata})
+        environment = {**os.environ, **named, "TOIMIK_DATA": str(tmp_path)}
+        command = [sys.executable, "-m", "server", "migrate", "--shard"]
+        ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "is not on a sharded cluster; leave --shard out, or name its mongos" in " ".join(ended.stderr.split())
 
 
 def test_where_nothing_is_kept_there_is_nothing_to_copy(tmp_path: Path, stores: Mapping[str, Any]) -> None:
