@@ -63,6 +63,8 @@ class Reindexing:
 
     async def _side_by_side(self, dossiers: Sequence[Sequence[Record]]) -> list[int]:
         """Put dossiers right, one while others wait for the server, and return how many records each has."""
+        with self._database.limited():
+            await self._resolver.index.remember_patients(records[0] for records in dossiers)
         try:
             async with asyncio.TaskGroup() as group:
                 working = [group.create_task(self._dossier(records)) for records in dossiers]
@@ -77,7 +79,6 @@ class Reindexing:
     async def _put_right_at_rest(self, records: Sequence[Record]) -> int:
         """Put one dossier right, again where it moved meanwhile, and return how many records it has."""
         key = records[0].patient_key
-        await self._resolver.index.remember_patients(records[:1])
         while True:
             standing = [record for record in records if await self._resolver.resolved(record)]
             expected = await self._expected(standing)
