@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import Final, NamedTuple
 
-from xds.paged_search import PagedObject
+from xds.paged_search import Page, PagedObject
 
 _OBJECT_BYTES: Final = 600
 _TOTAL_BYTES: Final = 400
-"""What an object takes beside its resource, and what a total takes: about."""
+_PAGE_BYTES: Final = 1000
+"""What an object takes beside its resource, what a total takes, and what a page takes beside its objects: about."""
 
 
 class Moment(NamedTuple):
@@ -39,6 +40,7 @@ class _Dossier:
     moment: Moment
     objects: dict[int, PagedObject] = field(default_factory=dict)
     totals: dict[Hashable, int] = field(default_factory=dict)
+    pages: dict[Hashable, Page] = field(default_factory=dict)
     octets: int = 0
 
 
@@ -72,9 +74,17 @@ class KeptDossiers:
             dossier = self._looked_at(moment)
             return None if dossier is None else dossier.totals.get(question)
 
+    def page(self, moment: Moment, question: Hashable) -> Page | None:
+        """The page that a search has on it, where that is kept."""
+        with self._lock:
+            dossier = self._looked_at(moment)
+            return None if dossier is None else dossier.pages.get(question)
+
     def keep(self, moment: Moment, objects: Mapping[int, PagedObject]) -> None:
         """Keep objects by their numbers."""
-        octets = sum([_OBJECT_BYTES + len(each.resource or each.ebrim or b"") for each in objects.values()])
+        if not self._most_octets:
+            return
+        octets = _octets(objects.values())
         with self._lock:
             dossier = self._with_room(moment, octets)
             if dossier is not None:
@@ -87,6 +97,15 @@ class KeptDossiers:
             dossier = self._with_room(moment, _TOTAL_BYTES)
             if dossier is not None:
                 dossier.totals[question] = total
+
+    def keep_page(self, moment: Moment, question: Hashable, page: Page) -> None:
+        """Keep a page. It counts as its objects do, beside them: for what is made of it."""
+        if not self._most_octets:
+            return
+        with self._lock:
+            dossier = self._with_room(moment, _PAGE_BYTES + _octets(page.objects))
+            if dossier is not None:
+                dossier.pages[question] = page
 
     def _looked_at(self, moment: Moment) -> _Dossier | None:
         dossier = self._dossiers.get(moment.dossier)
@@ -118,6 +137,10 @@ class KeptDossiers:
     def _forget(self, dossier: _Dossier) -> None:
         del self._dossiers[dossier.moment.dossier]
         self._octets -= dossier.octets
+
+
+def _octets(objects: Iterable[PagedObject]) -> int:
+    return sum([_OBJECT_BYTES + len(each.resource or each.ebrim or b"") for each in objects])
 
 
 def _not_counted(kept: int, read: int) -> None:

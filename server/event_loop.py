@@ -9,6 +9,8 @@ import gc
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
+from aiohttp import http_writer
+
 T = TypeVar("T")
 
 _M_TRIM_THRESHOLD: Final = -1  # malloc.h of the GNU C library
@@ -45,6 +47,17 @@ def keep_freed_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
         mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
+
+
+def send_without_joining() -> None:
+    """For a process that is going to serve: the headers of an answer and its body are sent by one call, as they are.
+
+    aiohttp joins them first where Python's own event loop is not to be trusted with several pieces (CVE-2024-12254, and
+    before that it joined them itself). That is a copy of each large answer. uvloop hands the pieces to the system; if
+    headers were sent by themselves, the client would be woken twice. Another event loop is left as it is.
+    """
+    if _loop_factory() is not None:
+        http_writer.SKIP_WRITELINES = False
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -16,7 +16,6 @@ from registry.iti8_patient_identity_feed import PatientIdentityFeed
 from repository.sweeper import sweep
 from server.affinity_domain import link_changes
 from server.fhir_endpoint import FhirEndpoint
-from server.headers_first import headers_first
 from server.health import Health
 from server.in_flight import InFlight
 from server.inline_documents import InlinePolicy
@@ -38,7 +37,7 @@ _LAST_SECONDS = 1.0  # for what was not finished within shutdown_seconds, before
 
 def application(settings: Settings, actors: Wired, in_flight: InFlight) -> web.Application:
     """The HTTP application: one URL per actor, FHIR, health and metrics."""
-    app = web.Application(middlewares=[headers_first, in_flight.middleware(), traced])
+    app = web.Application(middlewares=[in_flight.middleware(), traced])
     metrics = Metrics()
     endpoints = []
     if actors.codes is not None:

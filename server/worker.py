@@ -6,7 +6,7 @@ import asyncio
 import os
 import sys
 
-from server.event_loop import keep_freed_memory, run, spare_the_collector
+from server.event_loop import keep_freed_memory, run, send_without_joining, spare_the_collector
 from server.logs import configure_logging
 from server.serving import serve
 from server.settings import Settings
@@ -20,6 +20,7 @@ def main() -> int:
     configure_logging(settings.log)
     spare_the_collector()
     keep_freed_memory()
+    send_without_joining()
     try:
         run(_serve_while_parent_lives(settings))
     except CannotServe as problem:

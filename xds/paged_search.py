@@ -7,7 +7,7 @@ object and not by a number of objects to skip; so nothing is skipped or repeated
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
 from xds.metadata import ObjectKind
@@ -99,12 +99,15 @@ class Page:
     more    whether there are objects after these
     total   how many objects the search finds on all its pages; None on pages but the first
     as_of   the moment of the first page, to be given with the next ones
+    made    what was made of the objects, by a name of whoever made it: as long as nothing changes, a registry may give
+            the same page again, and what is here with it
     """
 
     objects: tuple[PagedObject, ...]
     more: bool
     total: int | None
     as_of: str
+    made: dict[str, bytes] = field(default_factory=dict, compare=False, repr=False)
 
 
 class SearchOver(Exception):

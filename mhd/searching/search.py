@@ -68,7 +68,12 @@ class Search:
         formats = [(name, value) for name, value in sent if name == _FORMAT]
         links = self._links(kind, request, page, formats, [pair for pair in sent if pair[0] == "_page"])
         body = searchset(
-            page.objects, total=page.total, links=links, completion=self.completion, moment=_instant(self.clock())
+            page.objects,
+            total=page.total,
+            links=links,
+            completion=self.completion,
+            moment=_instant(self.clock()),
+            made=page.made,
         )
         return FhirAnswer(body)
 

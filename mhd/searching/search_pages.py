@@ -19,6 +19,7 @@ class SearchPage:
     """What a page shows.
 
     total   how many the search finds on all its pages
+    made    what was made of the objects (see Page), by a name of whoever made it
     """
 
     objects: tuple[PagedObject, ...]
@@ -26,6 +27,7 @@ class SearchPage:
     total: int
     as_of: Mapping[ObjectKind, str]
     after: Mapping[ObjectKind, Place]
+    made: dict[str, bytes]
 
 
 async def search_page(
@@ -49,6 +51,7 @@ async def search_page(
         resumed.total if resumed else sum(page.total or 0 for page in pages),
         {search.kind: page.as_of for search, page in zip(searches, pages, strict=True)},
         after,
+        pages[0].made if len(pages) == 1 else {},
     )
 
 

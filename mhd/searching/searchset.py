@@ -15,13 +15,21 @@ _MATCH: Final = b',"search":{"mode":"match"}}'
 
 
 def searchset(
-    objects: Sequence[PagedObject], *, total: int, links: Mapping[str, str], completion: Completion, moment: str
+    objects: Sequence[PagedObject],
+    *,
+    total: int,
+    links: Mapping[str, str],
+    completion: Completion,
+    moment: str,
+    made: dict[str, bytes],
 ) -> bytes:
     """The Bundle as JSON.
 
     total    how many there are on all pages
     links    by relation, absolute
     moment   an instant: when this was found
+    made     holds the entries of these objects by base URL, where they were made before; is given them where not: those
+             of one base URL
     """
     head = {
         "resourceType": "Bundle",
@@ -30,7 +38,17 @@ def searchset(
         "total": total,
         "link": [{"relation": relation, "url": url} for relation, url in links.items()],
     }
-    parts = [orjson.dumps(head)[:-1]]
+    entries = made.get(completion.base)
+    if entries is None:
+        entries = _entries(objects, completion)
+        made.clear()
+        made[completion.base] = entries
+    return b"".join((orjson.dumps(head)[:-1], entries))
+
+
+def _entries(objects: Sequence[PagedObject], completion: Completion) -> bytes:
+    """What follows after the head of the Bundle."""
+    parts: list[bytes] = []
     before = b',"entry":['
     for each in objects:
         parts += (before, b'{"fullUrl":', completion.full_url(each), b',"resource":', completion.resource(each), _MATCH)

@@ -102,6 +102,8 @@ class PageSearch(NamedTuple):
         """As much work as reading so many rows, at most; None where nobody knows."""
         if self.dossiers is None:
             return None
+        if self._kept_page(kept) is not None:
+            return 0
         objects = sum([dossier.objects for dossier in self.dossiers])
         shown = min(self.search.limit, objects) * _RESTORED
         if not self.covered:
@@ -116,6 +118,19 @@ class PageSearch(NamedTuple):
         search = self.search
         if unmerged:
             require_unmerged(search.patient_ids, connection)
+        page = self._kept_page(kept)
+        if page is not None:
+            kept.counted(len(page.objects), 0)
+            return page
+        page = self._read_now(connection, compression, kept, unmerged=unmerged)
+        if self.dossiers is not None and len(self.dossiers) == 1:
+            kept.keep_page(self.dossiers[0].moment, search, page)
+        return page
+
+    def _read_now(
+        self, connection: sqlite3.Connection, compression: RenderingCompression, kept: KeptDossiers, *, unmerged: bool
+    ) -> Page:
+        search = self.search
         total = None if search.after else self._total(connection, kept)
         places = self._places(connection) if search.limit and total != 0 else []
         objects = _Objects(search.kind, connection, compression, kept).at(places[: search.limit], self.dossiers)
@@ -135,6 +150,11 @@ class PageSearch(NamedTuple):
         if self.dossiers is None or len(self.dossiers) != 1:
             return None
         return kept.total(self.dossiers[0].moment, self._question)
+
+    def _kept_page(self, kept: KeptDossiers) -> Page | None:
+        if self.dossiers is None or len(self.dossiers) != 1:
+            return None
+        return kept.page(self.dossiers[0].moment, self.search)
 
     @property
     def _question(self) -> Hashable:
@@ -207,8 +227,10 @@ class _Objects(NamedTuple):
         """By row id. Raises StoreDamaged."""
         restore = self.compression.restore
         ids = [place.row_id for place in places]
-        found = self.connection.execute(_objects(TABLES[self.kind]), (orjson.dumps(ids).decode(),))
-        rows = {row_id: row for row_id, *row in found}
+        # In the order in which they lie in the file.
+        wanted = orjson.dumps(sorted(ids)).decode()
+        found = self.connection.execute(_objects(TABLES[self.kind]), (wanted,)).fetchall()
+        rows = {row[0]: row for row in found}
         objects = [
             PagedObject(
                 self.kind,
@@ -221,7 +243,7 @@ class _Objects(NamedTuple):
                 version=version or "1",
             )
             for place in places
-            for entry_uuid, resource, ebrim, logical_id, version in (rows[place.row_id],)
+            for _, entry_uuid, resource, ebrim, logical_id, version in (rows[place.row_id],)
         ]
         return dict(zip(ids, links_of(objects, self._linked), strict=True))
 

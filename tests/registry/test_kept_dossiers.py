@@ -10,16 +10,18 @@ from pathlib import Path
 import pytest
 
 from registry.kept_dossiers import KeptDossiers, Moment
-from registry.metadata_store import MetadataStore, Revision
+from registry.metadata_store import MetadataStore, PatientsMerged, Revision
 from registry.metadata_store_sqlite import SqliteMetadataStore
-from tests.builders import OTHER_PATIENT, PATIENT, association, document_entry, registered
-from tests.registry.dossiers import register, submitted
+from registry.patient_identities import OpenPatients
+from registry.patient_register import PatientRegister
+from tests.builders import OTHER_PATIENT, PATIENT, PATIENT_AUTHORITY, association, document_entry, registered
+from tests.registry.dossiers import identify, register, submitted
 from tests.registry.stores import TellingRenderer
 from tests.registry.test_pages import CURRENT, first_page
 from xds.actors import Registration
 from xds.ebxml_writer import codec
 from xds.metadata import AnyObject, AssociationType, AvailabilityStatus, ObjectKind
-from xds.paged_search import Link, PagedObject, Place
+from xds.paged_search import Link, Page, PagedObject, Place
 
 _ENOUGH = 1024 * 1024
 
@@ -69,6 +71,37 @@ async def test_what_was_shown_is_not_read_again(store: MetadataStore, shown: Sho
     assert again == first
     assert filtered.objects == first.objects[:2]
     assert (shown.kept, shown.read) == (2, 0)
+
+
+async def test_what_was_made_of_a_page_comes_with_it_until_the_dossier_changes(
+    store: MetadataStore, other: MetadataStore, shown: Shown
+) -> None:
+    await register(store, *submitted(*[registered(document_entry()) for _ in range(5)]))
+    first = await store.page(first_page(CURRENT))
+    first.made["answer"] = b"of five documents"
+
+    again = await store.page(first_page(CURRENT))
+    another = await store.page(first_page(CURRENT, limit=3))
+    await register(other, *submitted(registered(document_entry())))
+    later = await store.page(first_page(CURRENT))
+
+    assert again.made == {"answer": b"of five documents"}
+    assert (another.made, later.made) == ({}, {})
+    assert (len(later.objects), later.total) == (6, 6)
+    assert (shown.kept, shown.read) == (0, 6)
+
+
+async def test_a_page_of_a_patient_who_is_merged_meanwhile_is_not_given_as_it_was(store: MetadataStore) -> None:
+    patients = PatientRegister(store=store, well_formed=OpenPatients(frozenset({PATIENT_AUTHORITY})))
+    for patient in (PATIENT, OTHER_PATIENT):
+        await identify(store, patient)
+    await register(store, *submitted())
+    await store.page(first_page(), unmerged=True)
+
+    await patients.merge([OTHER_PATIENT], [PATIENT])
+
+    with pytest.raises(PatientsMerged):
+        await store.page(first_page(), unmerged=True)
 
 
 async def test_what_another_process_changes_is_shown_at_once(
@@ -168,6 +201,16 @@ def test_a_dossier_that_is_too_large_keeps_what_was_shown_last() -> None:
     assert list(kept.objects(moment(1), range(10))) == [8, 9]
 
 
+def test_pages_count_with_what_is_made_of_them() -> None:
+    kept = KeptDossiers(40_000)
+    page = Page((shown_object(15_000),), more=False, total=1, as_of="1")
+
+    for question in ("first", "second", "third"):
+        kept.keep_page(moment(1), question, page)
+
+    assert [each for each in ("first", "second", "third") if kept.page(moment(1), each)] == ["third"]
+
+
 def test_nothing_of_another_moment_is_found() -> None:
     kept = KeptDossiers(40_000)
     kept.keep(moment(1), {1: shown_object(10)})
@@ -177,6 +220,8 @@ def test_nothing_of_another_moment_is_found() -> None:
     assert kept.total(moment(1, sequence=2), "all") is None
     assert not kept.objects(moment(1)._replace(generation=2), [1])
     assert kept.total(moment(1), "all") == 7
+    kept.keep_page(moment(1), "all", Page((), more=False, total=0, as_of="1"))
+    assert kept.page(moment(1, sequence=2), "all") is None
 
 
 @pytest.mark.parametrize("most", [0, 500])
