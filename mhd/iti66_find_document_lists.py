@@ -11,11 +11,12 @@ from typing import Final
 
 from mhd.messages import FhirAnswer, FhirRequest
 from mhd.searching.search import Search, SearchType
+from mhd.searching.search_conditions import ORDERED_BY
 from mhd.searching.search_parameters import LIST
 from mhd.searching.search_request import Pair
 from xds.metadata import ObjectKind
 
-LISTS: Final = SearchType("List", (ObjectKind.SUBMISSION_SET, ObjectKind.FOLDER), LIST, sort_by="date")
+LISTS: Final = SearchType("List", (ObjectKind.SUBMISSION_SET, ObjectKind.FOLDER), LIST, {"date": ORDERED_BY})
 
 
 async def find_document_lists(parameters: Iterable[Pair], said: FhirRequest, *, search: Search) -> FhirAnswer:

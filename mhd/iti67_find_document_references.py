@@ -10,12 +10,16 @@ from typing import Final
 
 from mhd.messages import FhirAnswer, FhirRequest
 from mhd.searching.search import Search, SearchType
+from mhd.searching.search_conditions import ORDERED_BY
 from mhd.searching.search_parameters import DOCUMENT_REFERENCE
 from mhd.searching.search_request import Pair
 from xds.metadata import ObjectKind
 
 DOCUMENT_REFERENCES: Final = SearchType(
-    "DocumentReference", (ObjectKind.DOCUMENT_ENTRY,), DOCUMENT_REFERENCE, sort_by="creation"
+    "DocumentReference",
+    (ObjectKind.DOCUMENT_ENTRY,),
+    DOCUMENT_REFERENCE,
+    {"creation": ORDERED_BY, "date": {ObjectKind.DOCUMENT_ENTRY: "submitted"}},
 )
 
 

@@ -13,7 +13,7 @@ Searches in pages, for MHD           PagedRegistry of xds/paged_search.py
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -31,6 +31,7 @@ from registry.iti92_restricted_update import restricted_update_document_set
 from registry.lifecycle import NewUuid
 from registry.merged_patients import PatientsView
 from registry.metadata_store import MetadataStore, OutcomeOpen, Questions, StoreBusy, StoreFull
+from registry.page_links import sources_of
 from registry.patient_identities import OpenPatients, PatientIdentities
 from xds.actors import ObjectCodec, OutcomeUnknown, QueryRequest, QueryResponse, RegistryResponse
 from xds.errors import RegistryError, ResponseStatus, XdsError
@@ -130,6 +131,10 @@ class Registry:
     async def patient_key(self, patient_id: str) -> str | None:
         """What stands for a patient, see PagedRegistry."""
         return await _unless_busy(self.store.patient_key(patient_id))
+
+    async def related_to(self, entry_uuids: Collection[str]) -> Collection[str]:
+        """What is related, see PagedRegistry."""
+        return await _unless_busy(sources_of(entry_uuids, self.store))
 
     async def removed(self, entry_uuid: str) -> ObjectKind | None:
         """What was removed, see PagedRegistry."""

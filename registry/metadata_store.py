@@ -347,7 +347,8 @@ class MetadataStore(Finder, Protocol):
         """A page of a search, all of it of one moment, and in as many reads whatever its size (xds/paged_search.py).
 
         Whoever goes from page to page meets every object once that met the criteria when he began and does still.
-        Raises ValueError where a condition is of no column, or `after` or `as_of` are none that this store gave.
+        Raises ValueError where a condition is of no column, the order of none that is a time, or `after` or `as_of` are
+        none that this store gave.
         """
         ...
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 
-from registry.metadata_store import Criteria, Match, StoredObject
+from registry.metadata_store import Criteria, Match, MetadataStore, StoredObject
 from xds.metadata import RELATIONSHIPS, AssociationType, AvailabilityStatus, ObjectKind
 from xds.paged_search import Link, PagedObject
 
@@ -32,10 +32,23 @@ def link_criteria(objects: Sequence[PagedObject]) -> Criteria | None:
         (
             Match.any_of("source_object", tuple(each.entry_uuid for each in objects)),
             Match.any_of("association_type", shown),
-            Match.any_of("availability_status", (AvailabilityStatus.APPROVED.value,)),
+            _APPROVED,
         ),
         _patients(objects),
     )
+
+
+async def sources_of(targets: Iterable[str], store: MetadataStore) -> frozenset[str]:
+    """Where Approved relations to these documents begin."""
+    criteria = Criteria(
+        ObjectKind.ASSOCIATION,
+        (
+            Match.any_of("target_object", tuple(sorted(targets))),
+            Match.any_of("association_type", _SHOWN[ObjectKind.DOCUMENT_ENTRY]),
+            _APPROVED,
+        ),
+    )
+    return frozenset(each.source_object for each in await store.find(criteria, rendering=False) if each.source_object)
 
 
 def target_criteria(objects: Sequence[PagedObject], links: Iterable[StoredObject]) -> tuple[Criteria, ...]:
@@ -68,6 +81,7 @@ def with_links(
     return tuple(each._replace(links=tuple(by_source.get(each.entry_uuid, ()))) for each in objects)
 
 
+_APPROVED = Match.any_of("availability_status", (AvailabilityStatus.APPROVED.value,))
 _SHOWN = {
     ObjectKind.DOCUMENT_ENTRY: tuple(sorted(RELATIONSHIPS)),
     ObjectKind.SUBMISSION_SET: (AssociationType.HAS_MEMBER.value,),

@@ -13,9 +13,9 @@ from typing import Any, TypeAlias
 
 from xds.actors import Registration
 from xds.hl7v2 import DTM
-from xds.metadata import AnyObject, Author, Code, ObjectKind
+from xds.metadata import AnyObject, Author, Code, InternationalString, ObjectKind
 from xds.paged_search import IS_OUTDATED, OUTDATED
-from xds.person_names import name_parts, searchable_name
+from xds.person_names import folded, name_parts, searchable_name
 
 Column: TypeAlias = str | tuple[str, ...] | None
 """A value, the values of a column that may have several, or None where the object has none.
@@ -94,6 +94,16 @@ def _service_period(item: Any) -> Column:
 
 _EARLIEST, _LATEST = "00000101000000", "99991231235959"
 
+
+def _comments(item: Any) -> Column:
+    texts: InternationalString = item.comments
+    return tuple(each.value for each in texts if each.value)
+
+
+def _folded_comments(item: Any) -> Column:
+    return tuple(map(folded, _comments(item) or ()))
+
+
 _AUTHOR_NAME = SearchColumn("author_name", Shape.TEXTS, _author_name)
 _AUTHOR_NAME_PART = SearchColumn("author_name_part", Shape.SEVERAL, _author_name_part)
 _AUTHOR_PERSON = SearchColumn("author_person", Shape.TEXTS, _author_person)
@@ -127,6 +137,8 @@ SEARCH_COLUMNS: Mapping[ObjectKind, tuple[SearchColumn, ...]] = {
         _AUTHOR_NAME,
         _AUTHOR_NAME_PART,
         _REFERENCE_IDS,
+        SearchColumn("comments", Shape.SEVERAL, _comments),
+        SearchColumn("folded_comments", Shape.TEXTS, _folded_comments),
     ),
     ObjectKind.SUBMISSION_SET: (
         *_EVERY_KIND,

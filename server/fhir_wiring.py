@@ -9,10 +9,12 @@ import secrets
 import tomllib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from datetime import UTC
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
+from zoneinfo import ZoneInfo
 
 import aiohttp
 import orjson
@@ -104,6 +106,8 @@ def mhd_at(
             code_systems=domain.code_systems,
             authorities=tuple(sorted(domain.authorities)),
             home_community_id=settings.home_community_id,
+            base=base,
+            zone=UTC if configured.time_zone == "UTC" else ZoneInfo(configured.time_zone),
         )
         search = Search(
             registry=pages,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Awaitable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Final, NamedTuple
@@ -99,6 +99,12 @@ class RemotePages:
         """None: patients are told by their identifiers."""
         return None
 
+    async def related_to(self, entry_uuids: Collection[str]) -> Collection[str]:
+        """See PagedRegistry. Raises XdsError as the registry says."""
+        found = await self._objects([_request(_GET_ASSOCIATIONS, {"entry_uuid": (tuple(sorted(entry_uuids)),)})])
+        links = [each for each in found if isinstance(each, Association) and each.association_type in RELATIONSHIPS]
+        return {each.source_object for each in links if each.target_object in entry_uuids}
+
     async def removed(self, _entry_uuid: str) -> ObjectKind | None:
         """None: no stored query tells what was removed."""
         return None
@@ -175,6 +181,9 @@ _NAMES: Final = ("entry_uuid", "logical_id", "unique_id")
 
 
 def _refuse_what_no_registry_tells(search: PagedSearch) -> None:
+    if search.ordered_by in REGISTRATION_COLUMNS[search.kind]:
+        text = "The registry behind this server does not tell when it was given something; leave _sort out."
+        raise Refused(Issue(IssueType.NOT_SUPPORTED, text, "_sort"))
     for condition in _all_conditions(search):
         if condition != NEWEST and condition.attribute in REGISTRATION_COLUMNS[search.kind]:
             text = (

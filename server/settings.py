@@ -18,6 +18,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Self
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
     AfterValidator,
@@ -82,6 +83,15 @@ def _base_url(value: str) -> str:
     return value.rstrip("/")
 
 
+def _time_zone(value: str) -> str:
+    try:
+        if value != "UTC":  # which is known where no others are
+            ZoneInfo(value)
+    except (ValueError, OSError, ZoneInfoNotFoundError) as problem:
+        raise ValueError("it is no time zone that this system knows, such as Europe/Tallinn") from problem
+    return value
+
+
 def _web_address(value: str) -> str:
     url = urlsplit(value)
     if url.scheme not in ("http", "https") or not url.hostname or url.fragment or url.username is not None:
@@ -120,6 +130,7 @@ HomeCommunityId = Annotated[str, AfterValidator(_home)]
 Secret = Annotated[SecretStr, Field(min_length=1), PlainSerializer(_serialized, return_type=str, when_used="json")]
 MongodbUrl = Annotated[Secret, AfterValidator(_mongodb_url)]
 Endpoint = Annotated[str, AfterValidator(_endpoint)]
+TimeZone = Annotated[str, AfterValidator(_time_zone)]
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
 WebAddress = Annotated[str, AfterValidator(_web_address)]
 NumberKind = Annotated[str, AfterValidator(_number_kind)]
@@ -528,6 +539,10 @@ class MhdSettings(_Table):
         (), description="classCode of a document that comes by ITI-106, by its typeCode; else that of defaults"
     )
 
+    time_zone: TimeZone = Field(
+        "UTC",
+        description="the zone of times without one in searches, such as Europe/Tallinn; XDS itself knows UTC alone",
+    )
     page_size: int = Field(50, ge=1, description="entries of a search answer where the app does not say _count")
     largest_page: int = Field(500, ge=1, le=5000, description="most entries of a search answer, whatever _count says")
     kept_bytes: int = Field(

@@ -7,6 +7,7 @@ object and not by a number of objects to skip; so nothing is skipped or repeated
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
@@ -56,7 +57,7 @@ class PagedSearch:
     """A page of the objects of one kind that meet all conditions.
 
     patient_ids   only these dossiers (CX text); empty: all of them
-    ordered_by    a search column that is a time; objects without it come last in descending order
+    ordered_by    a search column that is a time or a moment; objects without it come last in descending order
     limit         most objects of the page; 0: none, only `total` is asked for
     after         the place of the last object of the page before; None: the first page
     as_of         Page.as_of of the first page: what was registered later is not found
@@ -127,6 +128,13 @@ class PagedRegistry(Protocol):
 
     async def patient_key(self, patient_id: str) -> str | None:
         """The other way round; None where nothing was registered for the patient."""
+        ...
+
+    async def related_to(self, entry_uuids: Collection[str]) -> Collection[str]:
+        """The entryUUIDs of the documents from which an Approved relation leads to one of these documents.
+
+        Raises XdsError as page() does.
+        """
         ...
 
     async def removed(self, entry_uuid: str) -> ObjectKind | None:

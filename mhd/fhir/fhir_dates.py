@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Final, NamedTuple
 
 _DATE: Final = re.compile(
@@ -45,6 +45,19 @@ def date_range(text: str) -> DateRange:
     except (ValueError, OverflowError):
         raise ValueError(f"is {text[:60]!r}, and there is no such date") from None
     return DateRange(prefix, _digits(start), _digits(_end(start, found)))
+
+
+def in_zone(text: str, zone: tzinfo) -> str:
+    """A value of a date parameter, with that zone where it has a time without one; anything else as it is."""
+    found = _DATE.fullmatch(text)
+    if found is None or found["hour"] is None or found["zone"] is not None:
+        return text
+    local = text[len(found["prefix"] or "") :]
+    try:
+        offset = datetime.fromisoformat(local[:16]).replace(tzinfo=zone).strftime("%z")
+    except (ValueError, OverflowError):
+        return text  # there is no such date, and it is told where it is read
+    return f"{text}{offset[:3]}:{offset[3:5]}"
 
 
 def _start(found: re.Match[str]) -> datetime:

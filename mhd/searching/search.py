@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -27,13 +27,13 @@ class SearchType:
     """What can be searched for.
 
     resource   type of the resources
-    sort_by    the parameter for _sort
+    sorts      by the parameters for _sort: the column of each kind; the first where nobody says
     """
 
     resource: str
     kinds: tuple[ObjectKind, ...]
     parameters: tuple[SearchParameter, ...]
-    sort_by: str
+    sorts: Mapping[str, Mapping[ObjectKind, str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +60,7 @@ class Search:
                 await self.conditions.of(request, kind.kinds),
                 registry=self.registry,
                 count=request.count,
+                ordered_by=kind.sorts[request.sorted_by],
                 descending=request.descending,
                 resumed=resumed,
             )
@@ -78,7 +79,7 @@ class Search:
         return FhirAnswer(body)
 
     def _read(self, kind: SearchType, parameters: Iterable[Pair], strict: bool) -> SearchRequest:
-        return search_request(parameters, kind.parameters, sizes=self.sizes, strict=strict, sort_by=kind.sort_by)
+        return search_request(parameters, kind.parameters, sizes=self.sizes, strict=strict, sorts=tuple(kind.sorts))
 
     def _links(
         self, kind: SearchType, request: SearchRequest, page: SearchPage, formats: list[Pair], cursor: Sequence[Pair]

@@ -8,21 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, tzinfo
 from itertools import product
 from typing import Final, Protocol
 
 from mhd.fhir.canonicals import LIST_TYPES
+from mhd.fhir.fhir_dates import in_zone
 from mhd.fhir.operation_outcome import Issue, Refused, xds_issue
 from mhd.mapping.code_systems import CodeSystems
 from mhd.mapping.document_list import FOLDER, SUBMISSION_SET
 from mhd.mapping.identifiers import entry_uuid_of, unique_id_of
-from mhd.searching.search_parameters import Role
+from mhd.searching.search_parameters import ParameterType, Role
 from mhd.searching.search_request import Occurrence, SearchRequest, invalid
 from mhd.searching.search_values import Alternatives, Token, merged, one, plain, token
 from xds.hl7v2 import CX
 from xds.metadata import ObjectKind
 from xds.paged_search import NEWEST, Either, PagedObject, PagedRegistry, PagedSearch
-from xds.person_names import exact_name, name_pattern
+from xds.person_names import exact_name, folded, name_pattern
 from xds.stored_queries import Condition, Operator
 
 ORDERED_BY: Final = {
@@ -69,6 +71,8 @@ class SearchConditions:
 
     authorities       OIDs of those who number the affinity domain's patients
     home_community_id   of this community; None: it has none
+    base              where the documents are that references lead to
+    zone              of times that are sent without one
     """
 
     registry: PagedRegistry
@@ -76,6 +80,8 @@ class SearchConditions:
     code_systems: CodeSystems
     authorities: tuple[str, ...] = ()
     home_community_id: str | None = None
+    base: str = ""
+    zone: tzinfo = UTC
 
     async def of(self, request: SearchRequest, kinds: Sequence[ObjectKind]) -> tuple[Wanted, ...]:
         """What is to be searched for: one for each kind of which anything can be found.
@@ -83,7 +89,9 @@ class SearchConditions:
         Raises Refused with all that can not be read; XdsError.
         """
         self._judge_communities(request)
-        conditions = {kind: _conditions(request, kind, self.code_systems) for kind in _kinds_of(request, kinds)}
+        conditions = {
+            kind: _conditions(request, kind, self.code_systems, self.zone) for kind in _kinds_of(request, kinds)
+        }
         patient_ids = await self._patient_ids(request)
         found = []
         for kind, each in conditions.items():
@@ -133,7 +141,23 @@ class SearchConditions:
             if not uuids:
                 return None
             conditions.append(await any_version(uuids, kind, self.registry))
+        for occurrence in request.of(Role.RELATES_TO):
+            sources = await self._relating_to(occurrence)
+            if not sources:
+                return None
+            conditions.append(one("entry_uuid", Operator.ANY_OF, *sorted(sources)))
         return tuple(conditions)
+
+    async def _relating_to(self, occurrence: Occurrence) -> Collection[str]:
+        """entryUUIDs of the documents that relate to one of those that are named, in whatever version."""
+        references = [plain(each).removeprefix(f"{self.base}/") for each in occurrence.values]
+        named = {entry_uuid_of(each.removeprefix("DocumentReference/")) for each in references} - {None}
+        if not named:
+            return ()
+        kind = ObjectKind.DOCUMENT_ENTRY
+        of_any = await any_version([each for each in named if each], kind, self.registry)
+        targets = {each.entry_uuid for each in await _meeting(of_any, kind, self.registry)}
+        return await self.registry.related_to(targets) if targets else ()
 
     async def _identified(self, tokens: Iterable[Token], kind: ObjectKind) -> set[str]:
         """logicalIDs or entryUUIDs of what has one of the identifiers: as one of these, or as uniqueId."""
@@ -177,7 +201,7 @@ _LISTS: Final = {SUBMISSION_SET: ObjectKind.SUBMISSION_SET, FOLDER: ObjectKind.F
 
 
 def _conditions(
-    request: SearchRequest, kind: ObjectKind, systems: CodeSystems
+    request: SearchRequest, kind: ObjectKind, systems: CodeSystems, zone: tzinfo
 ) -> tuple[Condition | Either, ...] | None:
     """What the columns of a kind have to meet; None: no object can. Raises Refused with all that can not be read."""
     found: list[Condition | Either] = []
@@ -188,8 +212,11 @@ def _conditions(
         if column is None or occurrence.parameter.meaning is None:
             continue
         try:
+            values = occurrence.values
+            if occurrence.parameter.type is ParameterType.DATE:
+                values = tuple([in_zone(each, zone) for each in values])
             alternatives = merged(
-                [each for value in occurrence.values for each in occurrence.parameter.meaning(value, column, systems)]
+                [each for value in values for each in occurrence.parameter.meaning(value, column, systems)]
             )
         except ValueError as problem:
             issues.append(invalid(occurrence.sent_as, str(problem)))
@@ -199,6 +226,7 @@ def _conditions(
     if issues:
         raise Refused(*issues)
     found += _names(request) if kind is not ObjectKind.FOLDER else ()
+    found += [_text(each, each.parameter.columns[kind]) for each in request.of(Role.TEXT)]
     return None if nothing else tuple(found)
 
 
@@ -216,6 +244,15 @@ def _names(request: SearchRequest) -> list[Condition | Either]:
         if family or given:
             found += _as_conditions(merged(list(_name_alternatives(family, given))))
     return found
+
+
+def _text(occurrence: Occurrence, column: str) -> Condition:
+    """The beginning of a text, or what its modifier says."""
+    values = [plain(each) for each in occurrence.values]
+    if occurrence.modifier == "exact":
+        return one(column, Operator.ANY_OF, *values)
+    before = "%" if occurrence.modifier == "contains" else ""
+    return one(f"folded_{column}", Operator.LIKE, *(f"{before}{folded(each)}%" for each in values))
 
 
 def _name_alternatives(family: Occurrence | None, given: Occurrence | None) -> Iterable[tuple[Condition, ...]]:

@@ -9,7 +9,7 @@ from heapq import merge
 from itertools import islice
 
 from mhd.searching.cursors import Resumption
-from mhd.searching.search_conditions import ORDERED_BY, Wanted
+from mhd.searching.search_conditions import Wanted
 from xds.metadata import ObjectKind
 from xds.paged_search import Page, PagedObject, PagedRegistry, PagedSearch, Place
 
@@ -35,11 +35,12 @@ async def search_page(
     *,
     registry: PagedRegistry,
     count: int,
+    ordered_by: Mapping[ObjectKind, str],
     descending: bool,
     resumed: Resumption | None = None,
 ) -> SearchPage:
-    """The page. One read for each kind of object. Raises XdsError."""
-    searches = [_search(each, count, descending, resumed) for each in wanted]
+    """The page. ordered_by: the column for each kind. One read for each kind of object. Raises XdsError."""
+    searches = [_search(each, count, ordered_by[each.kind], descending, resumed) for each in wanted]
     # One search is not worth a task of its own.
     pages = [await registry.page(searches[0])] if len(searches) == 1 else await _all_at_once(registry, searches)
     shown = _together(pages, count, descending)
@@ -59,12 +60,12 @@ async def _all_at_once(registry: PagedRegistry, searches: Sequence[PagedSearch])
     return await asyncio.gather(*map(registry.page, searches))
 
 
-def _search(wanted: Wanted, count: int, descending: bool, resumed: Resumption | None) -> PagedSearch:
+def _search(wanted: Wanted, count: int, ordered_by: str, descending: bool, resumed: Resumption | None) -> PagedSearch:
     return PagedSearch(
         wanted.kind,
         wanted.conditions,
         wanted.patient_ids,
-        ORDERED_BY[wanted.kind],
+        ordered_by,
         count,
         descending,
         resumed.after.get(wanted.kind) if resumed else None,

@@ -49,6 +49,8 @@ class Role(Enum):
     ID = auto()  # ids of resources
     FAMILY = auto()  # of an author, of whom given names are asked for as well
     GIVEN = auto()
+    TEXT = auto()  # the beginning of a text, without regard to case and accents
+    RELATES_TO = auto()  # references to documents that a document relates to
     LIST_TYPE = auto()  # SubmissionSets, or Folders
     COMMUNITY = auto()
 
@@ -121,6 +123,14 @@ DOCUMENT_REFERENCE: Final = (
         ("author.family", "author:Practitioner.family"), _STRING, role=Role.FAMILY, modifiers=_OF_STRINGS
     ),
     SearchParameter(("author.given", "author:Practitioner.given"), _STRING, role=Role.GIVEN, modifiers=_OF_STRINGS),
+    SearchParameter(
+        ("description",), _STRING, {_ENTRY: "comments"}, role=Role.TEXT, modifiers=_OF_STRINGS,
+        definition=f"{_FHIR}DocumentReference-description",
+    ),
+    SearchParameter(
+        ("relatesto", "relatesto:DocumentReference"), _REFERENCE, role=Role.RELATES_TO,
+        definition=f"{_FHIR}DocumentReference-relatesto",
+    ),
     SearchParameter(
         ("category",), _TOKEN, {_ENTRY: "class_code"}, coded, definition=f"{_FHIR}DocumentReference-category"
     ),

@@ -45,6 +45,7 @@ class SearchRequest:
     """A search that can be read.
 
     count        entries of a page; 0: only how many there are
+    sorted_by    the parameter by which entries are in order
     descending   the latest first
     used         what was heeded, in the order sent: the self link
     page         the cursor of a page that goes on; None: the first page
@@ -52,6 +53,7 @@ class SearchRequest:
 
     occurrences: tuple[Occurrence, ...]
     count: int
+    sorted_by: str
     descending: bool
     used: tuple[Pair, ...]
     page: str | None = None
@@ -61,15 +63,15 @@ class SearchRequest:
 
 
 def search_request(
-    parameters: Iterable[Pair], rows: Sequence[SearchParameter], *, sizes: PageSizes, strict: bool, sort_by: str
+    parameters: Iterable[Pair], rows: Sequence[SearchParameter], *, sizes: PageSizes, strict: bool, sorts: Sequence[str]
 ) -> SearchRequest:
     """Read the parameters of a search.
 
     strict    what is not known is refused, not ignored
-    sort_by   the parameter by which entries are in order
+    sorts     the parameters by which entries can be in order; the first where nobody says
     Raises Refused (400) with all that is wrong.
     """
-    reader = _Reader(rows, sizes, strict, sort_by)
+    reader = _Reader(rows, sizes, strict, sorts)
     for name, value in parameters:
         reader.take(name, value)
     return reader.request()
@@ -78,11 +80,12 @@ def search_request(
 class _Reader:
     """Takes parameters one by one and keeps what is wrong with them."""
 
-    def __init__(self, rows: Sequence[SearchParameter], sizes: PageSizes, strict: bool, sort_by: str) -> None:
+    def __init__(self, rows: Sequence[SearchParameter], sizes: PageSizes, strict: bool, sorts: Sequence[str]) -> None:
         self._by_name = {name: row for row in rows for name in row.names}
         self._sizes = sizes
         self._strict = strict
-        self._sort_by = sort_by
+        self._sorts = sorts
+        self._sorted_by = sorts[0]
         self._occurrences: list[Occurrence] = []
         self._used: list[Pair] = []
         self._issues: list[Issue] = []
@@ -108,8 +111,8 @@ class _Reader:
 
     def request(self) -> SearchRequest:
         found = SearchRequest(
-            tuple(self._occurrences), 0 if self._only_total else self._count, self._descending, tuple(self._used),
-            self._page,
+            tuple(self._occurrences), 0 if self._only_total else self._count, self._sorted_by, self._descending,
+            tuple(self._used), self._page,
         )  # fmt: skip
         if self._page is None:
             self._issues += _missing(found, self._strict)
@@ -160,11 +163,13 @@ class _Reader:
         self._used.append(("_count", str(self._count)))
 
     def _take_sort(self, value: str) -> None:
-        if value in (self._sort_by, f"-{self._sort_by}"):
-            self._descending = value.startswith("-")
+        if value.removeprefix("-") in self._sorts:
+            self._sorted_by, self._descending = value.removeprefix("-"), value.startswith("-")
+            self._used = [each for each in self._used if each[0] != "_sort"]
             self._used.append(("_sort", value))
         elif self._strict:
-            text = f"_sort is {value[:100]!r}; here it can be {self._sort_by} or -{self._sort_by}."
+            known = ", ".join(f"{each}, -{each}" for each in self._sorts)
+            text = f"_sort is {value[:100]!r}; here it can be one of {known}."
             self._issues.append(Issue(IssueType.NOT_SUPPORTED, text, "_sort"))
 
     def _take_summary(self, value: str) -> None:

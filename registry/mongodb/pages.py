@@ -29,7 +29,7 @@ async def read_page(
 
     Raises ValueError, see MetadataStore.page(); with `unmerged` it may raise PatientsMerged.
     """
-    if COLUMN_SHAPES[search.kind].get(search.ordered_by) is not Shape.TIME:
+    if COLUMN_SHAPES[search.kind].get(search.ordered_by) not in (Shape.TIME, Shape.MOMENT):
         raise ValueError(f"{search.ordered_by} is not a column that pages can be ordered by")
     found = await Search.of(Criteria.of(search), resolver.claims, unmerged=unmerged)
     if found.remaining:
@@ -47,7 +47,7 @@ async def read_page(
     if search.limit and total != 0:
         documents = await resolver.read_finished(
             {"$and": [wanted, *_after(search)]},
-            sort=(f"{search.ordered_by}_first", "number", "patient_key"),
+            sort=(_key(search), "number", "patient_key"),
             descending=search.descending,
             limit=search.limit + 1,
         )
@@ -55,6 +55,12 @@ async def read_page(
         await resolver.require_unmerged({document["patient_key"] for document in documents[: search.limit]})
     objects = [_object(search, document, compression) for document in documents[: search.limit]]
     return Page(await _linked(objects, resolver, compression), len(documents) > search.limit, total, as_of)
+
+
+def _key(search: PagedSearch) -> str:
+    """The field that pages are ordered by."""
+    is_moment = COLUMN_SHAPES[search.kind][search.ordered_by] is Shape.MOMENT
+    return search.ordered_by if is_moment else f"{search.ordered_by}_first"
 
 
 async def _moment(search: PagedSearch, resolver: Resolver) -> str:
@@ -81,7 +87,7 @@ def _after(search: PagedSearch) -> list[Mapping[str, Any]]:
     if not number.isdecimal():
         raise ValueError("after is no place that this store gave")
     than = "$lt" if search.descending else "$gt"
-    column = f"{search.ordered_by}_first"
+    column = _key(search)
     same: Mapping[str, Any] = {column: search.after.key} if search.after.key else {column: {"$exists": False}}
     further: list[Mapping[str, Any]] = [
         {**same, "number": {than: int(number)}},
@@ -100,7 +106,7 @@ def _object(search: PagedSearch, document: Document, compression: RenderingCompr
         search.kind,
         document["entry_uuid"],
         document["patient_id"],
-        Place(document.get(f"{search.ordered_by}_first", ""), f"{document['number']}{_TIE}{document['patient_key']}"),
+        Place(document.get(_key(search), ""), f"{document['number']}{_TIE}{document['patient_key']}"),
         None if resource is None else compression.restore(bytes(resource)),
         rendering_of(document, compression) if resource is None else None,
         logical_id=document.get("logical_id") or document["entry_uuid"],

@@ -77,7 +77,7 @@ class PageSearch(NamedTuple):
     def of(cls, search: PagedSearch, connection: sqlite3.Connection) -> PageSearch:
         """Raises ValueError, see MetadataStore.page()."""
         criteria = Criteria.of(search)
-        if COLUMN_SHAPES[search.kind].get(search.ordered_by) is not Shape.TIME:
+        if COLUMN_SHAPES[search.kind].get(search.ordered_by) not in (Shape.TIME, Shape.MOMENT):
             raise ValueError(f"{search.ordered_by} is not a column that pages can be ordered by")
         condition = _all(
             all_met(search.kind, criteria.matches),
@@ -189,7 +189,7 @@ class PageSearch(NamedTuple):
             return Sql("")
         if not after.tie.isdecimal():
             raise ValueError("after is no place that this store gave")
-        key, than = _key(self.search.ordered_by), "<" if self.search.descending else ">"
+        key, than = _key(self.search), "<" if self.search.descending else ">"
         # The first comparison is for the index, the second for those with the same key.
         return Sql(f"{key} {than}= ? AND ({key} {than} ? OR o.id {than} ?)", (after.key, after.key, int(after.tie)))
 
@@ -288,21 +288,21 @@ def members_of(dossiers: tuple[PagedDossier, ...]) -> Sql:
     return Sql(f"CAST(o.id >> {NUMBER_BITS} AS TEXT) IN {listed.text}", listed.values) if dossiers else Sql("0")
 
 
-def _key(column: str) -> str:
-    return f"coalesce(o.{column}_first, '')"
+def _key(search: PagedSearch) -> str:
+    is_moment = COLUMN_SHAPES[search.kind][search.ordered_by] is Shape.MOMENT
+    return f"coalesce(o.{search.ordered_by}{'' if is_moment else '_first'}, '')"
 
 
 @lru_cache(maxsize=1024)
-def _written(kind_table: str, ordered_by: str, descending: bool, where: str) -> str:
+def _written(kind_table: str, key: str, descending: bool, where: str) -> str:
     direction = "DESC" if descending else "ASC"
-    key = _key(ordered_by)
     return (
         f"SELECT o.id, {key} FROM {kind_table} AS o WHERE {where} ORDER BY {key} {direction}, o.id {direction} LIMIT ?"
     )
 
 
 def _statement(search: PagedSearch, where: str) -> str:
-    return _written(TABLES[search.kind], search.ordered_by, search.descending, where)
+    return _written(TABLES[search.kind], _key(search), search.descending, where)
 
 
 def _all(*conditions: Sql) -> Sql:

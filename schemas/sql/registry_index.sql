@@ -51,6 +51,8 @@ CREATE TABLE document_entries (
     author_name TEXT NOT NULL,
     author_name_part TEXT NOT NULL,
     reference_id_list TEXT NOT NULL,
+    comments TEXT NOT NULL,
+    folded_comments TEXT NOT NULL,
     submitted TEXT,
     last_updated TEXT,
     outdated TEXT,                    -- 'yes' where there is a newer version

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 from uuid import uuid4
 
+import aiohttp
 import pytest
 
 from tests.builders import (
@@ -21,10 +23,12 @@ from tests.builders import (
     code,
     document_entry,
     submission,
+    submission_set,
+    text,
     unmeasured,
 )
 from tests.conformance.fhir_wire import FhirWire
-from tests.conformance.wire import Wire
+from tests.conformance.wire import Wire, running_server
 from xds.hl7v2 import CX, DTM, XCN, CXi
 from xds.metadata import AssociationType, DocumentEntry, Submission
 
@@ -68,6 +72,7 @@ def one_of_its_kind(patient: CX) -> DocumentEntry:
         service_stop_time=DTM("20240305"),
         mime_type="application/pdf",
         language_code="lv",
+        comments=text("Überweisung, 100% à la carte"),
         author=(
             author(author_person=XCN("1^van der Berg^Åsa^Maria^^^^^&2.25.7331&ISO")),
             author(author_person=XCN("2^O'Hara^Tom^^^^^^&2.25.7331&ISO")),
@@ -98,6 +103,10 @@ FINDS = [
     ("event", "T-32000"),
     ("contenttype", "application/pdf"),
     ("language", "lv"),
+    ("description", "uberweisung"),
+    ("description", r"Überweisung\, 100%"),
+    ("description:contains", "A LA"),
+    ("description:exact", r"Überweisung\, 100% à la carte"),
     ("creation", "2024"),
     ("creation", "lt2024-01-02"),  # 2024 may be any of its days
     ("creation", "lt2024-12-31T23:59:59Z"),
@@ -131,6 +140,12 @@ FINDS_OTHERS = [
     ("category", "|11488-4"),
     ("format", "urn:ihe:iti:xds-sd:pdf"),
     ("event", "29303008,T-32000x"),
+    ("description", "carte"),
+    ("description", "_berweisung"),
+    ("description:contains", "100 "),
+    ("description:exact", "Überweisung"),
+    ("relatesto", "DocumentReference/00000000-0000-4000-8000-000000000000"),
+    ("relatesto", "Observation/1"),
     ("creation", "lt2024"),
     ("creation", "gt2024"),
     ("period", "lt2024-03-01"),
@@ -354,6 +369,76 @@ async def test_pages_hold_each_document_once_while_others_are_registered(wire: W
     assert await fhir.walked("DocumentReference", {**parameters, "_sort": "creation"}) == list(
         reversed(await fhir.walked("DocumentReference", parameters))
     )
+
+
+async def test_pages_come_in_the_order_of_submission_while_others_are_submitted(wire: Wire, fhir: FhirWire) -> None:
+    patient = some_patient()
+    entries = [document_entry(patient_id=patient, creation_time=DTM(f"20{year}")) for year in (16, 10, 14, 12, 18)]
+    times = ["20260301", "20260302101112", "2026030210", "20260303", "20260303"]
+    for entry, time in zip(entries, times, strict=True):
+        owner = submission_set(patient_id=patient, submission_time=DTM(time))
+        sent = submission(entry)
+        links = tuple(replace(each, source_object=owner.entry_uuid) for each in sent.associations)
+        whole = replace(sent, submission_sets=(owner,), associations=links)
+        assert (await wire.register(whole)).registry_response.succeeded
+    parameters = {"patient.identifier": of(patient), "_count": "2"}
+
+    for sort, expected in (("date", (0, 2, 1, 3, 4)), ("-date", (4, 3, 1, 2, 0))):
+        reply = await fhir.get("DocumentReference", {**parameters, "_sort": sort})
+        found = reply.found
+        assert (reply.bundle["total"], ("_sort", sort) in parse_qsl(urlsplit(reply.link("self") or "").query)) == (
+            5,
+            True,
+        )
+        while (following := reply.link("next")) is not None:
+            reply = await fhir.get(following)
+            found += reply.found
+        assert found == ids(*(entries[place] for place in expected))
+
+    first = await fhir.get("DocumentReference", {**parameters, "_sort": "-date"})
+    late = document_entry(patient_id=patient)
+    await register(wire, late)
+    seen = [*first.found, *(await fhir.walked(first.link("next") or "", ()))]
+    assert sorted(seen) == sorted(ids(*entries))
+
+
+async def test_documents_are_found_by_what_they_relate_to(wire: Wire, fhir: FhirWire) -> None:
+    patient = some_patient()
+    old, new, other = (document_entry(patient_id=patient) for _ in range(3))
+    await register(wire, old, other)
+    await register(wire, new, associations=(association(AssociationType.APND, new, old),))
+    [number] = ids(old)
+
+    for reference in (number, f"DocumentReference/{number}", f"{fhir.base}/DocumentReference/{number}"):
+        assert (
+            await fhir.get("DocumentReference", {"patient.identifier": of(patient), "relatesto": reference})
+        ).found == ids(new)
+    by_other = {"patient.identifier": of(patient), "relatesto": f"DocumentReference/{ids(other)[0]}"}
+    assert (await fhir.get("DocumentReference", by_other)).found == []
+    by_several = {**by_other, "relatesto": f"DocumentReference/{ids(other)[0]},DocumentReference/{number}"}
+    assert (await fhir.get("DocumentReference", by_several)).found == ids(new)
+
+
+async def test_a_time_without_a_zone_is_one_of_the_zone_that_the_settings_name(tmp_path: Path) -> None:
+    patient = some_patient()
+    entry = document_entry(patient_id=patient, creation_time=DTM("20260701070000"))
+    winter = document_entry(patient_id=patient, creation_time=DTM("20260115080000"))
+    async with (
+        running_server(tmp_path / "data", mhd={"time_zone": "Europe/Tallinn"}) as base,
+        aiohttp.ClientSession() as session,
+    ):
+        await register(Wire(base, session), entry, winter)
+        fhir = FhirWire(base, session)
+        for value, expected in (
+            ("2026-07-01T10:00:00", ids(entry)),
+            ("2026-07-01T10:00", ids(entry)),
+            ("2026-07-01T07:00:00", []),
+            ("2026-07-01T07:00:00Z", ids(entry)),
+            ("2026-01-15T10:00:00", ids(winter)),
+            ("2026-07-01", ids(entry)),
+        ):
+            found = await fhir.get("DocumentReference", {"patient.identifier": of(patient), "creation": value})
+            assert found.found == expected, value
 
 
 async def test_the_next_page_of_a_posted_search_is_got_in_the_form_that_was_asked_for(

@@ -204,6 +204,7 @@ async def assert_same_answer(store: MetadataStore, question: Question) -> None:
     patient = f"urn:oid:{PATIENT.assigning_authority.universal_id}|{PATIENT.id_number}"
     asked = (("patient.identifier", patient), *question.fhir, ("_count", "3"))
     by_fhir = await Searching.of(store).walked(*asked)
+    assert sorted(await Searching.of(store).walked(*asked, ("_sort", "-date"))) == sorted(by_fhir)
     elsewhere = RemotePages(registry, codec, b"a secret of thirty-two octets...")
     assert sorted(await Searching.in_front_of(elsewhere).walked(*asked)) == sorted(by_fhir)
     name = "FindDocumentsByReferenceId" if question.by_reference else "FindDocuments"

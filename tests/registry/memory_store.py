@@ -33,7 +33,7 @@ from registry.metadata_store import (
     VersionName,
 )
 from registry.page_links import links_of
-from registry.search_columns import Column, registration_columns, search_columns
+from registry.search_columns import COLUMN_SHAPES, Column, Shape, registration_columns, search_columns
 from xds.actors import FhirRenderer, ObjectCodec, Registration
 from xds.hl7v2 import DTM
 from xds.metadata import (
@@ -154,14 +154,17 @@ class MemoryStore(MetadataStore):
             raise PatientsMerged
 
     async def page(self, search: PagedSearch, *, unmerged: bool = False) -> Page:
+        if COLUMN_SHAPES[search.kind].get(search.ordered_by) not in (Shape.TIME, Shape.MOMENT):
+            raise ValueError(f"{search.ordered_by} is not a column that pages can be ordered by")
         criteria = Criteria.of(search)
         in_order = list(self.objects)
         seen = int(search.as_of) if search.as_of else len(in_order)
         matching = [item for item in self._matching(criteria) if in_order.index(item.entry_uuid) < seen]
 
         def place(item: AnyObject) -> Place:
-            time = search_columns(item)[search.ordered_by]
-            return Place(time[0] if time else "", f"{in_order.index(item.entry_uuid):09}")
+            columns = search_columns(item) | registration_columns(item.kind, self._registration(item.entry_uuid))
+            time = columns[search.ordered_by] or ""
+            return Place(time if isinstance(time, str) else time[0], f"{in_order.index(item.entry_uuid):09}")
 
         ordered = sorted(matching, key=place, reverse=search.descending)
         if search.after is not None:

@@ -114,6 +114,27 @@ async def test_objects_of_one_time_are_met_once(store: MetadataStore) -> None:
     assert len(found) == len(entries)
 
 
+async def test_pages_can_come_in_the_order_of_submission(store: MetadataStore) -> None:
+    entries = created("2024", "2026", "2025", None)
+    for entry, time in zip(entries, ("2026", "20240301", "20240301", "2023"), strict=True):
+        owner = registered(submission_set(submission_time=DTM(time)))
+        await register(store, owner, entry, registered(has_member(owner, entry)))
+    by_submission = replace(first_page(limit=1), ordered_by="submitted")
+
+    latest_first = await walked(store, by_submission)
+    earliest_first = await walked(store, replace(by_submission, descending=False))
+
+    assert latest_first == [entries[place].entry_uuid for place in (0, 2, 1, 3)]
+    assert earliest_first == latest_first[::-1]
+
+
+async def test_pages_are_not_ordered_by_what_is_no_time(store: MetadataStore) -> None:
+    await register(store, *submitted())
+
+    with pytest.raises(ValueError, match="ordered by"):
+        await store.page(replace(first_page(), ordered_by="comments"))
+
+
 async def test_what_is_registered_meanwhile_is_not_among_the_pages(store: MetadataStore) -> None:
     entries = created("2026", "2025", "2024")
     await register(store, *submitted(*entries))
