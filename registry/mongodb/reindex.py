@@ -111,7 +111,7 @@ class Reindexing:
         has_blanks = any(content.blanks for content in contents.values())
         for record in records:
             content = contents[record.id]
-            claims.append((record, claims_of(content.objects, record.id)))
+            claims.append((record, claims_of(content.objects, record.id, record.versions)))
             versions.add(record, content)
             for revision in content.revisions:
                 if revision.entry_uuid not in versions.current and not has_blanks:
