@@ -29,10 +29,10 @@ def is_met(item: AnyObject, conditions: Sequence[Condition | Either]) -> bool:
 def _met(columns: Mapping[str, Column], condition: Condition) -> bool:
     column = columns[condition.attribute]
     if column is None:
-        return False
-    if condition.operator is Operator.AT_OR_AFTER:
+        return condition.operator in _IF_ANY
+    if condition.operator in (Operator.AT_OR_AFTER, Operator.AT_OR_AFTER_IF_ANY):
         return column[-1] >= condition.groups[0][0]
-    if condition.operator is Operator.BEFORE:
+    if condition.operator in (Operator.BEFORE, Operator.BEFORE_IF_ANY):
         return column[0] < condition.groups[0][0]
     values = (column,) if isinstance(column, str) else column
     way = _WAYS[condition.operator]
@@ -44,6 +44,7 @@ def _is_like(value: str, pattern: str) -> bool:
     return re.fullmatch(expression, value.casefold(), re.DOTALL) is not None
 
 
+_IF_ANY: Final = (Operator.AT_OR_AFTER_IF_ANY, Operator.BEFORE_IF_ANY)
 _WAYS: Final[Mapping[Operator, Callable[[str, str], bool]]] = {
     Operator.EQUALS: str.__eq__,
     Operator.ANY_OF: str.__eq__,

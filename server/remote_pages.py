@@ -34,6 +34,7 @@ from xds.metadata import (
 from xds.paged_search import NEWEST, Either, Page, PagedObject, PagedSearch, Place
 from xds.stored_queries import (
     METADATA_LEVEL,
+    OF_TIMES,
     STORED_QUERIES,
     Condition,
     Operator,
@@ -217,7 +218,7 @@ def _request_for_patient(row: StoredQuery, search: PagedSearch, patient_id: str)
         parameter = _parameter_for(row, condition) if isinstance(condition, Condition) else None
         if parameter is None or not isinstance(condition, Condition):
             continue
-        if condition.operator in (Operator.AT_OR_AFTER, Operator.BEFORE):
+        if condition.operator in OF_TIMES:
             of_times.append(_Slot(parameter.name, (condition.groups[0][0],)))
         elif parameter.operator is Operator.ALL_OF_ANY_OF:
             wanted[condition.attribute] = (*wanted.get(condition.attribute, ()), *condition.groups)
@@ -258,7 +259,7 @@ def _requests_by_name(row: StoredQuery, named: Condition) -> Iterator[QueryReque
 def _request(row: StoredQuery, wanted: dict[str, tuple[tuple[str, ...], ...]]) -> QueryRequest:
     slots: list[_Slot] = []
     for parameter in (*row.one_of, *row.parameters):
-        if parameter.operator in (Operator.AT_OR_AFTER, Operator.BEFORE) or parameter.instead_of:
+        if parameter.operator in OF_TIMES or parameter.instead_of:
             continue
         everything = _EVERYTHING.get(parameter.attribute) if parameter.of is not ObjectKind.ASSOCIATION else None
         groups = wanted.get(parameter.attribute) or ((everything,) if everything else ())

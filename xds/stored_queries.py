@@ -44,7 +44,7 @@ class Operator(Enum):
     """The ways in which a criterion matches a search column; all that a store implements.
 
     A column with several values matches where one of them does. An object without a value matches nothing, but for
-    NONE_OF and UNLIKE, which match whatever ALL_OF_ANY_OF and LIKE do not.
+    NONE_OF and UNLIKE, which match whatever ALL_OF_ANY_OF and LIKE do not, and for those that say IF_ANY.
     """
 
     EQUALS = auto()  # one value
@@ -52,11 +52,19 @@ class Operator(Enum):
     ALL_OF_ANY_OF = auto()  # several groups of values; of each group one is equal (to any of the column's values)
     AT_OR_AFTER = auto()  # the last second that the time may mean is not before this one (14 digits)
     BEFORE = auto()  # the first second that the time may mean is before this one (14 digits)
+    AT_OR_AFTER_IF_ANY = auto()  # AT_OR_AFTER, or there is no time
+    BEFORE_IF_ANY = auto()  # BEFORE, or there is no time
     LIKE = auto()  # several patterns, one of which matches: % any text, _ one character; case does not matter
     STARTS_WITH = auto()  # several beginnings, one of which is the value's; case matters
     ENDS_WITH = auto()  # several ends, one of which is the value's; case matters
     NONE_OF = auto()  # several groups of values; of one group at least none is equal
     UNLIKE = auto()  # several patterns, none of which matches
+
+
+OF_TIMES: Final = frozenset(
+    {Operator.AT_OR_AFTER, Operator.BEFORE, Operator.AT_OR_AFTER_IF_ANY, Operator.BEFORE_IF_ANY}
+)
+"""The operators that take one time."""
 
 
 class Answer(Enum):
@@ -78,7 +86,7 @@ class Parameter:
 
     of          the kind of object it restricts; None: the query as a whole (see BoundQuery)
     attribute   the search column that its values are compared with
-    operator    also says how often it may be given: EQUALS, AT_OR_AFTER and BEFORE take one value, the others several,
+    operator    also says how often it may be given: EQUALS and those of times take one value, the others several,
                 and only some may be repeated
     read        how one value is judged and normalised; None: any text, as it is
     single      one value only, although the operator could take several
@@ -280,7 +288,9 @@ _FOLDER = ObjectKind.FOLDER
 _ASSOCIATION = ObjectKind.ASSOCIATION
 _EQUALS, _ANY_OF, _ALL_OF_ANY_OF = Operator.EQUALS, Operator.ANY_OF, Operator.ALL_OF_ANY_OF
 _AT_OR_AFTER, _BEFORE, _LIKE = Operator.AT_OR_AFTER, Operator.BEFORE, Operator.LIKE
-_OF_ONE_VALUE = (_EQUALS, _AT_OR_AFTER, _BEFORE)
+# ITI TF-2: 3.18.4.1.2.3.3.1: a DocumentEntry without the time is not left out by what the time has to be.
+_FROM_IF_ANY, _TO_IF_ANY = Operator.AT_OR_AFTER_IF_ANY, Operator.BEFORE_IF_ANY
+_OF_ONE_VALUE = OF_TIMES | {_EQUALS}
 METADATA_LEVEL = "$MetadataLevel"
 """A parameter of every query: 1 (the default) for what is current only, 2 for all there is.
 
@@ -314,10 +324,10 @@ _FIND_DOCUMENTS_PARAMETERS = (
     Parameter("$XDSDocumentEntryEventCodeList", _ENTRY, "event_code_list", _ALL_OF_ANY_OF, _code),
     Parameter("$XDSDocumentEntryCreationTimeFrom", _ENTRY, "creation_time", _AT_OR_AFTER, _time),
     Parameter("$XDSDocumentEntryCreationTimeTo", _ENTRY, "creation_time", _BEFORE, _time),
-    Parameter("$XDSDocumentEntryServiceStartTimeFrom", _ENTRY, "service_start_time", _AT_OR_AFTER, _time),
-    Parameter("$XDSDocumentEntryServiceStartTimeTo", _ENTRY, "service_start_time", _BEFORE, _time),
-    Parameter("$XDSDocumentEntryServiceStopTimeFrom", _ENTRY, "service_stop_time", _AT_OR_AFTER, _time),
-    Parameter("$XDSDocumentEntryServiceStopTimeTo", _ENTRY, "service_stop_time", _BEFORE, _time),
+    Parameter("$XDSDocumentEntryServiceStartTimeFrom", _ENTRY, "service_start_time", _FROM_IF_ANY, _time),
+    Parameter("$XDSDocumentEntryServiceStartTimeTo", _ENTRY, "service_start_time", _TO_IF_ANY, _time),
+    Parameter("$XDSDocumentEntryServiceStopTimeFrom", _ENTRY, "service_stop_time", _FROM_IF_ANY, _time),
+    Parameter("$XDSDocumentEntryServiceStopTimeTo", _ENTRY, "service_stop_time", _TO_IF_ANY, _time),
     Parameter("$XDSDocumentEntryAuthorPerson", _ENTRY, "author_person", _LIKE),
     *_ENTRY_FILTERS,
 )

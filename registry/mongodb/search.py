@@ -233,13 +233,25 @@ def _any_condition(either: AnyMatch, shapes: Mapping[str, Shape]) -> Mapping[str
 
 
 _TIMES = frozenset({Shape.TIME, Shape.MOMENT})
+
+
+def _at_or_after(column: str, value: str, shape: Shape) -> Mapping[str, Any]:
+    return {column if shape is Shape.MOMENT else f"{column}_last": {"$gte": value}}
+
+
+def _before(column: str, value: str, shape: Shape) -> Mapping[str, Any]:
+    return {column if shape is Shape.MOMENT else f"{column}_first": {"$lt": value}}
+
+
+def _or_none(condition: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {"$or": [condition, dict.fromkeys(condition)]}
+
+
 _OF_TIMES: Mapping[Operator, Callable[[str, str, Shape], Mapping[str, Any]]] = {
-    Operator.AT_OR_AFTER: lambda column, value, shape: {
-        column if shape is Shape.MOMENT else f"{column}_last": {"$gte": value}
-    },
-    Operator.BEFORE: lambda column, value, shape: {
-        column if shape is Shape.MOMENT else f"{column}_first": {"$lt": value}
-    },
+    Operator.AT_OR_AFTER: _at_or_after,
+    Operator.BEFORE: _before,
+    Operator.AT_OR_AFTER_IF_ANY: lambda *asked: _or_none(_at_or_after(*asked)),
+    Operator.BEFORE_IF_ANY: lambda *asked: _or_none(_before(*asked)),
 }
 _EXPRESSIONS: Mapping[Operator, Callable[[str], str]] = {
     Operator.STARTS_WITH: lambda text: rf"(?s)\A{_escaped(text)}",

@@ -178,6 +178,12 @@ _WAYS: Final[Mapping[tuple[Operator, Shape], _Way]] = {
     (Operator.LIKE, Shape.TEXTS): _Way(lambda column, _: _like(column, "text.value"), _patterns),
     (Operator.AT_OR_AFTER, Shape.TIME): _Way(lambda column, _: f"{column}_last >= ?", _first),
     (Operator.BEFORE, Shape.TIME): _Way(lambda column, _: f"{column}_first < ?", _first),
+    (Operator.AT_OR_AFTER_IF_ANY, Shape.TIME): _Way(
+        lambda column, _: f"({column}_last >= ? OR {column}_last IS NULL)", _first
+    ),
+    (Operator.BEFORE_IF_ANY, Shape.TIME): _Way(
+        lambda column, _: f"({column}_first < ? OR {column}_first IS NULL)", _first
+    ),
     (Operator.AT_OR_AFTER, Shape.MOMENT): _Way(lambda column, _: f"{column} >= ?", _first),
     (Operator.BEFORE, Shape.MOMENT): _Way(lambda column, _: f"{column} < ?", _first),
     (Operator.STARTS_WITH, Shape.ONE): _Way(_starts, _twice),

@@ -10,11 +10,10 @@ from xds.actors import QueryRequest, QueryResponse, ReturnType
 from xds.ebxml_writer import codec
 from xds.errors import ErrorCode, ResponseStatus
 from xds.metadata import AnyObject, AvailabilityStatus
-from xds.stored_queries import STORED_QUERIES, Operator, Parameter, StoredQuery, quoted
+from xds.stored_queries import OF_TIMES, STORED_QUERIES, Operator, Parameter, StoredQuery, quoted
 
 _BY_NAME: Final = {query.name.lower(): query for query in STORED_QUERIES.values()}
-_ONE_VALUE: Final = frozenset((Operator.EQUALS, Operator.AT_OR_AFTER, Operator.BEFORE))
-_TIMES: Final = frozenset((Operator.AT_OR_AFTER, Operator.BEFORE))
+_ONE_VALUE: Final = OF_TIMES | {Operator.EQUALS}
 
 STATUSES: Final = {
     "approved": (AvailabilityStatus.APPROVED,),
@@ -62,7 +61,7 @@ def request_for(
 
 
 def _single(parameter: Parameter | None, value: str) -> str:
-    is_number = parameter.operator in _TIMES if parameter else value.isdecimal()
+    is_number = parameter.operator in OF_TIMES if parameter else value.isdecimal()
     return value if is_number else quoted(value)
 
 

@@ -47,6 +47,7 @@ from xds.metadata import (
     SubmissionSet,
 )
 from xds.paged_search import Page, PagedObject, PagedSearch, Place
+from xds.stored_queries import OF_TIMES
 
 _OPPOSITES = {Operator.NONE_OF: Operator.ALL_OF_ANY_OF, Operator.UNLIKE: Operator.LIKE}
 _DERIVED = frozenset({AssociationType.APND, AssociationType.XFRM, AssociationType.XFRM_RPLC})
@@ -426,11 +427,12 @@ def _matches(columns: Mapping[str, Column], match: Match) -> bool:
     if opposite := _OPPOSITES.get(match.operator):
         return not _matches(columns, replace(match, operator=opposite))
     if column is None:
-        return False
+        return match.operator in (Operator.AT_OR_AFTER_IF_ANY, Operator.BEFORE_IF_ANY)
     groups = match.groups
-    if match.operator in (Operator.AT_OR_AFTER, Operator.BEFORE):
+    if match.operator in OF_TIMES:
         first, last = (column, column) if isinstance(column, str) else column
-        return last >= groups[0][0] if match.operator is Operator.AT_OR_AFTER else first < groups[0][0]
+        is_from = match.operator in (Operator.AT_OR_AFTER, Operator.AT_OR_AFTER_IF_ANY)
+        return last >= groups[0][0] if is_from else first < groups[0][0]
     values = (column,) if isinstance(column, str) else column
     meets = _WAYS.get(match.operator, str.__eq__)
     return all(any(meets(value, each) for value in values for each in group) for group in groups)

@@ -263,6 +263,8 @@ def test_every_parameter_is_compared_with_a_column_that_can_be_matched_that_way(
             Operator.ALL_OF_ANY_OF: (Shape.SEVERAL,),
             Operator.AT_OR_AFTER: (Shape.TIME,),
             Operator.BEFORE: (Shape.TIME,),
+            Operator.AT_OR_AFTER_IF_ANY: (Shape.TIME,),
+            Operator.BEFORE_IF_ANY: (Shape.TIME,),
             Operator.LIKE: (Shape.TEXTS,),
             Operator.UNLIKE: (Shape.TEXTS,),
             Operator.NONE_OF: (Shape.ONE, Shape.SEVERAL),
@@ -379,6 +381,23 @@ async def test_on_demand_documents_are_found_only_where_they_are_asked_for(archi
     assert await archive.found("FindDocuments", *DOCUMENTS) == ids(stable)
     both = (*DOCUMENTS, ("$XDSDocumentEntryType", ANY_TYPE))
     assert await archive.found("FindDocuments", *both) == ids(stable, on_demand)
+
+
+@pytest.mark.parametrize("attribute", ["serviceStartTime", "serviceStopTime"])
+async def test_a_document_without_a_time_of_service_is_found_whatever_that_has_to_be(
+    archive: Archive, attribute: str
+) -> None:
+    without = entry(service_start_time=None, service_stop_time=None)
+    long_ago = entry(service_start_time=DTM("1990"), service_stop_time=DTM("1990"))
+    to_come = entry(service_start_time=DTM("2050"), service_stop_time=DTM("2050"))
+    await archive.keep(without, long_ago, to_come)
+    name = f"$XDSDocumentEntryS{attribute[1:]}"
+
+    since = await archive.found("FindDocuments", *DOCUMENTS, (f"{name}From", "'2020'"))
+    until = await archive.found("FindDocuments", *DOCUMENTS, (f"{name}To", "'2020'"))
+
+    assert since == ids(without, to_come)
+    assert until == ids(without, long_ago)
 
 
 @pytest.mark.parametrize("times", [{"From": "2026"}, {"To": "2026"}, {"From": "2024", "To": "2026"}], ids=str)

@@ -25,6 +25,7 @@ from tests.store_servers import StoreServer
 from xds.ebxml_writer import codec
 from xds.hl7v2 import CX, DTM, XCN, CXi
 from xds.metadata import AnyObject, Association, AssociationType, Author, AvailabilityStatus, Code, ObjectKind
+from xds.stored_queries import OF_TIMES
 
 PATIENTS = [CX.of(str(number), "2.25.7331") for number in range(3)]
 
@@ -116,7 +117,7 @@ def matches(draw: st.DrawFn, kind: ObjectKind, registered_objects: Sequence[AnyO
     group = st.lists(values, max_size=3).map(tuple)
     match column.shape:
         case Shape.TIME:
-            operator = draw(st.sampled_from([Operator.AT_OR_AFTER, Operator.BEFORE]))
+            operator = draw(st.sampled_from(sorted(OF_TIMES, key=lambda each: each.value)))
             return Match(column.name, operator, ((draw(st.sampled_from([*occurring, "20260228000000"])),),))
         case _:
             operator = draw(st.sampled_from(_OPERATORS if column.shape is not Shape.TEXTS else _OPERATORS[:6]))

@@ -610,6 +610,8 @@ async def test_a_time_matches_by_all_that_it_may_mean(store: MetadataStore) -> N
     await assert_finds(store, before("20260101000001"), year)
     await assert_finds(store, before("20260314101500"), year, month)
     await assert_finds(store, before("20260314101501"), year, month, second)
+    for operator, time in ((Operator.AT_OR_AFTER_IF_ANY, "20260401000000"), (Operator.BEFORE_IF_ANY, "20260101000001")):
+        await assert_finds(store, Match("creation_time", operator, ((time,),)), year, never)
 
 
 async def test_a_pattern_matches_without_regard_to_case(store: MetadataStore) -> None:
