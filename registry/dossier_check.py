@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
 from dataclasses import dataclass, replace
 
@@ -25,6 +25,7 @@ from registry.metadata_store import (
     StoreDamaged,
 )
 from registry.search_columns import search_columns
+from registry.streams import runs, some_at_a_time
 from xds.actors import ObjectCodec
 from xds.metadata import AnyObject, DocumentEntry, Folder, ObjectKind, SubmissionSet
 
@@ -53,7 +54,10 @@ async def checked_dossiers(store: MetadataStore, codec: ObjectCodec) -> AsyncIte
 
     Log and index are read beside each other, each once; a dossier that differs is looked at again by itself.
     """
-    async with aclosing(_together(_beside(store, codec))) as dossiers:
+    dossiers = some_at_a_time(
+        _beside(store, codec), _DOSSIERS_AT_ONCE, size=lambda each: len(each.rows), enough=_OBJECTS_AT_ONCE
+    )
+    async with aclosing(dossiers):
         async for some in dossiers:
             for checked in await asyncio.gather(*(_checked(store, codec, each) for each in some)):
                 yield checked
@@ -101,7 +105,7 @@ class _Dossier:
 
 async def _beside(store: MetadataStore, codec: ObjectCodec) -> AsyncIterator[_Dossier]:
     """Every dossier of log or index, once. Both give them in the same order, but may move while they are read."""
-    async with aclosing(_rows_by_dossier(store.index_rows())) as indexed:
+    async with aclosing(runs(store.index_rows(), lambda row: row.patient_id)) as indexed:
         with closing(_Seen()) as seen:
             index = await anext(indexed, None)
             async for replay in _replays(store.records(), codec):
@@ -136,29 +140,6 @@ class _Seen:
 
     def close(self) -> None:
         self._connection.close()
-
-
-async def _rows_by_dossier(rows: AsyncIterator[IndexRow]) -> AsyncGenerator[Sequence[IndexRow], None]:
-    dossier: list[IndexRow] = []
-    async for row in rows:
-        if dossier and dossier[0].patient_id != row.patient_id:
-            yield dossier
-            dossier = []
-        dossier.append(row)
-    if dossier:
-        yield dossier
-
-
-async def _together(dossiers: AsyncIterator[_Dossier]) -> AsyncGenerator[Sequence[_Dossier], None]:
-    """Some dossiers at a time, so that one is compared while others wait for the store."""
-    some: list[_Dossier] = []
-    async for dossier in dossiers:
-        some.append(dossier)
-        if len(some) == _DOSSIERS_AT_ONCE or sum(len(each.rows) for each in some) >= _OBJECTS_AT_ONCE:
-            yield some
-            some = []
-    if some:
-        yield some
 
 
 async def _compared(store: MetadataStore, dossier: _Dossier) -> CheckedDossier:

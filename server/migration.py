@@ -25,6 +25,7 @@ import orjson
 from registry import metadata_store
 from registry.dossier_log import LogRecord
 from registry.metadata_store import IndexRow, MetadataStore, Questions
+from registry.streams import some_at_a_time
 from repository import document_store
 from repository.document_store import DocumentDamaged, DocumentStore, Kept, OtherBytesSettled
 from repository.settling import IsRegistered
@@ -76,25 +77,15 @@ async def copy_registry(source: MetadataStore, target: MetadataStore, advance: A
     Raises StoreBusy where a store did not answer for a minute, StoreFull.
     """
     copied = 0
-    async with aclosing(_read_ahead(_batches(source.records()))) as batches:
+    read = some_at_a_time(
+        source.records(), BATCH_RECORDS, size=lambda record: len(record.body or b""), enough=BATCH_BYTES
+    )
+    async with aclosing(_read_ahead(read)) as batches:
         async for batch in batches:
             await _patiently(partial(target.replay, batch))
             copied += len(batch)
             advance(len(batch))
     return copied
-
-
-async def _batches(records: AsyncIterator[LogRecord]) -> AsyncIterator[Sequence[LogRecord]]:
-    batch: list[LogRecord] = []
-    size = 0
-    async for record in records:
-        batch.append(record)
-        size += len(record.body or b"")
-        if len(batch) == BATCH_RECORDS or size >= BATCH_BYTES:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
 
 
 async def compare_registries(

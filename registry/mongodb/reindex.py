@@ -8,7 +8,7 @@ exchanged, and a run that was interrupted is simply begun again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from bson import ObjectId
 
@@ -28,6 +28,7 @@ from registry.mongodb.documents import (
 from registry.mongodb.index import Versions
 from registry.mongodb.resolver import Resolver
 from registry.mongodb.schema import CHANGES, OBJECTS, index_is_current
+from registry.streams import runs, some_at_a_time
 
 _DOSSIER_SECONDS = 120.0
 _DOSSIERS_AT_ONCE = 16
@@ -50,7 +51,8 @@ class Reindexing:
         with self._database.limited():
             in_all = await self._resolver.log.estimate()
         done = 0
-        async for dossiers in _together(_dossiers(self._resolver.log.streamed({}))):
+        logs = runs(self._resolver.log.streamed({}), lambda record: record.patient_key)
+        async for dossiers in some_at_a_time(logs, _DOSSIERS_AT_ONCE, size=len, enough=_RECORDS_AT_ONCE):
             done += sum(await self._side_by_side(dossiers))
             if progress:
                 progress(done, max(done, in_all))
@@ -182,27 +184,3 @@ class Reindexing:
 def _is_left_of(document: Document, removed: Collection[str]) -> bool:
     """Whether it is what tells whoever comes late that a removed object was here."""
     return document["kind"] == SUPERSEDED and document["entry_uuid"] in removed
-
-
-async def _together(dossiers: AsyncIterator[list[Record]]) -> AsyncIterator[list[list[Record]]]:
-    """Some dossiers at a time; a large one is soon enough."""
-    some: list[list[Record]] = []
-    async for dossier in dossiers:
-        some.append(dossier)
-        if len(some) == _DOSSIERS_AT_ONCE or sum(map(len, some)) >= _RECORDS_AT_ONCE:
-            yield some
-            some = []
-    if some:
-        yield some
-
-
-async def _dossiers(records: AsyncIterator[Record]) -> AsyncIterator[list[Record]]:
-    """The records of each dossier."""
-    dossier: list[Record] = []
-    async for record in records:
-        if dossier and dossier[0].patient_key != record.patient_key:
-            yield dossier
-            dossier = []
-        dossier.append(record)
-    if dossier:
-        yield dossier
