@@ -87,10 +87,9 @@ class RegisteredObjects:
             return ()
 
     async def members_of_folder(self, entry_uuid: str) -> frozenset[str]:
-        """entryUUIDs of the documents in a Folder, among those of other objects."""
-        response = await self._asked(
-            GET_FOLDER_AND_CONTENTS, ReturnType.OBJECT_REF, "$XDSFolderEntryUUID", [entry_uuid]
-        )
+        """entryUUIDs of the documents in a Folder, of both types, among those of other objects."""
+        query, both = GET_FOLDER_AND_CONTENTS, ("$XDSDocumentEntryType", (listed(DocumentEntryType),))
+        response = await self._asked(query, ReturnType.OBJECT_REF, "$XDSFolderEntryUUID", [entry_uuid], both)
         return frozenset(each.entry_uuid for each in response.found)
 
     async def submission(self, unique_id: str, *, on_demand: bool = False) -> Sequence[AnyObject]:

@@ -12,7 +12,7 @@ from mhd.fhir.exact_text import Json
 from mhd.fhir.operation_outcome import Refused
 from mhd.mapping.identifiers import resource_id
 from mhd.submitting.on_demand import OnDemand
-from tests.builders import REPOSITORY, document_entry, submission_set
+from tests.builders import REPOSITORY, document_entry, folder, submission_set
 from tests.mhd.recipients import Affinity, affinity, bundle_of, bundle_with, sent_document, sent_list
 from xds.metadata import AvailabilityStatus, DocumentEntry, DocumentEntryType
 
@@ -86,6 +86,21 @@ async def test_an_on_demand_entry_replaces_another(tmp_path: Path) -> None:
         [found] = await place.registered.documents(unique_ids=[old.unique_id or ""])
 
     assert found.availability_status == AvailabilityStatus.DEPRECATED
+
+
+async def test_an_on_demand_document_that_a_folder_holds_is_not_put_into_it_again(tmp_path: Path) -> None:
+    case, promised, added = folder(), document_entry(), document_entry()
+    first = bundle_of(sent_list(submission_set(), promised, case), sent_list(case, promised), promise(promised))
+    put = (sent_list(case, promised, added), {"method": "PUT", "url": f"List/{resource_id(case.entry_uuid)}"})
+    second = bundle_of(sent_list(submission_set(), added, case), put, *sent_document(added))
+
+    async with affinity(tmp_path) as place:
+        await making(place, promised.unique_id).provided(first)
+        await place.provided(second)
+        everything = await place.everything()
+
+    held = [each.target_object for each in everything if getattr(each, "source_object", "") == case.entry_uuid]
+    assert sorted(held) == sorted([promised.entry_uuid, added.entry_uuid])
 
 
 async def test_a_promise_that_is_sent_again_is_told_where_it_is(tmp_path: Path) -> None:
