@@ -14,7 +14,7 @@ from mhd.mapping.identifiers import resource_id
 from mhd.submitting.on_demand import OnDemand
 from tests.builders import REPOSITORY, document_entry, folder, submission_set
 from tests.mhd.recipients import Affinity, affinity, bundle_of, bundle_with, sent_document, sent_list
-from xds.metadata import AvailabilityStatus, DocumentEntry, DocumentEntryType
+from xds.metadata import Association, AvailabilityStatus, DocumentEntry, DocumentEntryType
 
 MADE_ELSEWHERE = "https://summaries.example.org/documents/1"
 NOTHING = "2jmj7l5rSw0yVb/vlWAYkK/YBwk="
@@ -99,8 +99,9 @@ async def test_an_on_demand_document_that_a_folder_holds_is_not_put_into_it_agai
         await place.provided(second)
         everything = await place.everything()
 
-    held = [each.target_object for each in everything if getattr(each, "source_object", "") == case.entry_uuid]
-    assert sorted(held) == sorted([promised.entry_uuid, added.entry_uuid])
+    links = [each for each in everything if isinstance(each, Association) and each.source_object == case.entry_uuid]
+    assert {each.target_object for each in links} == {promised.entry_uuid, added.entry_uuid}
+    assert len(links) == 2
 
 
 async def test_a_promise_that_is_sent_again_is_told_where_it_is(tmp_path: Path) -> None:
