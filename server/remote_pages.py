@@ -11,11 +11,11 @@ import asyncio
 import hashlib
 import hmac
 from collections.abc import Awaitable, Collection, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Final, NamedTuple
 
-from mhd.fhir.operation_outcome import Issue, IssueType, Refused
+from mhd.fhir.operation_outcome import Issue, IssueType, Refused, outcome_of
 from registry.column_matching import is_met
 from registry.metadata_store import StoredObject
 from registry.page_links import with_links
@@ -133,7 +133,7 @@ class RemotePages:
         """
         if all_versions and kind is not ObjectKind.SUBMISSION_SET:
             requests = [_at_second_level(each) for each in _requests_by_name(_GET[kind], named)]
-            with suppress(XdsError):
+            with _where_versions_are_known():
                 return await self._objects(requests)
         if named.attribute != "logical_id":
             return await self._objects(list(_requests_by_name(_GET[kind], named)))
@@ -142,7 +142,7 @@ class RemotePages:
         others = set(named.groups[0]) - {each.logical_id for each in found}
         if others:
             by_logical_id = Condition("logical_id", named.operator, (tuple(sorted(others)),))
-            with suppress(XdsError):
+            with _where_versions_are_known():
                 found += await self._objects(list(_requests_by_name(_GET[kind], by_logical_id)))
         return found
 
@@ -269,6 +269,16 @@ def _request(row: StoredQuery, wanted: dict[str, tuple[tuple[str, ...], ...]]) -
 
 def _value(parameter: Parameter, values: Sequence[str]) -> str:
     return ",".join(map(quoted, values)) if parameter.operator is Operator.EQUALS else listed(values)
+
+
+@contextmanager
+def _where_versions_are_known() -> Iterator[None]:
+    """Passes over what a registry that knows no versions refuses; that it can not answer now says nothing of that."""
+    try:
+        yield
+    except XdsError as refusal:
+        if outcome_of(refusal.errors).is_for_now:
+            raise
 
 
 async def _answered(asking: Awaitable[QueryResponse]) -> QueryResponse:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -118,6 +119,11 @@ class Outcome:
         """That of the gravest error; 200 where there are only warnings."""
         statuses = {each.http for each in self.issues if each.is_error}
         return next((each for each in _GRAVITY if each in statuses), max(statuses, default=200))
+
+    @property
+    def is_for_now(self) -> bool:
+        """Whether it says nothing of the request, but that it could not be answered at this moment."""
+        return self.http_status == HTTPStatus.SERVICE_UNAVAILABLE
 
     def resource(self) -> dict[str, Any]:
         """The OperationOutcome; of more than a thousand issues, the first thousand."""

@@ -83,8 +83,10 @@ class RegisteredObjects:
     ) -> Sequence[Item]:
         try:
             return _of(kind, await self._each(query_id, parameter, values, *others))
-        except Refused:  # a registry that knows no versions knows neither logicalIDs nor levels
-            return ()
+        except Refused as refusal:
+            if refusal.outcome.is_for_now:
+                raise
+            return ()  # a registry that knows no versions knows neither logicalIDs nor levels
 
     async def members_of_folder(self, entry_uuid: str) -> frozenset[str]:
         """entryUUIDs of the documents in a Folder, of both types, among those of other objects."""
