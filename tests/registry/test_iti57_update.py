@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,7 +24,6 @@ from tests.builders import (
     text,
 )
 from tests.registry.memory_store import MemoryStore
-from tests.registry.stores import ADAPTERS, opening_of
 from tests.xds.broken_submissions import Broken
 from tests.xds.broken_updates import (
     BROKEN_UPDATES,
@@ -104,15 +102,9 @@ class Desk:
         return [problem async for dossier in checked_dossiers(self.store, codec) for problem in dossier.problems]
 
 
-@pytest.fixture(params=("memory", *ADAPTERS))
-async def desk(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Desk]:
-    if request.param == "memory":
-        store = MemoryStore(codec)
-        yield Desk(store, Registry(store=store))
-        return
-    async with opening_of(request.param, request, tmp_path, codec) as opening:
-        opened = await opening()
-        yield Desk(opened, Registry(store=opened))
+@pytest.fixture
+def desk(any_store: MetadataStore) -> Desk:
+    return Desk(any_store, Registry(store=any_store))
 
 
 @pytest.fixture

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
@@ -21,8 +19,6 @@ from tests.builders import (
     submission,
     text,
 )
-from tests.registry.memory_store import MemoryStore
-from tests.registry.stores import ADAPTERS, opening_of
 from tests.xds.broken_updates import next_version, update_of
 from xds.ebxml_writer import codec
 from xds.errors import ErrorCode, ResponseStatus
@@ -62,15 +58,9 @@ class Desk:
         return [problem async for dossier in checked_dossiers(self.store, codec) for problem in dossier.problems]
 
 
-@pytest.fixture(params=("memory", *ADAPTERS))
-async def desk(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Desk]:
-    if request.param == "memory":
-        store = MemoryStore(codec)
-        yield Desk(store, Registry(store=store))
-        return
-    async with opening_of(request.param, request, tmp_path, codec) as opening:
-        opened = await opening()
-        yield Desk(opened, Registry(store=opened))
+@pytest.fixture
+def desk(any_store: MetadataStore) -> Desk:
+    return Desk(any_store, Registry(store=any_store))
 
 
 def link_between(sent: Submission, source: AnyObject, target: AnyObject) -> Association:

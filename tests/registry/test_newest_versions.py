@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,11 +19,8 @@ from tests.builders import (
     submission,
     text,
 )
-from tests.registry.memory_store import MemoryStore
-from tests.registry.stores import ADAPTERS, opening_of
 from tests.xds.broken_updates import next_version, status_update, update_of
 from xds.actors import RegistryResponse
-from xds.ebxml_writer import codec
 from xds.hl7v2 import CX
 from xds.metadata import AssociationType, AvailabilityStatus, DocumentEntry, Folder, ObjectKind
 from xds.paged_search import NEWEST, Page, PagedSearch
@@ -66,15 +61,9 @@ class Desk:
         return [each.entry_uuid for each in page.objects]
 
 
-@pytest.fixture(params=("memory", *ADAPTERS))
-async def desk(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Desk]:
-    if request.param == "memory":
-        store = MemoryStore(codec)
-        yield Desk(store, Registry(store=store))
-        return
-    async with opening_of(request.param, request, tmp_path, codec) as opening:
-        opened = await opening()
-        yield Desk(opened, Registry(store=opened))
+@pytest.fixture
+def desk(any_store: MetadataStore) -> Desk:
+    return Desk(any_store, Registry(store=any_store))
 
 
 async def test_the_newest_version_is_shown_alone_with_the_id_that_all_have(desk: Desk) -> None:
