@@ -323,6 +323,11 @@ def registered(item: AnyObject, entry_uuids: Mapping[str, str], judging: Judging
     return replace(item, **lasting)
 
 
+def version_after(item: AnyObject) -> str:
+    """The version attribute of what an update makes of this one: one more, whatever was removed (3.57.4.1.3)."""
+    return str(int(item.version or "1") + 1)
+
+
 def is_followed(link: Association) -> bool:
     """Whether an association may be made again where one of its ends gets a new version."""
     return link.availability_status == AvailabilityStatus.APPROVED and link.association_type not in UPDATE_OPERATIONS

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from registry.lifecycle import Judging, NewUuid, is_membership, made_again, new_membership
+from registry.lifecycle import Judging, NewUuid, is_membership, made_again, new_membership, version_after
 from registry.metadata_store import Facts, RegistryChange, Revision, VersionName
 from xds.hl7v2 import CX, DTM, oid_of
 from xds.metadata import (
@@ -64,7 +64,7 @@ class Linked:
     entries   the documents that go, by entryUUID
     folders   the Folders that go with them, by entryUUID
     links     the Approved associations of those documents
-    next      by logicalID: the version that comes after each of them
+    next      by logicalID: the name that comes after that of each of them
     """
 
     facts: Facts
@@ -80,8 +80,8 @@ def relinked(
     """The change of the dossier, and of that of the new patient."""
     followers = {before: new_uuid().urn for before in (*linked.entries, *linked.folders)}
     owner = _submission_set(change, judging, content_type_code, new_uuid)
-    versions = [_next_version(item, followers, change, judging, linked) for item in linked.entries.values()]
-    folders = [_next_version(item, followers, change, judging, linked) for item in linked.folders.values()]
+    versions = [_next_version(item, followers, change, judging) for item in linked.entries.values()]
+    folders = [_next_version(item, followers, change, judging) for item in linked.folders.values()]
     copies = list(_copies(change, linked, followers, new_uuid))
     before: dict[str, DocumentEntry | Folder] = {**linked.entries, **linked.folders}
     members = [_operation(owner, followers[each], item, new_uuid) for each, item in before.items()]
@@ -113,14 +113,12 @@ def _next_version(
     followers: Mapping[str, str],
     change: LinkChange,
     judging: Judging,
-    linked: Linked,
 ) -> AnyObject:
-    name = linked.next[item.logical_id or item.entry_uuid]
     new = replace(
         item,
         entry_uuid=followers[item.entry_uuid],
-        logical_id=name.logical_id,
-        version=str(name.version),
+        logical_id=item.logical_id or item.entry_uuid,
+        version=version_after(item),
         patient_id=change.new,
         availability_status=_APPROVED,
     )

@@ -199,24 +199,25 @@ class Removal:
 
 
 class VersionName(NamedTuple):
-    """A version of a DocumentEntry or Folder, whatever its entryUUID and its patient.
+    """What only one change can take of those that bring the version after one and the same one.
 
-    kind      of the object
-    version   2 for the first one that is a new version of another
+    kind         of the object
+    logical_id   its own, whatever the entryUUID and the patient of the version
+    number       of the new version; or a greater one, where others of its number were removed, whose names stay taken
     """
 
     kind: ObjectKind
     logical_id: str
-    version: int
+    number: int
 
     @property
     def text(self) -> str:
         """Among identifiers, of which it is none that anybody could send."""
-        return f"{self.logical_id}#{self.version}"
+        return f"{self.logical_id}#{self.number}"
 
     @property
     def next(self) -> VersionName:
-        return self._replace(version=self.version + 1)
+        return self._replace(number=self.number + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +229,7 @@ class RegistryChange:
     objects     new objects, complete: entryUUIDs, logicalIDs, versions and statuses are as they will be found
     identity    what a feed says of the patient
     removals    objects that are gone afterwards, in the index and in all records of the log; not among `revisions`
-    versions    the new versions that it brings, here and elsewhere, which no other change may bring; not in the log
+    versions    names of the new versions that it brings, here and elsewhere; no other change takes them; not in the log
     elsewhere   changes of other dossiers that are one with this: where it is committed they are, and where it is not
                 they are not. Those dossiers are taken as they are by then. What such a change brings has new names;
                 what it revises may be gone by then, and is passed over

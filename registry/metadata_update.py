@@ -24,6 +24,7 @@ from registry.lifecycle import (
     made_again,
     registered,
     revisions_of,
+    version_after,
 )
 from registry.metadata_store import Facts, RegistryChange, Revision, VersionName
 from xds.errors import ErrorCode, Finding, Severity, XdsError
@@ -56,7 +57,7 @@ class Known:
     dossier  the facts of the dossier that the update belongs to
     newest   by logicalID: the newest version
     links    all associations of those and of the targets of status updates, whatever their status
-    next     by logicalID: the version that comes after the newest one
+    next     by logicalID: the name that comes after that of the newest version
     """
 
     facts: Facts
@@ -304,9 +305,8 @@ def judged(
         if isinstance(item, DocumentEntry | Folder):
             before = known.newest[canonical_id(item.logical_id or "")]
             status = statuses.get(canonical_id(item.entry_uuid), _status_after(before, transaction))
-            version = known.next[before.logical_id or before.entry_uuid]
-            made = _next_version(made, before, version, status)
-            versions.append(version)
+            made = _next_version(made, before, status)
+            versions.append(known.next[before.logical_id or before.entry_uuid])
         sent.append(made)
     followers = {
         known.newest[canonical_id(item.logical_id or "")].entry_uuid: entry_uuids[canonical_id(item.entry_uuid)]
@@ -355,12 +355,12 @@ def _statuses_of_new_versions(submission: Submission, known: Known) -> dict[str,
     }
 
 
-def _next_version(item: AnyObject, before: AnyObject, name: VersionName, status: str) -> AnyObject:
+def _next_version(item: AnyObject, before: AnyObject, status: str) -> AnyObject:
     """The new version, complete. What only a repository knows is as it was where it was not sent."""
     item = replace(
         item,
         logical_id=before.logical_id,
-        version=str(name.version),
+        version=version_after(before),
         availability_status=status,
         home_community_id=before.home_community_id or item.home_community_id,
     )

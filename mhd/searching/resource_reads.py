@@ -19,6 +19,8 @@ from xds.metadata import ObjectKind
 from xds.paged_search import PagedObject, PagedRegistry, PagedSearch
 from xds.stored_queries import Condition, Operator
 
+_FIRST = "1"
+
 
 async def read_object(
     resource: str,
@@ -62,9 +64,12 @@ def _shown(found: PagedObject, completion: Completion) -> FhirAnswer:
 
 
 def _etag(found: PagedObject, answer: FhirAnswer) -> str | None:
-    """The version, and a mark of all that may be told otherwise without a new version: status, relations, members."""
+    """The version, and a mark of what may be told otherwise under the same number.
+
+    That is status, relations and members; and all there is after an update, as removed versions leave their numbers.
+    """
     is_as_it_came = found.resource is not None and not found.links and b'"status":"current"' in found.resource
-    return found.version if is_as_it_came else f"{found.version}.{answer.etag}"
+    return found.version if is_as_it_came and found.version == _FIRST else f"{found.version}.{answer.etag}"
 
 
 async def read_patient(resource_id: str, *, registry: PagedRegistry) -> FhirAnswer:

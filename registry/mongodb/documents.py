@@ -164,7 +164,7 @@ class Record:
                 for each in document.get("elsewhere", ())
             ),
             versions=tuple(
-                VersionName(ObjectKind(each["kind"]), each["logical_id"], each["version"])
+                VersionName(ObjectKind(each["kind"]), each["logical_id"], each["number"])
                 for each in document.get("versions", ())
             ),
         )

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from mhd.mapping.identifiers import resource_id
-from tests.builders import CONTENT, document_entry, entry_uuid, folder, submission, unmeasured
+from tests.builders import CONTENT, document_entry, entry_uuid, folder, submission, text, unmeasured
 from tests.conformance.fhir_wire import FhirReply, FhirWire
 from tests.conformance.test_documents_in_and_out import asked, entry_of
 from tests.conformance.wire import Wire
-from tests.xds.broken_updates import next_version, update_of
+from tests.xds.broken_updates import APPROVED, DEPRECATED, next_version, status_update, update_of
 from xds.ebxml_messages import register_request, remove_documents_request, remove_request
-from xds.transactions import ITI_57, ITI_62, ITI_86
+from xds.transactions import ITI_57, ITI_62, ITI_86, Transaction
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -22,6 +24,11 @@ def assert_gone(reply: FhirReply) -> None:
 
 def assert_never_was(reply: FhirReply) -> None:
     assert (reply.status, reply.issue["code"]) == (404, "not-found")
+
+
+async def simple(wire: Wire, transaction: Transaction, request: Any) -> None:
+    answer = await wire.simple(transaction, request)
+    assert answer.registry_response.succeeded, answer.content
 
 
 async def test_what_was_removed_from_the_registry_is_gone(wire: Wire, fhir: FhirWire) -> None:
@@ -81,3 +88,20 @@ async def test_a_document_is_gone_when_all_of_its_versions_are(wire: Wire, fhir:
     assert second.registry_response.succeeded, second.content
 
     assert_gone(await fhir.get(path))
+
+
+async def test_what_has_the_number_of_a_version_that_was_removed_has_another_etag(wire: Wire, fhir: FhirWire) -> None:
+    entry = document_entry()
+    assert (await wire.register(submission(entry))).registry_response.succeeded
+    path = f"DocumentReference/{resource_id(entry.entry_uuid)}"
+    mistaken = update_of(next_version(entry, title=text("Mistaken")))
+    await simple(wire, ITI_57, register_request(mistaken))
+    seen = (await fhir.get(path)).headers["ETag"]
+    await simple(wire, ITI_62, remove_request([item.entry_uuid for item in mistaken.objects]))
+    await simple(wire, ITI_57, register_request(status_update(entry, before=DEPRECATED, after=APPROVED)))
+    await simple(wire, ITI_57, register_request(update_of(next_version(entry, title=text("Right")))))
+
+    again = await fhir.get(path, If_None_Match=seen)
+
+    assert (again.status, again.resource["meta"]["versionId"]) == (200, "2")
+    assert again.resource["content"][0]["attachment"]["title"] == "Right"

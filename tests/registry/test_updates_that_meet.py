@@ -120,7 +120,7 @@ async def test_of_updates_of_one_document_that_meet_one_wins_whichever_patients_
     assert await nodes.problems() == []
 
 
-async def test_a_version_that_was_removed_is_followed_by_one_with_a_number_of_its_own(nodes: Nodes) -> None:
+async def test_where_the_newest_version_was_removed_the_next_one_follows_the_one_that_is_left(nodes: Nodes) -> None:
     first = await registered(nodes)
     update = update_of(next_version(first))
     registry = nodes.registry()
@@ -130,10 +130,15 @@ async def test_a_version_that_was_removed_is_followed_by_one_with_a_number_of_it
     again = await registry.update_document_set(status_update(first, before=DEPRECATED, after=APPROVED))
     assert again.succeeded, again.errors
 
-    response = await registry.update_document_set(update_of(next_version(first, patient_id=OTHER_PATIENT)))
+    moved = next_version(first, patient_id=OTHER_PATIENT)
+    for previous, new in enumerate((moved, next_version(moved), next_version(moved)), 1):
+        response = await registry.update_document_set(update_of(new, previous=str(previous)))
+        assert response.succeeded, response.errors
 
-    assert response.succeeded, response.errors
-    old, new = await nodes.versions(first)
-    assert (old.version, old.availability_status) == ("1", DEPRECATED)
-    assert (new.version, new.availability_status, new.patient_id) == ("3", APPROVED, OTHER_PATIENT)
+    assert [(each.version, each.availability_status, each.patient_id) for each in await nodes.versions(first)] == [
+        ("1", DEPRECATED, first.patient_id),
+        ("2", DEPRECATED, OTHER_PATIENT),
+        ("3", DEPRECATED, OTHER_PATIENT),
+        ("4", APPROVED, OTHER_PATIENT),
+    ]
     assert await nodes.problems() == []
