@@ -14,7 +14,7 @@ from typing import TypeAlias
 from registry.metadata_store import Criteria, Finder, Match, StoredObject
 from xds.actors import Found, QueryRequest, QueryResponse, ReturnType
 from xds.errors import ErrorCode, ResponseStatus, XdsError
-from xds.metadata import OFFLINE, UPDATE_OPERATIONS, AssociationType, AvailabilityStatus, DocumentEntryType, ObjectKind
+from xds.metadata import OFFLINE, UPDATE_OPERATIONS, AssociationType, AvailabilityStatus, ObjectKind
 from xds.stored_queries import Answer, BoundQuery, Condition, Operator, bind
 from xds.transactions import ITI_18, Transaction
 
@@ -238,24 +238,9 @@ async def _find(
 async def _find_matches(
     query: BoundQuery, store: Finder, *, rendering: bool = True, limit: int | None = None
 ) -> Objects:
-    """What meets all conditions. An on-demand document has no creationTime, and is found whatever that has to be.
-
-    ITI TF-2: 3.18.4.1.2.3.7.1, note 6.
-    """
     kind = query.query.finds
     conditions = (*query.start, *_filters(query, kind), *_of_level(query, kind))
-    found = await store.find(_criteria(kind, conditions, query.patient_ids), rendering=rendering, limit=limit)
-    timeless = tuple([each for each in conditions if each.attribute != "creation_time"])
-    if len(timeless) == len(conditions) or not _may_be_on_demand(conditions):
-        return found
-    of_any_time = _criteria(kind, (*timeless, _ON_DEMAND), query.patient_ids)
-    on_demand = await store.find(of_any_time, rendering=rendering, limit=limit)
-    return tuple({each.entry_uuid: each for each in (*found, *on_demand)}.values())
-
-
-def _may_be_on_demand(conditions: Iterable[Condition]) -> bool:
-    types = (each for each in conditions if each.attribute == "object_type" and each.operator is Operator.ANY_OF)
-    return all(DocumentEntryType.ON_DEMAND in group for each in types for group in each.groups)
+    return await store.find(_criteria(kind, conditions, query.patient_ids), rendering=rendering, limit=limit)
 
 
 def _criteria(kind: ObjectKind, conditions: Iterable[Condition], patients: tuple[str, ...]) -> Criteria:
@@ -286,7 +271,6 @@ def _any_of(attribute: str, values: tuple[str, ...]) -> Condition:
     return Condition(attribute, Operator.ANY_OF, (values,))
 
 
-_ON_DEMAND = _any_of("object_type", (DocumentEntryType.ON_DEMAND.value,))
 _HAS_MEMBER = _any_of("association_type", (AssociationType.HAS_MEMBER.value,))
 
 

@@ -288,7 +288,8 @@ _FOLDER = ObjectKind.FOLDER
 _ASSOCIATION = ObjectKind.ASSOCIATION
 _EQUALS, _ANY_OF, _ALL_OF_ANY_OF = Operator.EQUALS, Operator.ANY_OF, Operator.ALL_OF_ANY_OF
 _AT_OR_AFTER, _BEFORE, _LIKE = Operator.AT_OR_AFTER, Operator.BEFORE, Operator.LIKE
-# ITI TF-2: 3.18.4.1.2.3.3.1: a DocumentEntry without the time is not left out by what the time has to be.
+# A DocumentEntry without the time is not left out by what the time has to be (ITI TF-2: 3.18.4.1.2.3.3.1); nor is an
+# on-demand document, which has no creationTime (3.18.4.1.2.3.7.1, note 6).
 _FROM_IF_ANY, _TO_IF_ANY = Operator.AT_OR_AFTER_IF_ANY, Operator.BEFORE_IF_ANY
 _OF_ONE_VALUE = OF_TIMES | {_EQUALS}
 METADATA_LEVEL = "$MetadataLevel"
@@ -322,8 +323,8 @@ _FIND_DOCUMENTS_PARAMETERS = (
     Parameter("$XDSDocumentEntryPracticeSettingCode", _ENTRY, "practice_setting_code", _ANY_OF, _code),
     Parameter("$XDSDocumentEntryHealthcareFacilityTypeCode", _ENTRY, "healthcare_facility_type_code", _ANY_OF, _code),
     Parameter("$XDSDocumentEntryEventCodeList", _ENTRY, "event_code_list", _ALL_OF_ANY_OF, _code),
-    Parameter("$XDSDocumentEntryCreationTimeFrom", _ENTRY, "creation_time", _AT_OR_AFTER, _time),
-    Parameter("$XDSDocumentEntryCreationTimeTo", _ENTRY, "creation_time", _BEFORE, _time),
+    Parameter("$XDSDocumentEntryCreationTimeFrom", _ENTRY, "creation_time", _FROM_IF_ANY, _time),
+    Parameter("$XDSDocumentEntryCreationTimeTo", _ENTRY, "creation_time", _TO_IF_ANY, _time),
     Parameter("$XDSDocumentEntryServiceStartTimeFrom", _ENTRY, "service_start_time", _FROM_IF_ANY, _time),
     Parameter("$XDSDocumentEntryServiceStartTimeTo", _ENTRY, "service_start_time", _TO_IF_ANY, _time),
     Parameter("$XDSDocumentEntryServiceStopTimeFrom", _ENTRY, "service_stop_time", _FROM_IF_ANY, _time),
