@@ -8,26 +8,30 @@ from typing import Final
 
 from registry.search_columns import Column, search_columns
 from xds.metadata import AnyObject
-from xds.paged_search import Either
+from xds.paged_search import Demand, Either
 from xds.stored_queries import Condition, Operator
 
 
-def is_met(item: AnyObject, conditions: Sequence[Condition | Either]) -> bool:
-    """Whether an object meets all conditions, as MetadataStore.page() means them.
+def is_met(item: AnyObject, demands: Sequence[Demand]) -> bool:
+    """Whether an object meets all demands, as MetadataStore.page() means them.
 
     Raises KeyError where one is of a column that an object alone does not have.
     """
     columns = search_columns(item)
-    return all(
-        any(all(_met(columns, each) for each in alternative) for alternative in condition.alternatives)
-        if isinstance(condition, Either)
-        else _met(columns, condition)
-        for condition in conditions
-    )
+    return all(_answers(columns, each) for each in demands)
+
+
+def _answers(columns: Mapping[str, Column], demand: Demand) -> bool:
+    if isinstance(demand, Condition):
+        return _met(columns, demand)
+    any_is_met = any(all(_met(columns, each) for each in alternative) for alternative in demand.alternatives)
+    return any_is_met is isinstance(demand, Either)
 
 
 def _met(columns: Mapping[str, Column], condition: Condition) -> bool:
     column = columns[condition.attribute]
+    if condition.operator is Operator.PRESENT:
+        return bool(column)
     if column is None:
         return condition.operator in _IF_ANY
     if condition.operator in (Operator.AT_OR_AFTER, Operator.AT_OR_AFTER_IF_ANY):

@@ -11,14 +11,15 @@ Renderings enter and leave as bytes; the adapter is handed an ObjectCodec and kn
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, TypeAlias
 
 from registry.dossier_log import LogRecord
 from registry.search_columns import Column
 from xds.metadata import AnyObject, Association, ObjectKind, SubmissionSet
-from xds.paged_search import Either, Page, PagedSearch
+from xds.paged_search import Either, Neither, Page, PagedSearch
+from xds.stored_queries import Condition
 from xds.stored_queries import Operator as Operator  # part of this port
 
 
@@ -45,10 +46,15 @@ class AnyMatch:
 
     alternatives: tuple[tuple[Match, ...], ...]
 
+    @classmethod
+    def of(cls, alternatives: Iterable[Iterable[Condition]]) -> AnyMatch:
+        """The same, as a search has it."""
+        return cls(tuple(tuple(Match(*each) for each in alternative) for alternative in alternatives))
+
 
 @dataclass(frozen=True, slots=True)
 class Criteria:
-    """Objects of one kind that meet all of `matches`, and of each of `either` an alternative.
+    """Objects of one kind that meet all of `matches`, of each of `either` an alternative, and of `neither` none.
 
     patient_ids   only these dossiers (CX text); empty: all of them. A store finds within a dossier much faster,
                   so whoever knows the patient says so.
@@ -58,17 +64,15 @@ class Criteria:
     matches: tuple[Match, ...] = ()
     patient_ids: tuple[str, ...] = ()
     either: tuple[AnyMatch, ...] = ()
+    neither: tuple[AnyMatch, ...] = ()
 
     @classmethod
     def of(cls, search: PagedSearch) -> Criteria:
         """What a search in pages asks for."""
-        plain = tuple(Match(*each) for each in search.conditions if not isinstance(each, Either))
-        either = tuple(
-            AnyMatch(tuple(tuple(Match(*each) for each in alternative) for alternative in condition.alternatives))
-            for condition in search.conditions
-            if isinstance(condition, Either)
-        )
-        return cls(search.kind, plain, search.patient_ids, either)
+        plain = tuple(Match(*each) for each in search.conditions if isinstance(each, Condition))
+        either = tuple(AnyMatch.of(each.alternatives) for each in search.conditions if isinstance(each, Either))
+        neither = tuple(AnyMatch.of(each.alternatives) for each in search.conditions if isinstance(each, Neither))
+        return cls(search.kind, plain, search.patient_ids, either, neither)
 
 
 class StoredObject(NamedTuple):

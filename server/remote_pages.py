@@ -31,7 +31,7 @@ from xds.metadata import (
     DocumentEntryType,
     ObjectKind,
 )
-from xds.paged_search import NEWEST, Either, Page, PagedObject, PagedSearch, Place
+from xds.paged_search import NEWEST, Page, PagedObject, PagedSearch, Place
 from xds.stored_queries import (
     METADATA_LEVEL,
     OF_TIMES,
@@ -196,10 +196,10 @@ def _refuse_what_no_registry_tells(search: PagedSearch) -> None:
 
 def _all_conditions(search: PagedSearch) -> Iterator[Condition]:
     for each in search.conditions:
-        if isinstance(each, Either):
-            yield from (condition for alternative in each.alternatives for condition in alternative)
-        else:
+        if isinstance(each, Condition):
             yield each
+        else:
+            yield from (condition for alternative in each.alternatives for condition in alternative)
 
 
 # What is asked of the registry -------------------------------------------------------------------------------------

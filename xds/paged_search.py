@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from xds.metadata import ObjectKind
 from xds.stored_queries import Condition, Operator
@@ -53,6 +53,17 @@ class Either(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Neither:
+    """Alternatives, of which none may be met. No tuple, which would be equal to the Either of the same alternatives."""
+
+    alternatives: tuple[tuple[Condition, ...], ...]
+
+
+Demand: TypeAlias = Condition | Either | Neither
+"""What an object has to meet."""
+
+
+@dataclass(frozen=True, slots=True)
 class PagedSearch:
     """A page of the objects of one kind that meet all conditions.
 
@@ -64,7 +75,7 @@ class PagedSearch:
     """
 
     kind: ObjectKind
-    conditions: tuple[Condition | Either, ...]
+    conditions: tuple[Demand, ...]
     patient_ids: tuple[str, ...]
     ordered_by: str
     limit: int

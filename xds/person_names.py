@@ -54,6 +54,11 @@ def name_pattern(family: str | None, given: str | None, *, contains: frozenset[s
     return f"{of_family}%{_BETWEEN}{of_given}%"
 
 
+ANY_FAMILY_NAME: Final = f"{_BEFORE}_%{_BEFORE}{_BETWEEN}%"
+ANY_GIVEN_NAME: Final = f"%{_BETWEEN}{_BEFORE}_%"
+"""What searchable_name() is LIKE where the person has such a name at all."""
+
+
 def name_parts(person: XCN) -> list[str]:
     """The parts as they are, for exact search: family names, given names, and every pair of them."""
     family, given = family_names(person), given_names(person)

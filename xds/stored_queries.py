@@ -59,6 +59,7 @@ class Operator(Enum):
     ENDS_WITH = auto()  # several ends, one of which is the value's; case matters
     NONE_OF = auto()  # several groups of values; of one group at least none is equal
     UNLIKE = auto()  # several patterns, none of which matches
+    PRESENT = auto()  # any value at all; the one group is empty
 
 
 OF_TIMES: Final = frozenset(

@@ -18,13 +18,13 @@ from mhd.fhir.operation_outcome import Issue, Refused, xds_issue
 from mhd.mapping.code_systems import CodeSystems
 from mhd.mapping.document_list import FOLDER, SUBMISSION_SET
 from mhd.mapping.identifiers import entry_uuid_of, unique_id_of
-from mhd.searching.search_parameters import ParameterType, Role
+from mhd.searching.search_parameters import MISSING, NOT, ParameterType, Role
 from mhd.searching.search_request import Occurrence, SearchRequest, invalid
 from mhd.searching.search_values import Alternatives, Token, merged, one, plain, token
 from xds.hl7v2 import CX
 from xds.metadata import ObjectKind
-from xds.paged_search import NEWEST, Either, PagedObject, PagedRegistry, PagedSearch
-from xds.person_names import exact_name, folded, name_pattern
+from xds.paged_search import NEWEST, Demand, Either, Neither, PagedObject, PagedRegistry, PagedSearch
+from xds.person_names import ANY_FAMILY_NAME, ANY_GIVEN_NAME, exact_name, folded, name_pattern
 from xds.stored_queries import Condition, Operator
 
 ORDERED_BY: Final = {
@@ -61,7 +61,7 @@ class Wanted:
     """
 
     kind: ObjectKind
-    conditions: tuple[Condition | Either, ...]
+    conditions: tuple[Demand, ...]
     patient_ids: tuple[str, ...]
 
 
@@ -128,9 +128,9 @@ class SearchConditions:
         of_systems = [self.patients.of_identifier(each, code) for each in systems] if code else []
         return [each for each in of_systems if each]
 
-    async def _named(self, request: SearchRequest, kind: ObjectKind) -> tuple[Condition, ...] | None:
-        """The condition for each parameter that names objects; None: one of them names nothing that is there."""
-        conditions = []
+    async def _named(self, request: SearchRequest, kind: ObjectKind) -> tuple[Demand, ...] | None:
+        """The demand for each parameter that names objects; None: one of them names nothing that is there."""
+        conditions: list[Demand] = []
         for occurrence in request.of(Role.ID, Role.IDENTIFIER):
             if occurrence.parameter.role is Role.ID:
                 uuids = {
@@ -138,9 +138,13 @@ class SearchConditions:
                 }
             else:
                 uuids = await self._identified([_token(occurrence, each) for each in occurrence.values], kind)
-            if not uuids:
+            named = await any_version(uuids, kind, self.registry) if uuids else None
+            if occurrence.modifier == NOT:
+                conditions += [Neither(((named,),))] if named else []
+            elif named:
+                conditions.append(named)
+            else:
                 return None
-            conditions.append(await any_version(uuids, kind, self.registry))
         for occurrence in request.of(Role.RELATES_TO):
             sources = await self._relating_to(occurrence)
             if not sources:
@@ -193,7 +197,7 @@ def _kinds_of(request: SearchRequest, kinds: Sequence[ObjectKind]) -> Sequence[O
     left = list(kinds)
     for occurrence in request.of(Role.LIST_TYPE):
         meant = {_LISTS.get(code) for system, code in map(token, occurrence.values) if system in (None, LIST_TYPES)}
-        left = [each for each in left if each in meant]
+        left = [each for each in left if (each in meant) is not (occurrence.modifier == NOT)]
     return left
 
 
@@ -202,44 +206,70 @@ _LISTS: Final = {SUBMISSION_SET: ObjectKind.SUBMISSION_SET, FOLDER: ObjectKind.F
 
 def _conditions(
     request: SearchRequest, kind: ObjectKind, systems: CodeSystems, zone: tzinfo
-) -> tuple[Condition | Either, ...] | None:
+) -> tuple[Demand, ...] | None:
     """What the columns of a kind have to meet; None: no object can. Raises Refused with all that can not be read."""
-    found: list[Condition | Either] = []
+    found: list[Demand] = []
     issues: list[Issue] = []
-    nothing = False
-    for occurrence in request.of(Role.CONDITION):
-        column = occurrence.parameter.columns.get(kind)
-        if column is None or occurrence.parameter.meaning is None:
-            continue
+    for occurrence in request.of(*_OF_COLUMNS):
         try:
-            values = occurrence.values
-            if occurrence.parameter.type is ParameterType.DATE:
-                values = tuple([in_zone(each, zone) for each in values])
-            alternatives = merged(
-                [each for value in values for each in occurrence.parameter.meaning(value, column, systems)]
-            )
+            found += _demands(occurrence, kind, systems, zone)
         except ValueError as problem:
             issues.append(invalid(occurrence.sent_as, str(problem)))
-            continue
-        nothing = nothing or not alternatives
-        found += _as_conditions(alternatives)
     if issues:
         raise Refused(*issues)
     found += _names(request) if kind is not ObjectKind.FOLDER else ()
-    found += [_text(each, each.parameter.columns[kind]) for each in request.of(Role.TEXT)]
-    return None if nothing else tuple(found)
+    return None if _NOTHING in found else tuple(found)
 
 
-def _as_conditions(alternatives: Alternatives) -> Sequence[Condition | Either]:
+_OF_COLUMNS: Final = (Role.CONDITION, Role.TEXT, Role.FAMILY, Role.GIVEN)
+_NOTHING: Final = Either(())
+
+
+def _demands(occurrence: Occurrence, kind: ObjectKind, systems: CodeSystems, zone: tzinfo) -> Sequence[Demand]:
+    """What a parameter demands, but for names, which are asked for together. Raises ValueError where it is not read."""
+    column, meaning = occurrence.parameter.columns.get(kind), occurrence.parameter.meaning
+    if occurrence.modifier == MISSING:
+        return _as_missing(occurrence, kind)
+    if column is None or occurrence.parameter.role in (Role.FAMILY, Role.GIVEN):
+        return ()
+    if meaning is None:
+        return (_text(occurrence, column),)
+    values = occurrence.values
+    if occurrence.parameter.type is ParameterType.DATE:
+        values = tuple([in_zone(each, zone) for each in values])
+    alternatives = merged([each for value in values for each in meaning(value, column, systems)])
+    return (Neither(alternatives),) if occurrence.modifier == NOT else _as_conditions(alternatives)
+
+
+def _as_missing(occurrence: Occurrence, kind: ObjectKind) -> Sequence[Demand]:
+    """That there is no value that the parameter could find, or that there is one."""
+    if occurrence.values not in (("true",), ("false",)):
+        raise ValueError(f"is {','.join(occurrence.values)[:100]!r}; send true or false")
+    column, role = occurrence.parameter.columns.get(kind), occurrence.parameter.role
+    if column is None:
+        having: Alternatives = ()
+    elif role in _PARTS_OF_NAMES:
+        having = ((one(column, Operator.LIKE, _PARTS_OF_NAMES[role]),),)
+    else:
+        having = ((one(column, Operator.PRESENT),),)
+    return (Neither(having),) if occurrence.values == ("true",) else _as_conditions(having)
+
+
+_PARTS_OF_NAMES: Final = {Role.FAMILY: ANY_FAMILY_NAME, Role.GIVEN: ANY_GIVEN_NAME}
+
+
+def _as_conditions(alternatives: Alternatives) -> Sequence[Demand]:
     return alternatives[0] if len(alternatives) == 1 else (Either(alternatives),)
 
 
-def _names(request: SearchRequest) -> list[Condition | Either]:
+def _names(request: SearchRequest) -> list[Demand]:
     """What names of authors have to meet: family and given name are those of one and the same author."""
-    families, givens = request.of(Role.FAMILY), request.of(Role.GIVEN)
+    families, givens = (
+        [each for each in request.of(role) if each.modifier != MISSING] for role in (Role.FAMILY, Role.GIVEN)
+    )
     nobody: list[Occurrence | None] = [None]
     pairs = product([*families] or nobody, [*givens] or nobody)
-    found: list[Condition | Either] = []
+    found: list[Demand] = []
     for family, given in pairs:
         if family or given:
             found += _as_conditions(merged(list(_name_alternatives(family, given))))

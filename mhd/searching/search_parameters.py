@@ -61,7 +61,6 @@ class SearchParameter:
 
     names        spellings; the first is the one that the CapabilityStatement tells
     columns      the search column of each kind of object; a kind that is not there does not heed the parameter
-    modifiers    those that are understood
     definition   canonical of the SearchParameter; "" for a chain, which has none
     """
 
@@ -70,19 +69,37 @@ class SearchParameter:
     columns: Mapping[ObjectKind, str] = field(default_factory=dict)
     meaning: Meaning | None = None
     role: Role = Role.CONDITION
-    modifiers: frozenset[str] = frozenset()
     definition: str = ""
 
     @property
     def name(self) -> str:
         return self.names[0]
 
+    @property
+    def modifiers(self) -> frozenset[str]:
+        """Those that are understood; none of what an identifier of something else is asked for by."""
+        return frozenset() if ":" in self.name else _MODIFIERS.get((self.role, self.type), frozenset())
+
 
 _ENTRY, _SET, _FOLDER = ObjectKind.DOCUMENT_ENTRY, ObjectKind.SUBMISSION_SET, ObjectKind.FOLDER
 _TOKEN, _DATE, _STRING, _REFERENCE = (
     ParameterType.TOKEN, ParameterType.DATE, ParameterType.STRING, ParameterType.REFERENCE,
 )  # fmt: skip
-_OF_STRINGS: Final = frozenset({"exact", "contains"})
+NOT: Final = "not"
+MISSING: Final = "missing"
+_OF_STRINGS: Final = frozenset({"exact", "contains", MISSING})
+_MODIFIERS: Final[Mapping[tuple[Role, ParameterType], frozenset[str]]] = {
+    (Role.CONDITION, _TOKEN): frozenset({NOT, MISSING}),
+    (Role.CONDITION, _DATE): frozenset({MISSING}),
+    (Role.CONDITION, _REFERENCE): frozenset({MISSING}),
+    (Role.ID, _TOKEN): frozenset({NOT}),
+    (Role.IDENTIFIER, _TOKEN): frozenset({NOT}),
+    (Role.LIST_TYPE, _TOKEN): frozenset({NOT}),
+    (Role.FAMILY, _STRING): _OF_STRINGS,
+    (Role.GIVEN, _STRING): _OF_STRINGS,
+    (Role.TEXT, _STRING): _OF_STRINGS,
+}
+"""Those of FHIR R4: search.html, "Modifiers". An id, an identifier and a code of a List are never missing."""
 
 
 def _chains(base: str, chain: str, target: str) -> tuple[str, ...]:
@@ -120,11 +137,11 @@ DOCUMENT_REFERENCE: Final = (
         ("status",), _TOKEN, {_ENTRY: "availability_status"}, status, definition=f"{_FHIR}DocumentReference-status"
     ),
     SearchParameter(
-        ("author.family", "author:Practitioner.family"), _STRING, role=Role.FAMILY, modifiers=_OF_STRINGS
+        ("author.family", "author:Practitioner.family"), _STRING, {_ENTRY: "author_name"}, role=Role.FAMILY
     ),
-    SearchParameter(("author.given", "author:Practitioner.given"), _STRING, role=Role.GIVEN, modifiers=_OF_STRINGS),
+    SearchParameter(("author.given", "author:Practitioner.given"), _STRING, {_ENTRY: "author_name"}, role=Role.GIVEN),
     SearchParameter(
-        ("description",), _STRING, {_ENTRY: "comments"}, role=Role.TEXT, modifiers=_OF_STRINGS,
+        ("description",), _STRING, {_ENTRY: "comments"}, role=Role.TEXT,
         definition=f"{_FHIR}DocumentReference-description",
     ),
     SearchParameter(
@@ -194,9 +211,9 @@ LIST: Final = (
     ),
     SearchParameter(("sourceId",), _TOKEN, {_SET: "source_id"}, oid, definition=f"{_IHE}List-SourceId"),
     SearchParameter(
-        ("source.family", "source:Practitioner.family"), _STRING, role=Role.FAMILY, modifiers=_OF_STRINGS
+        ("source.family", "source:Practitioner.family"), _STRING, {_SET: "author_name"}, role=Role.FAMILY
     ),
-    SearchParameter(("source.given", "source:Practitioner.given"), _STRING, role=Role.GIVEN, modifiers=_OF_STRINGS),
+    SearchParameter(("source.given", "source:Practitioner.given"), _STRING, {_SET: "author_name"}, role=Role.GIVEN),
 )  # fmt: skip
 
 HEEDED_RESULT_PARAMETERS: Final = frozenset({"_count", "_format", "_sort", "_summary", "_total", "_page"})

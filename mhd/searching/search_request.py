@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from mhd.fhir.operation_outcome import Issue, IssueType, Refused, xds_issue
-from mhd.searching.search_parameters import HEEDED_RESULT_PARAMETERS, Role, SearchParameter
+from mhd.searching.search_parameters import HEEDED_RESULT_PARAMETERS, NOT, Role, SearchParameter
 from mhd.searching.search_values import split
 from xds.errors import ErrorCode
 
@@ -182,7 +182,7 @@ class _Reader:
 
 
 def _missing(request: SearchRequest, strict: bool) -> Iterator[Issue]:
-    if not request.of(*_SELECTING):
+    if not any(each.modifier != NOT for each in request.of(*_SELECTING)):
         yield xds_issue(
             ErrorCode.STORED_QUERY_MISSING_PARAM,
             "The search names no patient; send patient, patient.identifier, identifier or _id.",

@@ -73,6 +73,7 @@ class Search:
             else:
                 conditions += condition
         conditions += [_any_condition(each, COLUMN_SHAPES[criteria.kind]) for each in criteria.either]
+        conditions += [{"$nor": [_any_condition(each, COLUMN_SHAPES[criteria.kind])]} for each in criteria.neither]
         place = await _place(criteria, claims)
         if place is None:
             return cls(criteria, None, {}, (), (), unmerged)
@@ -207,6 +208,8 @@ def _condition(match: Match, shapes: Mapping[str, Shape]) -> list[Mapping[str, A
     shape = shapes.get(match.attribute)
     if shape is None:
         raise ValueError(f"{match.attribute} is not a column that can be searched")
+    if match.operator is Operator.PRESENT:
+        return [{f"{match.attribute}_first" if shape is Shape.TIME else match.attribute: {"$exists": True}}]
     if (shape in _TIMES) is not (match.operator in _OF_TIMES):
         raise ValueError(f"{match.attribute} can not be searched by {match.operator.name}")
     if match.operator in (Operator.LIKE, Operator.UNLIKE):

@@ -17,7 +17,7 @@ import orjson
 
 from registry.metadata_store import Match, Operator
 from registry.search_columns import COLUMN_SHAPES, Shape
-from registry.sqlite.index import as_line
+from registry.sqlite.index import NO_LINES, as_line
 from xds.metadata import ObjectKind
 
 EXACT: Final = frozenset({Operator.EQUALS, Operator.ANY_OF, Operator.ALL_OF_ANY_OF})
@@ -71,6 +71,12 @@ def any_met(kind: ObjectKind, alternatives: Sequence[Sequence[Match]]) -> Sql:
     return Sql(
         _either([f"({each.text or '1'})" for each in met]), tuple(value for each in met for value in each.values)
     )
+
+
+def none_met(kind: ObjectKind, alternatives: Sequence[Sequence[Match]]) -> Sql:
+    """The condition that of each alternative a match does not hold for a row `o`. Raises ValueError as all_met()."""
+    met = any_met(kind, alternatives)
+    return Sql(f"({met.text}) IS NOT TRUE", met.values)
 
 
 @lru_cache(maxsize=1024)
@@ -166,7 +172,13 @@ def _first(values: Sequence[str]) -> Values:
     return (values[0],)
 
 
+def _none(_: Sequence[str]) -> Values:
+    return ()
+
+
 _ONE_OF_SEVERAL = _Way(_any_line, _lines)
+_IS_THERE = _Way(lambda column, _: f"{column} IS NOT NULL", _none)
+_HAS_LINES = _Way(lambda column, _: f"{column} <> '{NO_LINES}'", _none)
 _WAYS: Final[Mapping[tuple[Operator, Shape], _Way]] = {
     (Operator.ANY_OF, Shape.ONE): _Way(lambda column, count: f"{column} IN {_members_text(count)}", _members_values),
     (Operator.ANY_OF, Shape.SEVERAL): _ONE_OF_SEVERAL,
@@ -190,4 +202,9 @@ _WAYS: Final[Mapping[tuple[Operator, Shape], _Way]] = {
     (Operator.STARTS_WITH, Shape.SEVERAL): _Way(_part_of_line, _beginnings),
     (Operator.ENDS_WITH, Shape.ONE): _Way(_ends, _twice),
     (Operator.ENDS_WITH, Shape.SEVERAL): _Way(_part_of_line, _ends_of_lines),
+    (Operator.PRESENT, Shape.ONE): _IS_THERE,
+    (Operator.PRESENT, Shape.MOMENT): _IS_THERE,
+    (Operator.PRESENT, Shape.TIME): _Way(lambda column, _: f"{column}_first IS NOT NULL", _none),
+    (Operator.PRESENT, Shape.SEVERAL): _HAS_LINES,
+    (Operator.PRESENT, Shape.TEXTS): _HAS_LINES,
 }

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import orjson
 
@@ -73,6 +73,10 @@ def as_lines(values: Iterable[str]) -> str:
 def as_line(value: str) -> str:
     """What as_lines() holds where, and only where, one of the values is `value`: JSON strings hold no line breaks."""
     return f"\n{orjson.dumps(value).decode()}\n"
+
+
+NO_LINES: Final = as_lines(())
+"""A column of several values of which an object has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -374,7 +378,7 @@ def _time(value: Column) -> tuple[str | None, ...]:
 
 
 def _several(value: Column) -> tuple[str | None, ...]:
-    return (as_lines(value),) if value else ("[]",)
+    return (as_lines(value or ()),)
 
 
 _STORERS = {Shape.ONE: _one, Shape.TIME: _time, Shape.SEVERAL: _several, Shape.TEXTS: _several}

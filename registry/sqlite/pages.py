@@ -23,7 +23,7 @@ from registry.metadata_store import Criteria
 from registry.page_links import links_of
 from registry.rendering_compression import RenderingCompression
 from registry.search_columns import COLUMN_SHAPES, Shape
-from registry.sqlite.conditions import Sql, all_met, any_met, members
+from registry.sqlite.conditions import Sql, all_met, any_met, members, none_met
 from registry.sqlite.index import NUMBER_BITS, TABLES
 from registry.sqlite.search import Search, pinned_by, require_unmerged
 from xds.metadata import ObjectKind
@@ -82,10 +82,12 @@ class PageSearch(NamedTuple):
         condition = _all(
             all_met(search.kind, criteria.matches),
             *(any_met(search.kind, each.alternatives) for each in criteria.either),
+            *(none_met(search.kind, each.alternatives) for each in criteria.neither),
         )
         covered = (
             search.ordered_by == _COVERED.get(search.kind)
             and not criteria.either
+            and not criteria.neither
             and all(match.attribute in _ALSO_COVERED[search.kind] for match in criteria.matches)
         )
         pinned = pinned_by(criteria)

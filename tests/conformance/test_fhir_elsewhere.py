@@ -25,7 +25,16 @@ from tests.builders import (
 )
 from tests.conformance.fhir_wire import FhirReply, FhirWire
 from tests.conformance.test_fhir_submissions import JSON, XML, by_soap, provided
-from tests.conformance.test_find_document_references import FINDS, FINDS_OTHERS, ids, of, one_of_its_kind, some_patient
+from tests.conformance.test_find_document_lists import FOLDERS, SETS, SETS_BESIDE_FOLDERS
+from tests.conformance.test_find_document_references import (
+    FINDS,
+    FINDS_ALL,
+    FINDS_OTHERS,
+    ids,
+    of,
+    one_of_its_kind,
+    some_patient,
+)
 from tests.conformance.wire import Wire, running_server
 from tests.mhd.expressible import expressible
 from tests.mhd.recipients import bundle_of, sent_document, sent_list
@@ -62,7 +71,7 @@ async def kept(both: tuple[Wire, FhirWire, FhirWire]) -> tuple[CX, DocumentEntry
     return patient, entry, sent
 
 
-@pytest.mark.parametrize(("name", "value"), FINDS + [each for each in FINDS_OTHERS if each[0] != "_id"])
+@pytest.mark.parametrize(("name", "value"), [*FINDS, *FINDS_ALL, *(each for each in FINDS_OTHERS if each[0] != "_id")])
 async def test_a_search_finds_what_it_finds_where_the_registry_is(
     both: tuple[Wire, FhirWire, FhirWire], kept: tuple[CX, DocumentEntry, Submission], name: str, value: str
 ) -> None:
@@ -72,6 +81,32 @@ async def test_a_search_finds_what_it_finds_where_the_registry_is(
     assert (await elsewhere.get("DocumentReference", parameters)).found == (
         await here.get("DocumentReference", parameters)
     ).found
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *SETS,
+        *FOLDERS,
+        *SETS_BESIDE_FOLDERS,
+        ("code:not", "folder"),
+        ("designationType:not", "11488-4,34133-9"),
+        ("designationType:missing", "false"),
+        ("sourceId:missing", "true"),
+        ("source.family:missing", "false"),
+        ("status:not", "superseded"),
+    ],
+)
+async def test_a_search_finds_the_lists_that_it_finds_where_the_registry_is(
+    both: tuple[Wire, FhirWire, FhirWire], kept: tuple[CX, DocumentEntry, Submission], name: str, value: str
+) -> None:
+    _, here, elsewhere = both
+    parameters = [("patient.identifier", of(kept[0])), (name, value)]
+
+    found = (await elsewhere.get("List", parameters)).bundle
+
+    assert found["total"] == (await here.get("List", parameters)).bundle["total"]
+    assert sorted((await elsewhere.get("List", parameters)).found) == sorted((await here.get("List", parameters)).found)
 
 
 def without_what_no_registry_tells(reply: FhirReply, base: str) -> list[Any]:
@@ -209,11 +244,11 @@ async def test_pages_hold_each_document_once(both: tuple[Wire, FhirWire, FhirWir
 async def test_what_no_registry_tells_is_refused(both: tuple[Wire, FhirWire, FhirWire]) -> None:
     _, _, elsewhere = both
 
-    for name in ("date", "_lastUpdated"):
-        reply = await elsewhere.get("DocumentReference", {"patient.identifier": of(some_patient()), name: "ge2026"})
+    for name, value in (("date", "ge2026"), ("_lastUpdated", "ge2026"), ("date:missing", "true")):
+        reply = await elsewhere.get("DocumentReference", {"patient.identifier": of(some_patient()), name: value})
         assert reply.status == 400
         assert reply.issue["code"] == "not-supported"
-        assert reply.issue["expression"] == [name]
+        assert reply.issue["expression"] == [name.partition(":")[0]]
 
 
 async def test_a_registry_that_is_away_is_answered_503(tmp_path: Path) -> None:

@@ -132,6 +132,20 @@ FINDS = [
     ("related", "urn:oid:2.25.7331|ENC-1"),
     ("encounter:identifier", "urn:oid:2.25.7331|ENC-1"),
     ("encounter.identifier", "urn:oid:2.25.7331|ENC-1"),
+    ("category:not", "http://loinc.org|18842-5"),
+    ("category:not", "18842-5,some-other"),
+    ("type:not", "11490-0"),
+    ("setting:not", "http://snomed.info/sct|408443003"),
+    ("facility:not", "http://snomed.info/sct|"),
+    ("format:not", "urn:ihe:iti:xds-sd:text:2008"),
+    ("security-label:not", "http://terminology.hl7.org/CodeSystem/v3-Confidentiality|N"),
+    ("contenttype:not", "text/plain"),
+    ("language:not", "et-EE,fi"),
+    ("event:missing", "false"),
+    ("period:missing", "false"),
+    ("description:missing", "false"),
+    ("related:missing", "false"),
+    ("author:Practitioner.given:missing", "false"),
 ]
 
 FINDS_OTHERS = [
@@ -160,6 +174,35 @@ FINDS_OTHERS = [
     ("status", "entered-in-error"),
     ("_id", "00000000-0000-4000-8000-000000000000"),
     ("identifier", "urn:oid:1.2.3.4"),
+    ("category:not", "http://loinc.org|11488-4"),
+    ("type:not", "other,34117-2"),
+    ("security-label:not", "R"),
+    ("event:not", "T-32000"),
+    ("language:not", "et-EE,lv"),
+    ("status:not", "current"),
+    ("category:missing", "true"),
+    ("event:missing", "true"),
+    ("security-label:missing", "true"),
+    ("creation:missing", "true"),
+    ("period:missing", "true"),
+    ("description:missing", "true"),
+    ("author.family:missing", "true"),
+    ("author.given:missing", "true"),
+    ("status:missing", "true"),
+]
+
+FINDS_ALL = [
+    ("category:not", "|11488-4"),
+    ("category:not", "11488"),
+    ("event:not", "http://loinc.org|T-32000"),
+    ("status:not", "superseded,entered-in-error"),
+    ("_id:not", "00000000-0000-4000-8000-000000000000"),
+    ("identifier:not", "urn:oid:1.2.3.4"),
+    ("type:missing", "false"),
+    ("contenttype:missing", "false"),
+    ("creation:missing", "false"),
+    ("author:Practitioner.family:missing", "false"),
+    ("status:missing", "false"),
 ]
 
 
@@ -206,6 +249,51 @@ async def test_a_parameter_does_not_find_what_has_another_value(
     reply = await fhir.get("DocumentReference", {"patient.identifier": of(patient), name: value})
 
     assert ids(entry)[0] not in reply.found
+
+
+@pytest.mark.parametrize(("name", "value"), FINDS_ALL)
+async def test_a_modifier_leaves_in_what_it_does_not_exclude(
+    wire: Wire, fhir: FhirWire, kept: dict[str, tuple[CX, DocumentEntry]], name: str, value: str
+) -> None:
+    patient, entry = await searched(wire, kept)
+
+    reply = await fhir.get("DocumentReference", {"patient.identifier": of(patient), name: value})
+
+    assert (reply.bundle["total"], len(reply.found)) == (2, 2)
+    assert ids(entry)[0] in reply.found
+
+
+async def test_what_has_no_value_has_none_of_those_that_are_not_wanted(wire: Wire, fhir: FhirWire) -> None:
+    patient = some_patient()
+    entries = [
+        document_entry(patient_id=patient, event_code_list=tuple(map(code, events)), author=authors)
+        for events, authors in (
+            ("xy", (author(author_person=XCN("1^Tamm^Mari")),)),
+            ("y", (author(author_person=XCN("2^Kask")), author(author_person=XCN("3^^Jaan")))),
+            ("", (author(author_person=XCN("4")),)),
+            ("z", (author(author_person=None),)),
+        )
+    ]
+    await register(wire, *entries)
+
+    async def found(*parameters: tuple[str, str]) -> list[int]:
+        asked = [("patient.identifier", of(patient)), ("_count", "1"), *parameters]
+        numbers = await fhir.walked("DocumentReference", asked)
+        assert (await fhir.get("DocumentReference", asked)).bundle["total"] == len(numbers)
+        return sorted(map(ids(*entries).index, numbers))
+
+    assert await found(("event:not", "x")) == [1, 2, 3]
+    assert await found(("event:not", "http://loinc.org|y")) == [2, 3]
+    assert await found(("event:not", "x,http://loinc.org|z")) == [1, 2]
+    assert await found(("event:not", "x"), ("event:not", "z")) == [1, 2]
+    assert await found(("event:not", "x"), ("event", "y")) == [1]
+    assert await found(("event:missing", "true")) == [2]
+    assert await found(("event:missing", "false"), ("event:not", "y")) == [3]
+    assert await found(("author.family:missing", "true")) == [2, 3]
+    assert await found(("author.given:missing", "false")) == [0, 1]
+    assert await found(("author.given:missing", "false"), ("author.family", "kask")) == [1]
+    assert await found(("_id:not", f"{ids(entries[0])[0]},{ids(entries[1])[0]}")) == [2, 3]
+    assert await found(("identifier:not", f"urn:oid:{entries[3].unique_id}")) == [0, 1, 2]
 
 
 async def test_values_are_alternatives_and_parameters_are_not(wire: Wire, fhir: FhirWire) -> None:
@@ -515,6 +603,16 @@ WRONG = [
     ({"patient": "Patient/1", "type:text": "summary"}, "not-supported", "type:text", None),
     ({"patient": "Patient/1", "author.family:above": "x"}, "not-supported", "author.family:above", None),
     ({"patient:Practitioner": "1"}, "not-supported", "patient:Practitioner", None),
+    ({"patient": "Patient/1", "type:missing": "yes"}, "invalid", "type:missing", None),
+    ({"patient": "Patient/1", "type:missing": "true,false"}, "invalid", "type:missing", None),
+    ({"patient": "Patient/1", "type:not": "a|b|c"}, "invalid", "type:not", None),
+    ({"patient": "Patient/1", "creation:not": "2026"}, "not-supported", "creation:not", None),
+    ({"patient": "Patient/1", "author.family:not": "x"}, "not-supported", "author.family:not", None),
+    ({"patient": "Patient/1", "related:identifier:not": "x|y"}, "not-supported", "related:identifier:not", None),
+    ({"patient": "Patient/1", "relatesto:missing": "true"}, "not-supported", "relatesto:missing", None),
+    ({"patient.identifier:not": "x|y"}, "not-supported", "patient.identifier:not", None),
+    ({"patient:missing": "false"}, "not-supported", "patient:missing", None),
+    ({"_id:not": "1"}, "required", "patient", "XDSStoredQueryMissingParam"),
     ({"_page": "gAAAAAnothing"}, "invalid", "_page", None),
 ]
 

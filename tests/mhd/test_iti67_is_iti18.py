@@ -218,6 +218,24 @@ async def assert_same_answer(store: MetadataStore, question: Question) -> None:
     assert sorted(by_fhir) == sorted(codec.read(each.ebrim or b"").logical_id or "" for each in response.found)
 
 
+async def assert_not_is_the_rest(store: MetadataStore, question: Question) -> None:
+    """What has none of the values, and what has one, are all; here and in front of a registry."""
+    patient = ("patient.identifier", f"urn:oid:{PATIENT.assigning_authority.universal_id}|{PATIENT.id_number}")
+    elsewhere = RemotePages(Registry(store=store, max_results=100_000), codec, b"a secret of thirty-two octets...")
+    for searching in (Searching.of(store), Searching.in_front_of(elsewhere)):
+        everything = sorted(await searching.walked(patient, ("_count", "3")))
+        for name, value in question.fhir:
+            opposites = [((f"{name}:missing", "true"), (f"{name}:missing", "false"))]
+            if name in (*CODED, *CODED_MANY, "status"):
+                opposites.append(((name, value), (f"{name}:not", value)))
+            for one, other in opposites if name in _MODIFIED else ():
+                parts = await searching.walked(patient, one), await searching.walked(patient, other)
+                assert sorted([*parts[0], *parts[1]]) == everything
+
+
+_MODIFIED = {"status", "creation", "author.family", "author.given", *CODED, *CODED_MANY}
+
+
 async def assert_same_answers(
     store: MetadataStore, given_entries: list[DocumentEntry], updated: list[Update], asked: list[Question]
 ) -> None:
@@ -230,6 +248,7 @@ async def assert_same_answers(
         await update.done(newest, Registry(store=store))
     for question in asked:
         await assert_same_answer(store, question)
+    await assert_not_is_the_rest(store, sum(asked, Question()))
 
 
 @given(st.lists(entries, max_size=12), updates, st.lists(questions(), min_size=1, max_size=8))

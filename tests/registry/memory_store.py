@@ -12,6 +12,7 @@ from registry.change_body import ChangeBody, blanked, decoded, encoded
 from registry.dossier_log import FIRST_PREVIOUS_HASH, LogRecord
 from registry.fhir_resources import submitted
 from registry.metadata_store import (
+    AnyMatch,
     Criteria,
     Extent,
     Facts,
@@ -387,10 +388,14 @@ class MemoryStore(MetadataStore):
         ]
 
     def _all_met(self, item: AnyObject, criteria: Criteria) -> bool:
-        return all(self._met(item, match) for match in criteria.matches) and all(
-            any(all(self._met(item, match) for match in matches) for matches in either.alternatives)
-            for either in criteria.either
+        return (
+            all(self._met(item, match) for match in criteria.matches)
+            and all(self._any_met(item, either) for either in criteria.either)
+            and not any(self._any_met(item, neither) for neither in criteria.neither)
         )
+
+    def _any_met(self, item: AnyObject, either: AnyMatch) -> bool:
+        return any(all(self._met(item, match) for match in matches) for matches in either.alternatives)
 
     def _met(self, item: AnyObject, match: Match) -> bool:
         columns = search_columns(item) | registration_columns(item.kind, self._registration(item.entry_uuid))
@@ -426,6 +431,8 @@ def _matches(columns: Mapping[str, Column], match: Match) -> bool:
     column = columns[match.attribute]
     if opposite := _OPPOSITES.get(match.operator):
         return not _matches(columns, replace(match, operator=opposite))
+    if match.operator is Operator.PRESENT:
+        return bool(column)
     if column is None:
         return match.operator in (Operator.AT_OR_AFTER_IF_ANY, Operator.BEFORE_IF_ANY)
     groups = match.groups

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,11 +18,13 @@ from tests.builders import (
     OTHER_PATIENT,
     PATIENT,
     association,
+    author,
     document_entry,
     folder,
     has_member,
     registered,
     submission_set,
+    text,
 )
 from tests.registry.dossiers import register, submitted
 from tests.registry.memory_store import MemoryStore
@@ -29,7 +32,7 @@ from tests.registry.stores import ADAPTERS, TellingRenderer, some_database
 from xds.ebxml_writer import codec
 from xds.hl7v2 import DTM
 from xds.metadata import AssociationType, AvailabilityStatus, Code, DocumentEntry, ObjectKind
-from xds.paged_search import Either, Link, Page, PagedSearch
+from xds.paged_search import Demand, Either, Link, Neither, Page, PagedSearch
 from xds.stored_queries import Condition, Operator
 
 ENTRIES = ObjectKind.DOCUMENT_ENTRY
@@ -63,7 +66,7 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 
 
 def first_page(
-    *conditions: Condition | Either,
+    *conditions: Demand,
     kind: ObjectKind = ENTRIES,
     limit: int = 50,
     patients: tuple[str, ...] = (PATIENT.text,),
@@ -241,6 +244,79 @@ async def test_one_of_several_alternatives_is_enough_and_needs_all_of_its_condit
 
     assert found == [entries[0].entry_uuid, entries[2].entry_uuid]
     assert (nothing.objects, nothing.total) == ((), 0)
+
+
+async def test_of_what_is_not_wanted_no_alternative_is_met_also_by_what_has_no_value(store: MetadataStore) -> None:
+    entries = [
+        registered(document_entry(creation_time=time and DTM(time), type_code=kind, event_code_list=events))
+        for time, kind, events in (
+            ("2026", Code("A", "1.2"), (Code("x", "1.2"), Code("y", "1.2"))),
+            ("2025", Code("B", "1.2"), (Code("y", "1.3"),)),
+            ("2024", None, ()),
+            (None, Code("A-1", "1.2"), (Code("z", "1.2"),)),
+        )
+    ]
+    await register(store, *submitted(*entries))
+
+    async def found(*conditions: Demand) -> list[int]:
+        uuids = await walked(store, first_page(*conditions, limit=1))
+        assert (await store.page(first_page(*conditions, limit=0))).total == len(uuids)
+        return [[entry.entry_uuid for entry in entries].index(each) for each in uuids]
+
+    any_a = (Condition("type_code", Operator.STARTS_WITH, (("A^^",),)),)
+    exactly_b = (Condition("type_code", Operator.ANY_OF, (("B^^1.2",),)),)
+    x = (Condition("event_code_list", Operator.ANY_OF, (("x^^1.2",),)),)
+    of_scheme = (Condition("event_code_list", Operator.ENDS_WITH, (("^^1.3",),)),)
+    later = (Condition("creation_time", Operator.AT_OR_AFTER, (("20250101000000",),)),)
+
+    assert await found(Either((any_a,))) == [0]
+    assert await found(Neither((any_a,))) == [1, 2, 3]
+    assert await found(Neither((any_a, exactly_b))) == [2, 3]
+    assert await found(Neither((x,))) == [1, 2, 3]
+    assert await found(Neither((x, of_scheme))) == [2, 3]
+    assert await found(Neither((later,))) == [2, 3]
+    assert await found(Neither((x,)), Neither((of_scheme,)), Either((later, exactly_b))) == []
+    assert await found(Neither(())) == [0, 1, 2, 3]
+    assert await found(CURRENT, Neither(((CURRENT,),))) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "attribute", "having"),
+    [
+        (ENTRIES, "type_code", {"type_code": Code("A", "1.2")}),
+        (ENTRIES, "event_code_list", {"event_code_list": (Code("A", "1.2"),)}),
+        (ENTRIES, "creation_time", {"creation_time": DTM("2026")}),
+        (ENTRIES, "service_period", {"service_stop_time": DTM("2026")}),
+        (ENTRIES, "folded_comments", {"comments": text("Any")}),
+        (ENTRIES, "author_name", {"author": (author(),)}),
+        (ObjectKind.FOLDER, "code_list", {"code_list": (Code("A", "1.2"),)}),
+        (ObjectKind.SUBMISSION_SET, "content_type_code", {"content_type_code": Code("A", "1.2")}),
+    ],
+)
+async def test_what_has_a_value_at_all_is_told_from_what_has_none(
+    store: MetadataStore, kind: ObjectKind, attribute: str, having: dict[str, Any]
+) -> None:
+    make: Callable[..., Any] = {
+        ENTRIES: document_entry, ObjectKind.FOLDER: folder, ObjectKind.SUBMISSION_SET: submission_set,
+    }[kind]  # fmt: skip
+    without = {name: () if isinstance(value, tuple) else None for name, value in having.items()}
+    some, none = registered(make(**having)), registered(make(**without))
+    others = [] if kind is ObjectKind.SUBMISSION_SET else [registered(submission_set())]
+    await register(store, *others, some, none)
+    present = Condition(attribute, Operator.PRESENT, ((),))
+
+    assert await walked(store, first_page(present, kind=kind)) == [some.entry_uuid]
+    assert await walked(store, first_page(Neither(((present,),)), kind=kind)) == [none.entry_uuid]
+
+
+async def test_of_what_came_without_a_time_of_submission_that_is_missing(store: MetadataStore) -> None:
+    some, none = registered(document_entry()), registered(document_entry())
+    await register(store, *submitted(some))
+    await register(store, none)
+    present = Condition("submitted", Operator.PRESENT, ((),))
+
+    assert await walked(store, first_page(present)) == [some.entry_uuid]
+    assert await walked(store, first_page(Neither(((present,),)))) == [none.entry_uuid]
 
 
 async def test_a_document_shows_its_relations_on_the_page(store: MetadataStore) -> None:
