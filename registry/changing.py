@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
 from registry.code_sets import KnownCodes
 from registry.lifecycle import NewUuid
-from registry.metadata_store import FactsMoved, MetadataStore
+from registry.metadata_store import Facts, FactsMoved, MetadataStore, PatientIdentity
 from registry.patient_identities import PatientIdentities
 from xds.errors import ErrorCode, Finding, Severity, XdsError
 from xds.metadata import Submission
@@ -46,17 +46,20 @@ class Changing:
     attempts: int = 10
     pause_seconds: float = 0.01
 
-    async def noticed(self, submission: Submission, transaction: Transaction) -> list[Finding]:
-        """What is wrong with a submission by itself, whatever is registered: its metadata, its codes, its patient.
+    def noticed(self, submission: Submission, transaction: Transaction) -> list[Finding]:
+        """What is wrong with a submission by itself, whatever is registered: its metadata, its codes.
 
         Raises XdsError with all of it where it is not even said whose dossier is asked for.
         """
         found = [*findings(submission, transaction, self.tolerance)]
         found += self.code_sets.findings(submission)
-        found += [finding async for finding in _unknown_patient(submission, self.patients)]
         if not submission.submission_sets or submission.submission_set.patient_id is None:
             raise XdsError.of(finding.reported(transaction.default_code) for finding in found)
         return found
+
+    def noticed_of_patients(self, submission: Submission, facts: Facts) -> list[Finding]:
+        """What is wrong with the patients of a submission, by what feeds said of them."""
+        return [*_unknown_patients(submission, self.patients, facts.identities)]
 
     async def until_it_holds(self, attempt: Callable[[], Awaitable[_T]]) -> _T:
         """What an attempt answers that no other change came into: it reads, judges and writes, and is made anew.
@@ -74,8 +77,9 @@ class Changing:
         )
 
 
-async def _unknown_patient(submission: Submission, patients: PatientIdentities) -> AsyncIterator[Finding]:
-    """What is wrong with the patient of a submission."""
+def _unknown_patients(
+    submission: Submission, patients: PatientIdentities, identities: Mapping[str, PatientIdentity]
+) -> Iterator[Finding]:
     for submission_set in submission.submission_sets:
         patient_id = submission_set.patient_id
         if patient_id is None or patient_id.problem():
@@ -86,7 +90,7 @@ async def _unknown_patient(submission: Submission, patients: PatientIdentities) 
                 location(submission_set, "patient_id"),
                 severity=Severity.WARNING,
             )
-        if unknown := await patients.problem(patient_id):
+        if unknown := patients.problem(patient_id, identities.get(patient_id.text)):
             yield Finding(
                 f"patientId {shown(patient_id.text)} of {named(submission_set)} {unknown}.",
                 location(submission_set, "patient_id"),

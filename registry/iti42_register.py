@@ -13,6 +13,7 @@ from registry.lifecycle import differing_documents, judged, questions
 from registry.merged_patients import known_of_patient
 from registry.origins import with_origins
 from xds.actors import RegistryResponse
+from xds.errors import Finding
 from xds.metadata import Submission
 from xds.transactions import ITI_42, Transaction
 
@@ -25,19 +26,21 @@ async def register_document_set(
     transaction   ITI-61 is served here as well
     Raises XdsError with all errors that were found, XDSRegistryBusy; StoreBusy, StoreFull.
     """
-    noticed = await changing.noticed(submission, transaction)
+    noticed = changing.noticed(submission, transaction)
 
-    async def register() -> None:
+    async def register() -> list[Finding]:
         facts, seen = await known_of_patient(questions(submission), changing.store)
+        found = [*noticed, *changing.noticed_of_patients(submission, seen)]
         change = judged(
             submission,
             await with_origins(seen, changing.store, differing_documents(submission, seen)),
             now=changing.clock(),
             new_uuid=changing.new_uuid,
-            noticed=noticed,
+            noticed=found,
             home_community_id=changing.home_community_id,
         )
         await changing.store.apply(replace(change, patient_id=facts.patient_id), facts)
+        return found
 
-    await changing.until_it_holds(register)
-    return RegistryResponse.of([finding.reported(transaction.default_code) for finding in noticed])
+    found = await changing.until_it_holds(register)
+    return RegistryResponse.of([finding.reported(transaction.default_code) for finding in found])

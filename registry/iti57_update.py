@@ -18,6 +18,7 @@ from registry.metadata_update import Known, judged, logical_ids, targets
 from registry.next_versions import next_versions
 from registry.origins import with_origins
 from xds.actors import RegistryResponse
+from xds.errors import Finding
 from xds.metadata import AnyObject, Association, DocumentEntry, Folder, ObjectKind, Submission
 from xds.transactions import ITI_57, Transaction
 
@@ -32,23 +33,25 @@ async def update_document_set(
     transaction   ITI-92 is served here as well
     Raises XdsError with all errors that were found, XDSRegistryBusy; StoreBusy, StoreFull.
     """
-    noticed = await changing.noticed(submission, transaction)
+    noticed = changing.noticed(submission, transaction)
 
-    async def do() -> None:
+    async def do() -> list[Finding]:
         known = await _known(submission, changing.store)
+        found = [*noticed, *changing.noticed_of_patients(submission, known.facts)]
         change = judged(
             submission,
             known,
             transaction,
             now=changing.clock(),
             new_uuid=changing.new_uuid,
-            noticed=noticed,
+            noticed=found,
             home_community_id=changing.home_community_id,
         )
         await changing.store.apply(replace(change, patient_id=known.dossier.patient_id), known.dossier)
+        return found
 
-    await changing.until_it_holds(do)
-    return RegistryResponse.of([finding.reported(transaction.default_code) for finding in noticed])
+    found = await changing.until_it_holds(do)
+    return RegistryResponse.of([finding.reported(transaction.default_code) for finding in found])
 
 
 async def _known(submission: Submission, store: MetadataStore, dossier: str | None = None) -> Known:
@@ -70,6 +73,7 @@ async def _known(submission: Submission, store: MetadataStore, dossier: str | No
             identifiers=asked.identifiers,
             references=asked.references | ends | links | await _folders(store, links),
             replaced=asked.replaced,
+            identities=asked.identities,
         ),
         store,
     )

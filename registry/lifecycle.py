@@ -52,6 +52,7 @@ def questions(submission: Submission) -> Questions:
     own = {canonical_id(item.entry_uuid) for item in submission.objects}
     packages: tuple[SubmissionSet | Folder, ...] = (*submission.submission_sets, *submission.folders)
     outside = frozenset(canonical_id(end) for _, _, end in _outside_ends(submission))
+    patient_ids = [each.patient_id for each in submission.submission_sets]
     return Questions(
         patient_id=patient_id.text,
         identifiers=frozenset(
@@ -60,6 +61,7 @@ def questions(submission: Submission) -> Questions:
         document_ids=frozenset(entry.unique_id for entry in submission.document_entries if entry.unique_id),
         references=outside,
         replaced=outside & {canonical_id(link.target_object) for link in _replacements(submission)},
+        identities=frozenset(each.text for each in patient_ids if each is not None and not each.problem()),
     )
 
 

@@ -106,6 +106,7 @@ class Questions:
     document_ids    uniqueIds of the documents it brings: are they known, with which hash?
     references      entryUUIDs outside of the submission that its associations point at
     replaced        those of `references` that would be deprecated: their relatives are fetched too
+    identities      patient ids (CX text): what did feeds say of them?
     """
 
     patient_id: str
@@ -113,6 +114,7 @@ class Questions:
     document_ids: frozenset[str] = frozenset()
     references: frozenset[str] = frozenset()
     replaced: frozenset[str] = frozenset()
+    identities: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +138,7 @@ class Facts:
                       - the Folders that hold any of the replaced
     owners            by entryUUID: patient id (CX text) of each of `objects`
     relations         the Approved associations that led from `replaced` to their relatives
+    identities        by patient id: what feeds said of those that were asked for; those that no feed named are left out
     origins           by identifier of `taken`, and by entryUUID of documents that differ: the SubmissionSet that it
                       came with, where that was asked (origins.py)
     """
@@ -147,6 +150,7 @@ class Facts:
     objects: Mapping[str, AnyObject] = field(default_factory=dict)
     owners: Mapping[str, str] = field(default_factory=dict)
     relations: tuple[Association, ...] = ()
+    identities: Mapping[str, PatientIdentity] = field(default_factory=dict)
     origins: Mapping[str, SubmissionSet] = field(default_factory=dict)
 
 

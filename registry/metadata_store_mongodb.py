@@ -5,9 +5,9 @@ record in `changes` is the commit (registry/mongodb/log.py); what becomes of it 
 (registry/mongodb/resolver.py); any number of processes may use one database.
 
 Round trips, however many objects there are: FindDocuments takes one, which also tells whether the patient was merged
-with another; then who stands for whom is asked as well. A registration takes five (the end of the log and
-the identifiers; the record, its identifiers, its objects), and six where it refers to registered objects, be it to
-replace them. Marks that save others work follow in the background, those of many changes in one.
+with another; then who stands for whom is asked as well. A registration takes five (the end of the log and at once the
+identifiers; its patient and what it refers to; the record, its identifiers, its objects), and six where it replaces
+what has appendices. Marks that save others work follow in the background, those of many changes in one.
 """
 
 from __future__ import annotations
@@ -42,7 +42,15 @@ from registry.metadata_store import (
 )
 from registry.mongodb.commit import PreparedChange
 from registry.mongodb.database import MongoDatabase, NothingSent
-from registry.mongodb.documents import IDENTITY, MERGED, NO_OBJECTS, ORDER, Record, index_row, patient_key
+from registry.mongodb.documents import (
+    NO_OBJECTS,
+    ORDER,
+    Record,
+    identities_in,
+    index_row,
+    patient_key,
+    said_of,
+)
 from registry.mongodb.facts import FactFinder
 from registry.mongodb.index import Current
 from registry.mongodb.log import Head
@@ -251,21 +259,9 @@ class MongoMetadataStore:
         return self._fhir.secret_for(purpose)
 
     async def identities(self, patient_ids: Collection[str]) -> Mapping[str, PatientIdentity]:
-        keys = {patient_key(patient_id): patient_id for patient_id in patient_ids}
-        wanted = {"patient_key": {"$in": sorted(keys)}, "kind": {"$in": [IDENTITY, MERGED]}}
         with self._open():
-            found = await self._database.find(OBJECTS, wanted, sort=ORDER)
-        said: dict[str, list[Any]] = {}
-        for document in found:
-            said.setdefault(keys[document["patient_key"]], []).append(document)
-        return {
-            patient_id: PatientIdentity(
-                next((each["merged_into"] for each in documents if "merged_into" in each), None),
-                tuple(sorted({each["merged_from"] for each in documents if each["kind"] == MERGED})),
-            )
-            for patient_id, documents in said.items()
-            if any(each["kind"] == IDENTITY for each in documents)
-        }
+            found = await self._database.find(OBJECTS, said_of(patient_ids))
+        return identities_in(found, patient_ids)
 
     async def extent(self) -> Extent:
         with self._open():

@@ -7,16 +7,17 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
-from registry.metadata_store import MetadataStore
+from registry.metadata_store import PatientIdentity
 from xds.hl7v2 import CX
 
 
 class PatientIdentities(Protocol):
     """Knows the patients of the affinity domain."""
 
-    async def problem(self, patient_id: CX) -> str | None:
+    def problem(self, patient_id: CX, identity: PatientIdentity | None) -> str | None:
         """Why objects of this patient can not be registered, as the end of a sentence that begins with the patientId.
 
+        identity   what feeds said of the patient id; None: nothing
         None: they can. Answers for any text, well-formed or not.
         """
         ...
@@ -58,7 +59,7 @@ class OpenPatients:
     authorities: frozenset[str] = frozenset()
     checks: Mapping[str, NumberCheck] = field(default_factory=dict)
 
-    async def problem(self, patient_id: CX) -> str | None:
+    def problem(self, patient_id: CX, identity: PatientIdentity | None = None) -> str | None:  # noqa: ARG002 - it takes any
         return self.malformation(patient_id)
 
     def malformation(self, patient_id: CX) -> str | None:
@@ -88,14 +89,12 @@ class FedPatients:
     required   whether a feed must have named a patient; False: it is enough that none has merged it into another
     """
 
-    store: MetadataStore
     well_formed: OpenPatients = field(default_factory=OpenPatients)
     required: bool = True
 
-    async def problem(self, patient_id: CX) -> str | None:
+    def problem(self, patient_id: CX, identity: PatientIdentity | None) -> str | None:
         if malformed := self.well_formed.malformation(patient_id):
             return malformed
-        identity = (await self.store.identities([patient_id.text])).get(patient_id.text)
         if identity is None:
             unknown = "is not known here: no patient identity feed has named it; have the patient registered first"
             return unknown if self.required else None

@@ -12,9 +12,9 @@ from server.settings import AssigningAuthority, PatientPolicy, Settings
 from xds.metadata import Code, LocalizedString
 
 
-def known_patients(settings: Settings, store: MetadataStore) -> FedPatients:
+def known_patients(settings: Settings) -> FedPatients:
     """Which patients objects may be registered for."""
-    return FedPatients(store, _well_formed(settings), required=settings.patients.policy is PatientPolicy.KNOWN)
+    return FedPatients(_well_formed(settings), required=settings.patients.policy is PatientPolicy.KNOWN)
 
 
 def patient_register(settings: Settings, store: MetadataStore) -> PatientRegister:

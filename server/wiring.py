@@ -202,7 +202,7 @@ def local_registry(settings: Settings, store: MetadataStore) -> Registry:
     """The registry of this process."""
     return Registry(
         store=store,
-        patients=known_patients(settings, store),
+        patients=known_patients(settings),
         code_sets=known_codes(settings),
         max_results=settings.limits.results,
         home_community_id=settings.home_community_id,

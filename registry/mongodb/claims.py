@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from bson import ObjectId
@@ -23,6 +23,7 @@ from registry.mongodb.schema import IDENTIFIERS
 
 _PAUSE_SECONDS = 0.01
 _NAMES_AT_ONCE = 10_000
+_REMEMBERED_DOCUMENTS = 100_000
 
 Slots: TypeAlias = Mapping[int | str, Document]
 Stands: TypeAlias = Callable[[str, ObjectId], Awaitable[bool]]
@@ -37,15 +38,17 @@ class _Lost(Exception):
 class Claims:
     """Takes identifiers for records.
 
-    stands   see above; it may take the identifiers of other records in turn
+    stands      see above; it may take the identifiers of other records in turn
+    documents   names of documents, and the hash of the one that holds each for good
     """
 
     database: MongoDatabase
     stands: Stands
+    documents: OrderedDict[str, str] = field(default_factory=OrderedDict)
 
     async def taken(self, record: Record, claims: Sequence[Claim]) -> bool:
         """Take all identifiers of a record, and tell whether it has them. The same is told to whoever tries."""
-        first = [claim.document(claim.entry_uuid if claim.listed else 0, record) for claim in claims]
+        first = [claim.document(claim.entry_uuid if self._is_listed(claim) else 0, record) for claim in claims]
         if await self.database.insert(IDENTIFIERS, first):
             return True
         while True:
@@ -57,6 +60,22 @@ class Claims:
             if await self.database.insert(IDENTIFIERS, missing):
                 return True
             await asyncio.sleep(_PAUSE_SECONDS * random.random())  # noqa: S311 - a pause is no secret
+
+    def _is_listed(self, claim: Claim) -> bool:
+        """Whether a claim is one of several, as far as is known."""
+        return claim.listed or (claim.hash is not None and self.documents.get(claim.identifier) == claim.hash)
+
+    def remember_holder(self, identifier: str, slots: Slots, standing: Collection[ObjectId]) -> None:
+        """Keep who has the name of a document, which is for good: then another one of it need not try to be the first.
+
+        standing   the records among the holders that take effect
+        """
+        for slot, holder in slots.items():
+            is_held = holder["record"] in standing and not holder.get("withdrawn")
+            if isinstance(slot, int) and is_held and "hash" in holder:
+                self.documents[identifier] = holder["hash"]
+                if len(self.documents) > _REMEMBERED_DOCUMENTS:
+                    self.documents.popitem(last=False)
 
     async def withdrawn(self, record: Record, claims: Sequence[Claim]) -> bool:
         """Have a record lose, and tell whether that came in time. It need not have arrived in the log."""

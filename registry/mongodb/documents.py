@@ -16,7 +16,15 @@ from bson import Int64, ObjectId
 from registry.change_body import decoded as decoded_body
 from registry.change_body import object_of
 from registry.dossier_log import LogRecord
-from registry.metadata_store import IdentityChange, IndexRow, Removal, Revision, StoreDamaged, VersionName
+from registry.metadata_store import (
+    IdentityChange,
+    IndexRow,
+    PatientIdentity,
+    Removal,
+    Revision,
+    StoreDamaged,
+    VersionName,
+)
 from registry.mongodb.database import Document
 from registry.rendering_compression import RenderingCompression
 from registry.search_columns import COLUMN_SHAPES, SEARCH_COLUMNS, Column, Shape, registration_columns
@@ -378,6 +386,31 @@ def identity_documents(record: Record, identity: IdentityChange | None) -> list[
         "merged_from": record.log.patient_id,
     }
     return [told, {**said, "merged_into": identity.merged_into}]
+
+
+def said_of(patient_ids: Iterable[str]) -> Mapping[str, Any]:
+    """What the documents meet that say what feeds said of patients."""
+    return {
+        "patient_key": {"$in": sorted(patient_key(each) for each in patient_ids)},
+        "kind": {"$in": [IDENTITY, MERGED]},
+    }
+
+
+def identities_in(documents: Iterable[Document], patient_ids: Iterable[str]) -> dict[str, PatientIdentity]:
+    """By patient id: what feeds said of it. documents: see said_of; others are passed over."""
+    said: dict[str, list[Document]] = {}
+    for document in sorted(documents, key=lambda document: int(document["number"])):
+        if document["kind"] in (IDENTITY, MERGED):
+            said.setdefault(document["patient_key"], []).append(document)
+    patients = {patient_id: said.get(patient_key(patient_id), ()) for patient_id in patient_ids}
+    return {
+        patient_id: PatientIdentity(
+            next((each["merged_into"] for each in documents if "merged_into" in each), None),
+            tuple(sorted({each["merged_from"] for each in documents if each["kind"] == MERGED})),
+        )
+        for patient_id, documents in patients.items()
+        if any(each["kind"] == IDENTITY for each in documents)
+    }
 
 
 def index_row(document: Document, compression: RenderingCompression) -> IndexRow:

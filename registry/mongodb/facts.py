@@ -1,7 +1,7 @@
 """The facts that a submission is judged on, as the metadata store on MongoDB reads them.
 
-For an ordinary submission (new ids, no references) these are two reads at once: the end of the dossier's log, and the
-identifiers. One that names objects takes a third for them and what hangs on them, and a fourth where something does.
+First the end of the dossier's log and the identifiers are read at once; then in one read what feeds said of the
+patient, the objects that the submission names, and what leads to what hangs on them; then that, however long the chain.
 What is of the dossier is read after its log; if the dossier moves meanwhile, apply() refuses.
 """
 
@@ -10,16 +10,26 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from bson import ObjectId
 
 from registry.change_body import object_of
-from registry.metadata_store import Facts, Fingerprint, Questions
+from registry.metadata_store import Facts, Fingerprint, PatientIdentity, Questions
 from registry.mongodb.claims import Slots
 from registry.mongodb.database import Document
-from registry.mongodb.documents import SUPERSEDED, UNFINISHED, document_name, patient_key, rendering_of
+from registry.mongodb.documents import (
+    IDENTITY,
+    MERGED,
+    SUPERSEDED,
+    UNFINISHED,
+    document_name,
+    identities_in,
+    patient_key,
+    rendering_of,
+    said_of,
+)
 from registry.mongodb.index import Current, current_of
 from registry.mongodb.log import Head
 from registry.mongodb.resolver import Resolver
@@ -40,10 +50,15 @@ class Known(NamedTuple):
 
 @dataclass(slots=True)
 class _Found:
-    """Objects that were read, by entryUUID. owners: patient ids."""
+    """What was read: objects by entryUUID, and what is said of patients.
 
-    objects: dict[str, Current]
-    owners: dict[str, str]
+    owners      patient ids, by entryUUID
+    identities  by patient id
+    """
+
+    objects: dict[str, Current] = field(default_factory=dict)
+    owners: dict[str, str] = field(default_factory=dict)
+    identities: dict[str, PatientIdentity] = field(default_factory=dict)
 
 
 class FactFinder:
@@ -64,12 +79,13 @@ class FactFinder:
         head, held = await asyncio.gather(
             self._resolver.head(patient_key(questions.patient_id)), self._resolver.claims.holders(named)
         )
-        standing = await self._standing(held[name] for name in {*questions.identifiers, *documents} & held.keys())
         keys = {name: _keys(held[name]) for name in questions.references | questions.replaced if name in held}
-        relations: tuple[Association, ...] = ()
-        found = _Found({}, {})
-        if keys:
-            found, relations = await self._objects(questions, keys)
+        standing, (found, relations) = await asyncio.gather(
+            self._standing(held[name] for name in {*questions.identifiers, *documents} & held.keys()),
+            self._of_dossiers(questions, head, keys),
+        )
+        for name in documents.keys() & held.keys():
+            self._resolver.claims.remember_holder(name, held[name], standing)
         facts = Facts(
             patient_id=questions.patient_id,
             sequence=head.sequence,
@@ -86,6 +102,7 @@ class FactFinder:
             objects={entry_uuid: current.item for entry_uuid, current in found.objects.items()},
             owners=found.owners,
             relations=relations,
+            identities=found.identities,
         )
         return Known(facts, head, {name: (each.number, each.submitted) for name, each in found.objects.items()})
 
@@ -98,16 +115,30 @@ class FactFinder:
         records = await self._resolver.log.records(keys, ids)
         return {record.id for record in records if await self._resolver.resolved(record)}
 
-    async def _objects(
-        self, questions: Questions, keys: Mapping[str, set[str]]
+    async def _of_dossiers(
+        self, questions: Questions, head: Head, keys: Mapping[str, set[str]]
     ) -> tuple[_Found, tuple[Association, ...]]:
-        """What is referred to, and what hangs on what is replaced."""
+        """What feeds said of patients, what is referred to, and what hangs on what is replaced.
+
+        keys   of the dossiers of what is referred to and known
+        """
+        # Of whoever has no log yet, no feed has said anything.
+        patients = [each for each in questions.identities if head.sequence or each != questions.patient_id]
+        if keys:
+            return await self._objects(questions, keys, patients)
+        documents = await self._resolver.read_finished(said_of(patients), merges=True) if patients else []
+        return _Found(identities=identities_in(documents, patients)), ()
+
+    async def _objects(
+        self, questions: Questions, keys: Mapping[str, set[str]], patients: Collection[str]
+    ) -> tuple[_Found, tuple[Association, ...]]:
+        """What is referred to, what hangs on what is replaced, and what feeds said of patients."""
         of_referred = {key for name in questions.references & keys.keys() for key in keys[name]}
         of_replaced = {key for name in questions.replaced & keys.keys() for key in keys[name]}
         wanted = [{"patient_key": {"$in": sorted(of_referred)}, "entry_uuid": {"$in": sorted(questions.references)}}]
         if of_replaced:
             wanted += _hanging_on(sorted(of_replaced), sorted(questions.replaced))
-        read = await self._read(of_referred | of_replaced, wanted)
+        read = await self._read(of_referred | of_replaced, wanted, patients)
         links = [each.item for each in read.objects.values() if isinstance(each.item, Association)]
         relations = _relations(links, read.objects, questions.replaced) if of_replaced else ()
         needed = questions.references | {relation.source_object for relation in relations}
@@ -121,17 +152,20 @@ class FactFinder:
             _Found(
                 {name: read.objects[name] for name in needed if name in read.objects},
                 {name: read.owners[name] for name in needed if name in read.owners},
+                read.identities,
             ),
             relations,
         )
 
-    async def _read(self, keys: Collection[str], wanted: list[Document]) -> _Found:
-        """Objects, once nothing in their dossiers is unfinished."""
-        condition = {"patient_key": {"$in": sorted(keys)}, "$or": [*wanted, {"kind": UNFINISHED}]}
-        documents = await self._resolver.read_finished(condition, projection={"resource": 0})
-        found = _Found({}, {})
+    async def _read(self, keys: Collection[str], wanted: list[Document], patients: Collection[str] = ()) -> _Found:
+        """Objects and what feeds said of patients, once nothing in their dossiers is unfinished."""
+        all_keys = {*keys, *map(patient_key, patients)}
+        alternatives = [*wanted, *([said_of(patients)] if patients else []), {"kind": UNFINISHED}]
+        condition = {"patient_key": {"$in": sorted(all_keys)}, "$or": alternatives}
+        documents = await self._resolver.read_finished(condition, projection={"resource": 0}, merges=True)
+        found = _Found(identities=identities_in(documents, patients))
         for document in documents:
-            if document["kind"] != SUPERSEDED:
+            if document["kind"] not in (SUPERSEDED, IDENTITY, MERGED):
                 item = object_of(rendering_of(document, self._compression), self._codec)
                 found.objects[item.entry_uuid] = current_of(item, document)
                 found.owners[item.entry_uuid] = document["patient_id"]

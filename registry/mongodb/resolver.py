@@ -191,11 +191,13 @@ class Resolver:
         sort: Sequence[str] = (),
         descending: bool = False,
         limit: int = 0,
+        merges: bool = False,
     ) -> list[Document]:
         """Documents of `objects`; where among them a change is unfinished, it is finished, and they are read again.
 
         limit   of what is no sign of an unfinished change; 0: none
-        Raises PatientsMerged where one of them is of a merge.
+        merges  what is of a merge is wanted, too
+        Raises PatientsMerged where one of them is of a merge, and that was not wanted.
         """
         room = 0  # for signs
         while True:
@@ -203,7 +205,8 @@ class Resolver:
             documents = await self._database.find(
                 OBJECTS, wanted, projection=projection, sort=sort, descending=descending, limit=asked
             )
-            _require_unmerged(documents)
+            if not merges:
+                _require_unmerged(documents)
             objects = [document for document in documents if document["kind"] != UNFINISHED]
             signs = [document for document in documents if document["kind"] == UNFINISHED]
             room = len(signs)

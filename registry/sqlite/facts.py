@@ -14,7 +14,7 @@ from typing import Any
 
 from registry.metadata_store import Facts, Fingerprint, Questions
 from registry.rendering_compression import RenderingCompression
-from registry.sqlite.index import NUMBER_BITS, TABLES, read
+from registry.sqlite.index import NUMBER_BITS, TABLES, identities, read
 from xds.actors import ObjectCodec
 from xds.metadata import AnyObject, Association, AssociationType, AvailabilityStatus, ObjectKind
 
@@ -48,6 +48,7 @@ class FactFinder:
             objects=objects,
             owners=owners,
             relations=relations,
+            identities=identities(self._connection, questions.identities),
         )
 
     def _sequence(self, patient_id: str) -> int:

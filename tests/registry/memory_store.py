@@ -106,6 +106,7 @@ class MemoryStore(MetadataStore):
             objects=objects,
             owners={each: self.owners[each] for each in objects},
             relations=relations,
+            identities=await self.identities(questions.identities),
         )
 
     async def apply(self, change: RegistryChange, facts: Facts) -> LogRecord:

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from pymongo import monitoring
 
+from registry.fhir_resources import FhirResources
 from registry.metadata_store_mongodb import MongoMetadataStore
 from registry.mongodb.database import MongoDatabase
+from registry.mongodb.resolver import Resolver
 from registry.mongodb.schema import prepare
 from tests.builders import PATIENT, document_entry, folder, has_member, submission
-from tests.registry.stores import some_database
+from tests.registry.stores import TellingRenderer, some_database
 from xds.ebxml_writer import codec
 from xds.metadata import AssociationType, AvailabilityStatus, DocumentEntry, Folder, Submission
 
+_T = TypeVar("_T")
+
 OUTSIDE = frozenset({"hello", "ismaster", "endSessions", "ping"})
+_TURNS = 20
 MARKS = frozenset({"delete objects", "update changes"})
 """What is done in the background, and nobody waits for."""
 
@@ -26,11 +32,39 @@ MARKS = frozenset({"delete objects", "update changes"})
 async def watched_store(url: str, commands: Commands) -> AsyncIterator[MongoMetadataStore]:
     """A store in a database of its own that is not swept meanwhile."""
     with some_database(url) as name:
-        database = MongoDatabase.at(url, name, busy_seconds=30, connect_seconds=10, event_listeners=[commands])
+        database = _WatchedDatabase.at(url, name, busy_seconds=30, connect_seconds=10, event_listeners=[commands])
+        database.commands = commands
         await prepare(database)
-        store = MongoMetadataStore(database, codec=codec)
+        # With FHIR resources, as they are kept wherever a server runs.
+        store = MongoMetadataStore(database, codec=codec, fhir=FhirResources(TellingRenderer(), bytes(32)))
         yield store
         await store.close()
+
+
+class _WatchedDatabase(MongoDatabase):
+    """Tells how often somebody waits for the server. What is asked for at once is waited for once."""
+
+    commands: Commands
+    _under_way = 0
+
+    async def run(self, send: Callable[[], Awaitable[_T]], *, again: bool = True) -> _T:
+        if _is_a_mark():
+            return await super().run(send, again=again)
+        if not self._under_way:
+            self.commands.waits += 1
+        self._under_way += 1
+        try:
+            for _ in range(_TURNS):  # of the loop, in which all is asked for that needs no answer of this
+                await asyncio.sleep(0)
+            return await super().run(send, again=again)
+        finally:
+            self._under_way -= 1
+
+
+def _is_a_mark() -> bool:
+    """Whether what is done is done in the background."""
+    task = asyncio.current_task()
+    return task is not None and getattr(task.get_coro(), "__qualname__", "") == Resolver._set_marks.__qualname__
 
 
 @dataclass
@@ -39,12 +73,16 @@ class Commands(monitoring.CommandListener):
 
     written    of each document that was inserted, updated or deleted: collection, and the document or what selects it
     concerns   how much of a replica set a command asks to be told by: read and write concern of each
+    awaited    `insert changes` and the like, without what is done in the background
+    waits      how often somebody waited for an answer
     """
 
     sent: list[tuple[str, str, Mapping[str, Any]]] = field(default_factory=list)
     stages: set[str] = field(default_factory=set)
     written: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
     concerns: list[tuple[str, object]] = field(default_factory=list)
+    awaited: list[str] = field(default_factory=list)
+    waits: int = 0
 
     def started(self, event: monitoring.CommandStartedEvent) -> None:
         if event.command_name in OUTSIDE:
@@ -55,6 +93,8 @@ class Commands(monitoring.CommandListener):
             self.stages |= stage.keys()
         collection = event.command[event.command_name]
         self.sent.append((event.command_name, collection, wanted))
+        if not _is_a_mark():
+            self.awaited.append(f"{event.command_name} {collection}")
         self.written += [(collection, each) for each in event.command.get("documents", ())]
         for kind in ("updates", "deletes"):
             self.written += [(collection, each["q"]) for each in event.command.get(kind, ())]
@@ -72,6 +112,8 @@ class Commands(monitoring.CommandListener):
         """The commands sent inside, as `insert changes`."""
         names: list[str] = []
         self.sent.clear()
+        self.awaited.clear()
+        self.waits = 0
         yield names
         names += [f"{name} {collection}" for name, collection, _ in self.sent]
 

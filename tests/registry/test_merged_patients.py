@@ -12,7 +12,7 @@ import pytest
 from registry.actor import Registry
 from registry.dossier_check import checked_dossiers
 from registry.merged_patients import PatientsView
-from registry.metadata_store import Criteria, MetadataStore
+from registry.metadata_store import Criteria, Facts, MetadataStore, Questions
 from registry.patient_identities import CheckPolicy, FedPatients, NumberCheck, OpenPatients
 from registry.patient_register import FeedRefused, PatientRegister, Reason
 from tests.builders import (
@@ -54,7 +54,7 @@ def register(store: MetadataStore) -> PatientRegister:
 
 @pytest.fixture
 def registry(store: MetadataStore) -> Registry:
-    return Registry(store=store, patients=FedPatients(store), codec=codec)
+    return Registry(store=store, patients=FedPatients(), codec=codec)
 
 
 def sent(*objects: DocumentEntry, patient: CX = PATIENT, links: tuple[Association, ...] = ()) -> Submission:
@@ -127,8 +127,27 @@ async def test_a_submission_for_a_patient_that_no_feed_named_is_refused(
     assert await codes(registry, sent()) == []
 
 
-async def test_a_patient_may_be_unknown_where_the_policy_is_open(store: MetadataStore) -> None:
-    assert await FedPatients(store, required=False).problem(PATIENT) is None
+async def test_a_patient_who_is_merged_while_a_submission_is_judged_is_unknown(
+    store: MetadataStore, register: PatientRegister, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for patient in (PATIENT, OTHER_PATIENT):
+        await register.admit([patient])
+    known = store.known
+
+    async def merged_after(questions: Questions) -> Facts:
+        facts = await known(questions)
+        monkeypatch.undo()
+        await register.merge([OTHER_PATIENT], [PATIENT])
+        return facts
+
+    monkeypatch.setattr(store, "known", merged_after)
+
+    assert await codes(registry, sent()) == [ErrorCode.UNKNOWN_PATIENT_ID]
+    assert await documents_of(registry, OTHER_PATIENT) == []
+
+
+def test_a_patient_may_be_unknown_where_the_policy_is_open() -> None:
+    assert FedPatients(required=False).problem(PATIENT, None) is None
 
 
 async def test_the_id_of_the_affinity_domain_is_taken_from_among_others(

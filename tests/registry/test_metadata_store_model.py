@@ -205,6 +205,7 @@ async def assert_same_facts(
         data.draw(st.frozensets(names, max_size=3)),
         replaced | data.draw(st.frozensets(uuids, max_size=2)),
         replaced,
+        data.draw(st.frozensets(st.sampled_from([each.text for each in PATIENTS]), max_size=2)),
     )
 
     expected, facts = await model.known(questions), await store.known(questions)

@@ -526,6 +526,41 @@ async def test_the_folders_of_a_replaced_document_are_known(store: MetadataStore
     assert {relation.entry_uuid for relation in facts.relations} == {link.entry_uuid, membership.entry_uuid}
 
 
+@pytest.mark.parametrize("referring", [False, True], ids=["of new objects", "with references"])
+async def test_what_feeds_said_of_a_patient_is_among_the_facts(store: MetadataStore, referring: bool) -> None:
+    item = entry(patient_id=patient(1))
+    await register(store, item, patient=patient(1))
+    patients = frozenset(patient(number).text for number in range(1, 5))
+    references = frozenset({item.entry_uuid} if referring else ())
+    asked = Questions(patient(1).text, references=references, identities=patients)
+    assert (await store.known(asked)).identities == {}
+
+    for number in (1, 2, 3):
+        await identify(store, patient(number))
+    await identify(store, patient(2), merged_into=patient(1))
+
+    facts = await store.known(asked)
+    assert facts.identities == {
+        patient(1).text: PatientIdentity(merged_from=(patient(2).text,)),
+        patient(2).text: PatientIdentity(merged_into=patient(1).text),
+        patient(3).text: PatientIdentity(),
+    }
+    assert facts.identities == await store.identities(patients)
+    assert set(facts.objects) == references
+
+
+async def test_a_change_does_not_follow_a_merge_that_its_facts_do_not_tell(store: MetadataStore) -> None:
+    for number in (1, 2):
+        await identify(store, patient(number))
+    facts = await store.known(Questions(patient(1).text, identities=frozenset({patient(1).text})))
+    assert facts.identities[patient(1).text].merged_into is None
+
+    await identify(store, patient(1), merged_into=patient(2))
+
+    with pytest.raises(FactsMoved):
+        await store.apply(change_of(entry(patient_id=patient(1)), patient=patient(1)), facts)
+
+
 async def test_many_questions_are_answered_at_once(store: MetadataStore) -> None:
     entries = [entry() for _ in range(450)]
     await register(store, *entries)
