@@ -70,6 +70,7 @@ class Resolver:
         self._resolving: dict[ObjectId, asyncio.Event] = {}
         self._withdrawn: set[ObjectId] = set()
         self._half_elsewhere: set[ObjectId] = set()
+        self._left: list[Record] = []
         self._marks: list[tuple[Record, bool]] = []
         self._marking: asyncio.Task[None] | None = None
         self.log = ChangeLog(database, compression)
@@ -83,8 +84,11 @@ class Resolver:
             return NO_RECORDS
         return Head.after(last, stands=await self.resolved(last))
 
-    async def resolved(self, record: Record) -> bool:
-        """Whether a record stands, of which all that follows is written by now. Its body is read where it is needed."""
+    async def resolved(self, record: Record, *, elsewhere: bool = True) -> bool:
+        """Whether a record stands, of which all that follows is written by now. Its body is read where it is needed.
+
+        elsewhere   whether what follows in other dossiers is written by now, too
+        """
         known = self._outcome(record)
         if known is None and (resolving := self._resolving.get(record.id)):
             # Somebody of this process is at it. Processes do not wait for one another.
@@ -92,9 +96,9 @@ class Resolver:
             known = self._remembered(record.id)
         if known is not None:
             return known
-        return await self._resolved_in_turn(record)
+        return await self._resolved_in_turn(record, elsewhere)
 
-    async def _resolved_in_turn(self, record: Record) -> bool:
+    async def _resolved_in_turn(self, record: Record, elsewhere: bool) -> bool:
         """Resolve a record after those before it: copied ones are appended many at a time."""
         stands = True  # unless it is among these: others may have finished it meanwhile
         void: set[bytes] = set()
@@ -106,7 +110,7 @@ class Resolver:
                 self._remember(each.id, stands=False)
                 outcome = False
             elif outcome is None:
-                outcome = await self.resolve(each, self.content_of(each.log.body))
+                outcome = await self.resolve(each, self.content_of(each.log.body), elsewhere=elsewhere)
             if not outcome:
                 void.add(each.log.hash)
             if each.id == record.id:
@@ -117,36 +121,47 @@ class Resolver:
         """What a record's body tells. Raises StoreDamaged."""
         return Content.of(body, self._codec, self._compression)
 
-    async def resolve(self, record: Record, content: Content, known: Mapping[str, Current] | None = None) -> bool:
+    async def resolve(
+        self,
+        record: Record,
+        content: Content,
+        known: Mapping[str, Current] | None = None,
+        *,
+        elsewhere: bool = True,
+    ) -> bool:
         """Take a record's identifiers and write it to the index; or make it void, and return False.
 
-        known   see ObjectIndex.write
+        known   see ObjectIndex.write; elsewhere: see resolved()
         """
+        whole = elsewhere or not record.elsewhere
         with self._alone(record):
-            return await self._resolve(record, content, known)
+            told = await self._settled(record, content, known)
+            if told is None or whole:
+                self._remember(record.id, stands=told is not None)
+        # Nobody waits for what is done from here on, so that of two changes in one another's dossiers neither does.
+        if told is not None and whole:
+            if record.elsewhere:
+                await self._write_elsewhere(record)
+            self._mark(record, told)
+        while elsewhere and self._left:
+            await self.resolved(self._left.pop())
+        return told is not None
 
-    async def _resolve(self, record: Record, content: Content, known: Mapping[str, Current] | None) -> bool:
+    async def _settled(self, record: Record, content: Content, known: Mapping[str, Current] | None) -> bool | None:
+        """Write to its dossier what follows from a record. None: it is void; else: see ObjectIndex.write."""
         claims = claims_of(content.objects, record.id, record.versions)
         if record.id in self._withdrawn:
             await self.claims.withdrawn(record, claims)
         if not await self.claims.taken(record, claims):
             await self.log.make_void(record)
-            self._remember(record.id, stands=False)
-            return False
+            return None
         told = await self.index.write(record, content, known)
         if content.removals:
             await self.forget(record, content)
-        self._remember(record.id, stands=True)
-        if record.elsewhere:
-            await self._write_elsewhere(record)
-        self._mark(record, told)
-        return True
+        return told
 
     async def _write_elsewhere(self, record: Record) -> None:
-        """Append what of a change is in other dossiers to their logs.
-
-        That the record stands is known by then: of two changes in one another's dossiers neither waits for the other.
-        """
+        """Append what of a change is in other dossiers to their logs."""
         self._half_elsewhere.add(record.id)
         try:
             await self._append_elsewhere(record)
@@ -269,10 +284,15 @@ class Resolver:
                 del self._resolving[record.id]
 
     async def _stands(self, patient_key: str, record_id: ObjectId) -> bool:
+        """Whether a record has its identifiers, for one that wants one of them and is itself not settled yet."""
         known = self._remembered(record_id)
         if known is not None:
             return known
-        return await self.resolved(await self.log.record(patient_key, record_id))
+        record = await self.log.record(patient_key, record_id)
+        if record.open and record.elsewhere:
+            # That may be in the dossier of the one that asks, and come after it.
+            self._left.append(record)
+        return await self.resolved(record, elsewhere=False)
 
     def _outcome(self, record: Record) -> bool | None:
         """Whether a record stands, where that is known and nothing is left to do."""

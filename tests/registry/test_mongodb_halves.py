@@ -4,20 +4,35 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
 
 import pytest
 from pymongo import AsyncMongoClient
 
-from registry.metadata_store import Criteria, Match, OutcomeOpen, Revision, StoreBusy
+from registry.actor import Registry
+from registry.dossier_check import checked_dossiers
+from registry.dossier_log import LogRecord
+from registry.metadata_store import (
+    Criteria,
+    Facts,
+    Match,
+    MetadataStore,
+    OutcomeOpen,
+    RegistryChange,
+    Revision,
+    StoreBusy,
+)
 from registry.metadata_store_mongodb import MongoMetadataStore
 from registry.mongodb.database import Document, Filter, MongoDatabase
 from registry.mongodb.schema import CHANGES, IDENTIFIERS, OBJECTS, prepare
-from tests.builders import association, document_entry, registered
+from tests.builders import OTHER_PATIENT, association, document_entry, registered, submission
 from tests.registry.dossiers import register, submitted
 from tests.registry.stores import some_database
 from tests.store_servers import StoreServer
+from tests.xds.broken_updates import next_version, update_of
 from xds.ebxml_writer import codec
+from xds.errors import ErrorCode
 from xds.metadata import AnyObject, AssociationType, AvailabilityStatus, ObjectKind
 
 T = TypeVar("T")
@@ -58,6 +73,33 @@ class GoneAfter(MongoDatabase):
         inserted = await super().insert(collection, documents)
         self.is_gone = self.is_gone or collection == self.last
         return inserted
+
+
+class CrashesOnceClaimed(MongoDatabase):
+    """A node that is gone as soon as a change of its has its identifiers."""
+
+    async def insert(self, collection: str, documents: Sequence[Document]) -> bool:
+        inserted = await super().insert(collection, documents)
+        if collection == IDENTIFIERS:
+            raise NodeCrashed
+        return inserted
+
+
+@dataclass
+class Overtaken:
+    """A store before whose first change another one is written."""
+
+    store: MongoMetadataStore
+    other: Callable[[], Awaitable[None]] | None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.store, name)
+
+    async def apply(self, change: RegistryChange, facts: Facts) -> LogRecord:
+        other, self.other = self.other, None
+        if other is not None:
+            await other()
+        return await self.store.apply(change, facts)
 
 
 @pytest.fixture
@@ -115,3 +157,26 @@ async def test_a_change_that_stands_after_all_is_finished_by_the_node_that_began
     with database.limited():
         assert await database.find(CHANGES, {"open": True}) == []
         assert len(await database.find(OBJECTS, {"kind": ObjectKind.DOCUMENT_ENTRY.value})) == 1
+
+
+async def test_an_update_that_a_half_one_of_another_dossier_overtook_is_refused_at_once(
+    database: MongoDatabase,
+) -> None:
+    first = document_entry()
+    store = MongoMetadataStore(database, codec=codec)
+    assert (await Registry(store=store).register_document_set(submission(first))).succeeded
+    crashing = MongoMetadataStore(CrashesOnceClaimed(database.client, database.name), codec=codec)
+
+    async def half_an_update() -> None:
+        moved = update_of(next_version(first, patient_id=OTHER_PATIENT))
+        response = await Registry(store=crashing).update_document_set(moved)
+        assert [error.code for error in response.errors] == [ErrorCode.REGISTRY_ERROR]  # a crash, for who is left
+
+    overtaken = cast("MetadataStore", Overtaken(store, half_an_update))
+    response = await Registry(store=overtaken).update_document_set(update_of(next_version(first)))
+
+    assert ErrorCode.METADATA_VERSION_ERROR in {error.code for error in response.errors}
+    await store._resolver.settle()
+    with database.limited():
+        assert await database.find(CHANGES, {"open": True}) == []
+    assert [each.problems async for each in checked_dossiers(store, codec) if each.problems] == []
