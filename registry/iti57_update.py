@@ -13,7 +13,7 @@ from dataclasses import replace
 from registry.changing import Changing
 from registry.lifecycle import questions
 from registry.merged_patients import known_of_patient
-from registry.metadata_store import Criteria, Facts, Match, MetadataStore, Questions, StoredObject
+from registry.metadata_store import Criteria, Facts, FactsMoved, Match, MetadataStore, Questions, StoredObject
 from registry.metadata_update import Known, judged, logical_ids, targets
 from registry.next_versions import next_versions
 from registry.origins import with_origins
@@ -55,7 +55,10 @@ async def update_document_set(
 
 
 async def _known(submission: Submission, store: MetadataStore, dossier: str | None = None) -> Known:
-    """What the update is judged on; of the dossier, nothing is older than its sequence."""
+    """What the update is judged on; of the dossier, nothing is older than its sequence.
+
+    Raises FactsMoved where what is of another dossier has changed meanwhile.
+    """
     asked = questions(submission)
     named = targets(submission)
     before = await store.known(Questions(dossier or asked.patient_id, references=named))
@@ -79,7 +82,9 @@ async def _known(submission: Submission, store: MetadataStore, dossier: str | No
     )
     if (facts.patient_id, facts.sequence) != (before.patient_id, before.sequence):
         return await _known(submission, store, facts.patient_id)
-    objects = {lid: facts.objects[each.entry_uuid] for lid, each in newest.items() if each.entry_uuid in facts.objects}
+    if any(each.entry_uuid not in facts.objects for each in newest.values()):
+        raise FactsMoved("a version was removed from another dossier")
+    objects = {lid: facts.objects[each.entry_uuid] for lid, each in newest.items()}
     updated = [objects[lid] for lid in sorted(logical_ids(submission) & objects.keys())]
     return Known(
         await with_origins(seen, store),

@@ -7,7 +7,7 @@ SubmissionSet still. They are blanked in the log as well (registry/dossier_log.p
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from registry.changing import Changing
@@ -20,7 +20,9 @@ from registry.metadata_store import (
     Questions,
     RegistryChange,
     Revision,
+    StoredObject,
 )
+from registry.next_versions import next_versions
 from xds.actors import RegistryResponse
 from xds.errors import ErrorCode, Finding, XdsError
 from xds.metadata import REPLACING, AnyObject, Association, DocumentEntry, Folder, ObjectKind, SubmissionSet
@@ -43,7 +45,9 @@ async def remove_metadata(entry_uuids: Sequence[str], changing: Changing) -> Reg
         if found:
             raise XdsError.of(finding.reported(ITI_62.default_code) for finding in found)
         judging = Judging.at(changing.clock())
-        newest_again = await _newest_again(removed, changing.store)
+        versions = await _versions(removed, changing.store)
+        names = await next_versions([each[-1] for each in versions.values()], changing.store)
+        newest_again = _newest_again(removed, versions)
         here = removed.facts.patient_id
         change = RegistryChange(
             patient_id=here,
@@ -52,6 +56,7 @@ async def remove_metadata(entry_uuids: Sequence[str], changing: Changing) -> Reg
             objects=(),
             revisions=(*_folder_updates(removed, judging.update_time), *newest_again.pop(here, ())),
             removals=tuple(removal_of(item) for item in removed.objects),
+            versions=tuple(names.values()),
             elsewhere=tuple(
                 RegistryChange(patient_id, str(changing.new_uuid()), judging.time, (), tuple(revisions))
                 for patient_id, revisions in newest_again.items()
@@ -115,20 +120,27 @@ async def _links(store: MetadataStore, ends: Iterable[str]) -> dict[str, tuple[s
     return links
 
 
-async def _newest_again(removed: Removed, store: MetadataStore) -> dict[str, list[Revision]]:
-    """By dossier: versions of objects that are the newest ones once the versions after them are gone."""
-    found: dict[str, list[Revision]] = defaultdict(list)
+async def _versions(removed: Removed, store: MetadataStore) -> dict[str, list[StoredObject]]:
+    """By logicalID: all versions, oldest first, of objects of which a version after the first one is removed."""
+    versions: dict[str, list[StoredObject]] = defaultdict(list)
     later = [item for item in removed.objects if item.logical_id not in (None, item.entry_uuid)]
     for kind in dict.fromkeys(item.kind for item in later):
         logical_ids = tuple(sorted({item.logical_id or "" for item in later if item.kind is kind}))
         criteria = Criteria(kind, (Match.any_of("logical_id", logical_ids),))
-        versions = sorted(await store.find(criteria, rendering=False), key=lambda each: int(each.version or 0))
-        newest = {each.logical_id: each for each in versions}
-        left = {each.logical_id: each for each in versions if each.entry_uuid not in removed.wanted}
-        for logical_id, each in left.items():
-            if newest[logical_id].entry_uuid in removed.wanted:
-                found[each.patient_id].append(Revision(each.entry_uuid, outdated=False))
-    return found
+        found = await store.find(criteria, rendering=False)
+        for each in sorted(found, key=lambda each: int(each.version or 0)):
+            versions[each.logical_id or each.entry_uuid].append(each)
+    return versions
+
+
+def _newest_again(removed: Removed, versions: Mapping[str, Sequence[StoredObject]]) -> dict[str, list[Revision]]:
+    """By dossier: versions of objects that are the newest ones once the versions after them are gone."""
+    again: dict[str, list[Revision]] = defaultdict(list)
+    for each in versions.values():
+        left = [version for version in each if version.entry_uuid not in removed.wanted]
+        if left and left[-1] is not each[-1]:
+            again[left[-1].patient_id].append(Revision(left[-1].entry_uuid, outdated=False))
+    return again
 
 
 # What speaks against it --------------------------------------------------------------------------------------------

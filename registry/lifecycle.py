@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeAlias
 from uuid import UUID
 
-from registry.metadata_store import Facts, Questions, RegistryChange, Removal, Revision
+from registry.metadata_store import Facts, Questions, RegistryChange, Removal, Revision, StoredObject
 from xds.errors import ErrorCode, Finding, Severity, XdsError
 from xds.hl7v2 import DTM
 from xds.metadata import (
@@ -325,7 +325,7 @@ def registered(item: AnyObject, entry_uuids: Mapping[str, str], judging: Judging
     return replace(item, **lasting)
 
 
-def version_after(item: AnyObject) -> str:
+def version_after(item: AnyObject | StoredObject) -> str:
     """The version attribute of what an update makes of this one: one more, whatever was removed (3.57.4.1.3)."""
     return str(int(item.version or "1") + 1)
 

@@ -207,11 +207,12 @@ class Removal:
 
 
 class VersionName(NamedTuple):
-    """What only one change can take of those that bring the version after one and the same one.
+    """What only one change can take of those that were judged on the same versions of an object.
 
     kind         of the object
     logical_id   its own, whatever the entryUUID and the patient of the version
-    number       of the new version; or a greater one, where others of its number were removed, whose names stay taken
+    number       of the version after the newest one; or a greater one, where that is taken: what a removal took, and
+                 what removed versions took, stays taken
     """
 
     kind: ObjectKind
@@ -237,7 +238,8 @@ class RegistryChange:
     objects     new objects, complete: entryUUIDs, logicalIDs, versions and statuses are as they will be found
     identity    what a feed says of the patient
     removals    objects that are gone afterwards, in the index and in all records of the log; not among `revisions`
-    versions    names of the new versions that it brings, here and elsewhere; no other change takes them; not in the log
+    versions    names for the versions that it brings, here and elsewhere, and for those that it removes but first ones;
+                no other change takes them; not in the log
     elsewhere   changes of other dossiers that are one with this: where it is committed they are, and where it is not
                 they are not. Those dossiers are taken as they are by then. What such a change brings has new names;
                 what it revises may be gone by then, and is passed over
