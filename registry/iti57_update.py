@@ -70,15 +70,18 @@ async def _known(submission: Submission, store: MetadataStore, dossier: str | No
         for attribute in ("source_object", "target_object")
         for each in await _found(store, (ObjectKind.ASSOCIATION,), attribute, ends)
     }
+    referred = asked.references | ends
+    beside = (links | await _sources(store, links)) - referred
     facts, seen = await known_of_patient(
         Questions(
             asked.patient_id,
             identifiers=asked.identifiers,
-            references=asked.references | ends | links | await _folders(store, links),
+            references=referred | beside,
             replaced=asked.replaced,
             identities=asked.identities,
         ),
         store,
+        beside,
     )
     if (facts.patient_id, facts.sequence) != (before.patient_id, before.sequence):
         return await _known(submission, store, facts.patient_id)
@@ -110,8 +113,8 @@ def _associations(facts: Facts, links: Iterable[str]) -> Iterable[Association]:
     return (item for item in items if isinstance(item, Association))
 
 
-async def _folders(store: MetadataStore, links: Iterable[str]) -> frozenset[str]:
-    """What the associations come from: the Folders that hold a document get new members."""
+async def _sources(store: MetadataStore, links: Iterable[str]) -> frozenset[str]:
+    """What the associations come from: Folders get new members, and a SubmissionSet brings nothing again."""
     found = await _found(store, (ObjectKind.ASSOCIATION,), "entry_uuid", links)
     return frozenset(each.source_object for each in found if each.source_object)
 

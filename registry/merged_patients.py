@@ -58,11 +58,14 @@ async def survivors(patient_ids: Collection[str], store: MetadataStore) -> Mappi
     return found
 
 
-async def known_of_patient(questions: Questions, store: MetadataStore) -> tuple[Facts, Facts]:
+async def known_of_patient(
+    questions: Questions, store: MetadataStore, beside: Collection[str] = ()
+) -> tuple[Facts, Facts]:
     """The facts of the dossier that a submission belongs to, and the same as the submission is to be judged on.
 
     It belongs to the patient's own dossier, or to the merged one that all of the objects it refers to are in. What is
     in any of the patient's dossiers is the patient's to whoever judges.
+    beside   those of the references that it does not refer to
     Raises XdsError where the objects are in several dossiers of the patient: one change is in one of them.
     """
     facts = await store.known(questions)
@@ -70,7 +73,7 @@ async def known_of_patient(questions: Questions, store: MetadataStore) -> tuple[
     if owners <= {questions.patient_id}:
         return facts, facts
     dossiers = await dossiers_of(questions.patient_id, store)
-    own = owners & set(dossiers)
+    own = {owner for each, owner in facts.owners.items() if each not in beside} & set(dossiers)
     if len(own) > 1:
         raise XdsError(
             ErrorCode.REGISTRY_ERROR,

@@ -22,6 +22,7 @@ from tests.registry.test_merged_patients import (
     sent,
     store,
 )
+from tests.xds.broken_updates import next_version, update_of
 from xds.actors import QueryRequest, ReturnType
 from xds.ebxml_writer import codec
 from xds.errors import ResponseStatus
@@ -284,4 +285,24 @@ async def test_documents_of_patients_that_were_merged_go_too(
 
     assert await documents_of(registry, PATIENT) == []
     assert [each.patient_id for each in await documents_of(registry, OTHER_PATIENT)] == [OTHER_PATIENT] * 2
+    assert await problems(store) == []
+
+
+async def test_what_went_is_updated_after_its_patients_were_merged(
+    registry: Registry, register: PatientRegister, links: LinkChanges, store: MetadataStore
+) -> None:
+    mine = document_entry()
+    referring = submission(document_entry(source_patient_id=ANOTHER))
+    reference = has_member(referring.submission_set, mine.entry_uuid, submission_set_status="Reference")
+    referring = replace(referring, associations=(*referring.associations, reference))
+    await known(registry, register, sent(mine), referring)
+    await links.take(change())
+    await register.merge([PATIENT], [OTHER_PATIENT])
+    moved = next(each for each in await documents_of(registry, PATIENT) if each.unique_id == mine.unique_id)
+
+    response = await registry.update_document_set(update_of(next_version(moved), previous="2"))
+
+    assert response.errors == ()
+    newest = next(each for each in await documents_of(registry, PATIENT) if each.unique_id == mine.unique_id)
+    assert newest.version == "3"
     assert await problems(store) == []
