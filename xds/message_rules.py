@@ -259,6 +259,13 @@ def _statuses_are_named(link: Link) -> str | None:
     return f"has no Slot {' and no Slot '.join(missing)}; send both" if missing else None
 
 
+def _status_is_of_another_message(link: Link) -> str | None:
+    """But a new version may get its status with it."""
+    if link.target is None or link.target.kind in _VERSIONED:
+        return None
+    return f"has the targetObject {named(link.target)} of this message, which is Approved when it is registered"
+
+
 def _submits_an_association(link: Link) -> str | None:
     if link.target is not None and link.target.kind is ObjectKind.ASSOCIATION:
         return None
@@ -315,6 +322,7 @@ ASSOCIATION_RULES = (  # ITI TF-3: 4.2.2
     ),
     AssociationRule(_STATUS_UPDATE | _SUBMIT_ASSOCIATION, "source_object", _operation_of_the_set, None, UPDATES),
     AssociationRule(_STATUS_UPDATE, "original_status", _statuses_are_named, None, UPDATES),
+    AssociationRule(_STATUS_UPDATE, "target_object", _status_is_of_another_message, None, UPDATES),
     AssociationRule(_SUBMIT_ASSOCIATION, "target_object", _submits_an_association, None, UPDATES),
     AssociationRule(_STATUS_UPDATE | _SUBMIT_ASSOCIATION, "association_type", _update_is_full, None, _RESTRICTED),
     AssociationRule(None, "documentation", _documentation_is_about_documents),
@@ -457,6 +465,16 @@ def _operations_are_there(message: Message, transaction: Transaction) -> Iterato
             )
 
 
+def _statuses_change_once(message: Message, transaction: Transaction) -> Iterator[Finding]:
+    changes = tuple(link for link in message.submission.associations if link.association_type in _STATUS_UPDATE)
+    for first, other in _repeated(changes, lambda link: canonical_id(link.target_object)):
+        yield Finding(
+            f"{named(other)} has the targetObject of {named(first)}; a message changes the status of an object once.",
+            location(other, "target_object"),
+            ErrorCode.METADATA_UPDATE_OPERATION_ERROR if transaction.name in UPDATES else None,
+        )
+
+
 MESSAGE_RULES: tuple[MessageRule, ...] = (
     _one_submission_set,
     _ids_differ,
@@ -466,6 +484,7 @@ MESSAGE_RULES: tuple[MessageRule, ...] = (
     _all_are_members,
     _restricted_to_documents,
     _operations_are_there,
+    _statuses_change_once,
 )
 
 

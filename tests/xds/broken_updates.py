@@ -61,6 +61,12 @@ def _entry(**changes: Any) -> DocumentEntry:
     return entry
 
 
+def _submitted_and_deprecated(own: Any) -> tuple[Association, ...]:
+    link = association(AssociationType.APND, entry_uuid(), entry_uuid())
+    status = association(STATUS, own, link.entry_uuid, original_status=APPROVED, new_status=DEPRECATED)
+    return (association(SUBMIT, own, link), link, status)
+
+
 _UUID = entry_uuid()
 _SAME = _entry()
 
@@ -171,6 +177,36 @@ BROKEN_UPDATES: tuple[tuple[Transaction, Broken], ...] = (
     (ITI_57, Broken("no OriginalStatus", status_update(_UUID, original_status=None), "has no Slot OriginalStatus")),
     (ITI_57, Broken("no NewStatus", status_update(_UUID, new_status=None), "has no Slot NewStatus")),
     (ITI_57, Broken("an unknown status", status_update(_UUID, after="Withdrawn"), "newStatus of Association")),
+    (
+        ITI_57,
+        Broken(
+            "the status of an association of the message",
+            with_operation(_submitted_and_deprecated),
+            "which is Approved when it is registered",
+        ),
+    ),
+    (
+        ITI_57,
+        Broken(
+            "the status of its SubmissionSet",
+            with_operation(lambda own: (association(STATUS, own, own, original_status=APPROVED, new_status=DEPRECATED),)),
+            "which is Approved when it is registered",
+        ),
+    ),
+    (
+        ITI_57,
+        Broken(
+            "two statuses of one object",
+            with_operation(
+                lambda own: tuple(
+                    association(STATUS, own, _UUID, original_status=APPROVED, new_status=status)
+                    for status in (DEPRECATED, APPROVED)
+                )
+            ),
+            "a message changes the status of an object once",
+            ErrorCode.METADATA_UPDATE_OPERATION_ERROR,
+        ),
+    ),
     (
         ITI_57,
         Broken(
