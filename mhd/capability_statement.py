@@ -12,7 +12,7 @@ from mhd.iti67_find_document_references import DOCUMENT_REFERENCES
 from mhd.messages import FHIR_JSON, FHIR_XML, Json
 from mhd.searching.search import SearchType
 
-_CHANGED: Final = "2026-11-25"  # the day on which what is told here was last changed
+_CHANGED: Final = "2026-11-30"  # the day on which what is told here was last changed
 _STATEMENT: Final = f"{MHD}CapabilityStatement/IHE.MHD."
 
 
@@ -82,8 +82,13 @@ def _resources(capabilities: Capabilities) -> Iterator[Json]:
     if capabilities.generate_metadata:
         definition = f"{MHD}OperationDefinition/generate-metadata"
         references["operation"] = [{"name": "generate-metadata", "definition": definition}]
+    lists = _searchable(LISTS, "SubmissionSet", "Folder")
+    if capabilities.submissions:
+        # Of DocumentReferences and Lists in a transaction, and of a DocumentReference where that may be created.
+        for each in (references, lists):
+            each["conditionalCreate"] = True
     yield references
-    yield _searchable(LISTS, "SubmissionSet", "Folder")
+    yield lists
     if capabilities.patients:
         feed = {"conditionalUpdate": True} if capabilities.patient_feed else {}
         interactions = ["read", *(["update"] if capabilities.patient_feed else [])]

@@ -17,7 +17,9 @@ from mhd.iti65_provide_document_bundle import Submitting
 from mhd.mapping.identifiers import resource_id
 from mhd.messages import FhirAnswer, FhirRequest, PreferReturn
 from mhd.submitting.bundle_answer import stored_resource, unless_unable
+from mhd.submitting.conditional_creates import document_there
 from mhd.submitting.single_document_bundle import submit_document
+from xds.metadata import DocumentEntry
 
 _PROFILE: Final = "IHE.MHD.SimplifiedPublish.DocumentReference"
 _STORED: Final = Issue(IssueType.INFORMATIONAL, "The document is stored.", severity=IssueSeverity.INFORMATION)
@@ -35,18 +37,23 @@ async def simplified_publish(resource: Any, request: FhirRequest, *, submitting:
     problems = structure_problems(resource, "DocumentReference") or profile_problems(resource, _PROFILE)
     if problems:
         raise Refused(*problems)
+    condition = request.if_none_exist
+    if condition is not None:
+        there = await document_there(resource, condition, submitting.domain, submitting.registered)
+        if there is not None:
+            return await _answer(there, request, submitting)
     data = resource["content"][0]["attachment"]["data"]
     submitted = await submit_document(resource, data, sent=resource, submitting=submitting)
     [entry] = submitted.document_entries
+    answer = await _answer(entry, request, submitting)
+    return replace(answer, status=201, errors=submitted.response.errors, documents_kept=1)
+
+
+async def _answer(entry: DocumentEntry, request: FhirRequest, submitting: Submitting) -> FhirAnswer:
     stored = await unless_unable(stored_resource(entry, submitting.stored)) or FhirAnswer(None)
-    return replace(
-        stored,
-        resource=_body(stored, request),
-        status=201,
-        location=f"{submitting.domain.base}/DocumentReference/{resource_id(entry.entry_uuid)}",
-        errors=submitted.response.errors,
-        documents_kept=1,
-    )
+    logical_id = resource_id(entry.logical_id or entry.entry_uuid)
+    location = f"{submitting.domain.base}/DocumentReference/{logical_id}"
+    return replace(stored, resource=_body(stored, request), location=location)
 
 
 def _body(stored: FhirAnswer, request: FhirRequest) -> Json | bytes | None:

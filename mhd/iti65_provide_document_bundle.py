@@ -24,12 +24,13 @@ from mhd.submitting.bundle_answer import Answering, StoredResources, Submitted, 
 from mhd.submitting.bundle_patches import judge_patches
 from mhd.submitting.bundle_patient import patient_of_bundle
 from mhd.submitting.bundle_profiles import Level, judge_profiles
+from mhd.submitting.conditional_creates import is_conditional, judge_patient_condition, judge_rest
 from mhd.submitting.document_contents import Contents, FhirXml, ProvidedDocuments, contents_of
 from mhd.submitting.elsewhere import Elsewhere
 from mhd.submitting.on_demand import OnDemand
 from mhd.submitting.registered_objects import RegisteredObjects
 from mhd.submitting.resubmission import answer_to_resubmission, was_removed
-from mhd.submitting.submission_draft import Draft, NewUuid, draft_of
+from mhd.submitting.submission_draft import Draft, NewUuid, Registered, draft_of
 from mhd.submitting.submission_lookup import looked_up
 from mhd.submitting.submission_name import next_name, submission_name
 from mhd.submitting.submission_options import SubmissionOptions
@@ -96,9 +97,9 @@ async def submit_bundle(
         fhir_xml=submitting.fhir_xml,
         reading=reading,
     )
-    lookup = await looked_up(bundle, domain, submitting.registered, reading)
+    judge_patient_condition(bundle, patient_id, submitting.patients, reading)
 
-    def drafted(name: UUID) -> Draft:
+    def drafted(name: UUID, lookup: Registered) -> Draft:
         return draft_of(
             bundle,
             patient_id=patient_id,
@@ -112,15 +113,28 @@ async def submit_bundle(
             reading=reading,
         )
 
-    draft = drafted(name)
-    judge_patches(bundle, draft, domain, reading)
-    if reading.failed:
-        raise Refused(*reading.distinct())
-    response = await _handed_over(draft, contents, submitting)
-    while await was_removed(draft, response, submitting.registered):
-        name = next_name(name)
-        draft = drafted(name)
+    async def attempted(lookup: Registered) -> tuple[Draft, RegistryResponse]:
+        """What is made of the Bundle where this is registered, and what the repository says to it."""
+        called = name
+        draft = drafted(called, lookup)
+        judge_patches(bundle, draft, domain, reading)
+        judge_rest(bundle, lookup.there.keys(), draft.submission.objects, reading)
+        if reading.failed:
+            raise Refused(*reading.distinct())
         response = await _handed_over(draft, contents, submitting)
+        while await was_removed(draft, response, submitting.registered):
+            called = next_name(called)
+            draft = drafted(called, lookup)
+            response = await _handed_over(draft, contents, submitting)
+        return draft, response
+
+    lookup = await looked_up(bundle, domain, submitting.registered, reading)
+    draft, response = await attempted(lookup)
+    if not response.succeeded and is_conditional(bundle):
+        # What was not there may have been registered meanwhile, and is why this is refused.
+        now = await looked_up(bundle, domain, submitting.registered, reading)
+        if now.there.keys() != lookup.there.keys():
+            draft, response = await attempted(now)
     if not response.succeeded:
         raise await _refusal(draft, response, submitting.registered)
     return Submitted(bundle, draft, contents.documents, reading, response)
@@ -132,7 +146,13 @@ def _sound_and_named(resource: Any, entries_limit: int, sent: Json | None) -> tu
 
 
 async def _handed_over(draft: Draft, contents: Contents, submitting: Submitting) -> RegistryResponse:
-    """What the repository answers to the submission and its documents; to on-demand documents, the registry."""
+    """What the repository answers to the submission and its documents; to on-demand documents, the registry.
+
+    Where everything is there already there is nothing to hand over.
+    """
+    if not draft.submission.objects:
+        return RegistryResponse.of()
+    contents = contents.without(draft.registered.there)
     if contents.on_demand and submitting.on_demand is not None:
         return await submitting.on_demand.registered(draft.submission)
     by_entry_uuid = {draft.entry_uuids[number]: content for number, content in contents.by_document.items()}

@@ -50,12 +50,14 @@ class FhirRequest:
     prefer_return   None: nothing was said
     strict          Prefer: handling=strict: what is not understood is refused, not ignored
     request_id      X-Request-Id, "" where none was sent
+    if_none_exist   If-None-Exist: the search that has to find nothing, or else nothing is made; None: it was not sent
     """
 
     mime_type: str = FHIR_JSON
     prefer_return: PreferReturn | None = None
     strict: bool = False
     request_id: str = ""
+    if_none_exist: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

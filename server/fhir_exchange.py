@@ -86,7 +86,7 @@ class Exchange:
     def said(self) -> FhirRequest:
         """What headers say, beside the form of a body."""
         wanted, strict = preferences(", ".join(self.http.headers.getall("Prefer", ())))
-        return FhirRequest(FHIR_JSON, wanted, strict, self.request_id)
+        return FhirRequest(FHIR_JSON, wanted, strict, self.request_id, self.http.headers.get("If-None-Exist"))
 
     def said_of_body(self) -> FhirRequest:
         """What headers say, also of the body that comes with them. Raises Refused (415)."""

@@ -39,6 +39,7 @@ class IssueType(StrEnum):
     PROCESSING = "processing"
     NOT_SUPPORTED = "not-supported"
     DUPLICATE = "duplicate"
+    MULTIPLE_MATCHES = "multiple-matches"
     NOT_FOUND = "not-found"
     DELETED = "deleted"
     TOO_LONG = "too-long"
@@ -130,7 +131,7 @@ class Outcome:
         return {"resourceType": "OperationOutcome", "issue": [each.element() for each in self.issues[:MOST_REPORTED]]}
 
 
-_GRAVITY: Final = (500, 503, 401, 403, 413, 415, 406, 404, 410, 400, 422, 409)
+_GRAVITY: Final = (500, 503, 401, 403, 413, 415, 406, 404, 410, 400, 422, 412, 409)
 """409 last: a message with other errors has to be changed, not only given new ids."""
 
 

@@ -112,7 +112,15 @@ async def _response(entry: BundleEntry, submitted: Submitted, answering: Answeri
     response: Json = {"status": _CREATED if is_new else _OK}
     if location:
         response["location"] = location
+    if _is_as_it_was(entry, submitted):
+        return response
     return response | {"lastModified": answering.instant}
+
+
+def _is_as_it_was(entry: BundleEntry, submitted: Submitted) -> bool:
+    """Whether an entry made or changed nothing, because what it makes was there."""
+    there = submitted.draft.registered.there
+    return entry.number in there or submitted.documents.get(entry.number) in there
 
 
 async def _place(entry: BundleEntry, submitted: Submitted, answering: Answering) -> tuple[bool, str]:
@@ -124,12 +132,13 @@ async def _place(entry: BundleEntry, submitted: Submitted, answering: Answering)
             is_new = any(each.entry_uuid == uuids[entry.number] for each in submitted.draft.submission.objects)
             return is_new, f"{kind}/{resource_id(submitted.draft.registered.logical_id(uuids[entry.number]))}"
         case Part.BINARY | Part.FHIR_DOCUMENT:
-            return True, f"Binary/{resource_id(uuids[submitted.documents[entry.number]])}"
+            is_new = not _is_as_it_was(entry, submitted)
+            return is_new, f"Binary/{resource_id(uuids[submitted.documents[entry.number]])}"
         case Part.PATCH:
             patched = own_entry_uuid(entry.url, answering.domain) or ""
             return False, f"DocumentReference/{resource_id(submitted.draft.registered.logical_id(patched))}"
         case _:
-            patient_id = submitted.draft.submission.submission_set.patient_id
+            patient_id = submitted.draft.patient_id
             key = await unless_unable(answering.keys.patient_key(patient_id.text)) if patient_id else None
             return False, f"Patient/{key}" if key else ""
 
@@ -148,7 +157,7 @@ def _warnings(submitted: Submitted) -> Mapping[int, list[Issue]]:
 async def representations(submitted: Submitted, stored: StoredResources) -> Mapping[str, Json]:
     """The Lists and DocumentReferences of a submission as they are read from now on, by entryUUID."""
     found = {}
-    for each in submitted.draft.submission.objects:
+    for each in (*submitted.draft.submission.objects, *submitted.draft.registered.there.values()):
         read = None if isinstance(each, Association) else await unless_unable(stored_resource(each, stored))
         if read is not None:
             found[each.entry_uuid] = _as_json(read.resource)

@@ -26,7 +26,8 @@ def judge_patches(bundle: TransactionBundle, draft: Draft, domain: MhdDomain, re
         if _operations(entry.resource) != [_ONLY]:
             sentence = "A PATCH replaces DocumentReference.status by superseded and does nothing else; send that alone."
             reading.refuse(entry.resource_path, sentence, IssueType.NOT_SUPPORTED)
-        if draft.registered.current_uuid(own_entry_uuid(entry.url, domain) or "") not in draft.replaced:
+        patched = draft.registered.current_uuid(own_entry_uuid(entry.url, domain) or "")
+        if patched not in draft.replaced | draft.registered.superseded:
             reading.refuse(
                 f"{entry.path}.request.url",
                 "No DocumentReference of the Bundle replaces the document that is patched; send relatesTo with the "

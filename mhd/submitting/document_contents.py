@@ -6,8 +6,8 @@ A document stays base64 until the repository asks for it, and is decoded in piec
 from __future__ import annotations
 
 import binascii
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
 from mhd.fhir.exact_text import Json
@@ -124,6 +124,16 @@ class Contents:
     documents: Mapping[int, int]
     delayed: frozenset[int] = frozenset()
     on_demand: frozenset[int] = frozenset()
+
+    def without(self, numbers: Collection[int]) -> Contents:
+        """Those of the other DocumentReferences. Whose each content is, is told of all of them."""
+        left = {number: each for number, each in self.by_document.items() if number not in numbers}
+        return replace(
+            self,
+            by_document=left,
+            delayed=self.delayed.difference(numbers),
+            on_demand=self.on_demand.difference(numbers),
+        )
 
 
 def contents_of(

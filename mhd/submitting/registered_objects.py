@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final, Generic, TypeVar
 
 from mhd.fhir.operation_outcome import Refused, issue_of
 from xds.actors import DocumentRegistry, ObjectCodec, OutcomeUnknown, QueryRequest, QueryResponse, ReturnType
 from xds.errors import ErrorCode, RegistryError, ResponseStatus
-from xds.metadata import AnyObject, AvailabilityStatus, DocumentEntry, DocumentEntryType, Folder
+from xds.metadata import AnyObject, AvailabilityStatus, DocumentEntry, DocumentEntryType, Folder, SubmissionSet
 from xds.stored_queries import (
     GET_DOCUMENTS,
     GET_FOLDER_AND_CONTENTS,
@@ -27,6 +27,20 @@ Item = TypeVar("Item", bound=AnyObject)
 
 _MOST_AT_ONCE: Final = 100
 _ALL_VERSIONS: Final = (METADATA_LEVEL, ("2",))
+
+
+@dataclass(frozen=True, slots=True)
+class Known(Generic[Item]):
+    """An object that is registered: its newest version, and the logicalID and entryUUIDs under which it was found."""
+
+    newest: Item
+    uuids: frozenset[str]
+
+    @classmethod
+    def of(cls, logical_id: str, versions: Sequence[Item]) -> Known[Item]:
+        """The object that has these versions, in whatever order."""
+        newest = max(versions, key=_number)
+        return cls(newest, frozenset([logical_id, *(each.entry_uuid for each in versions)]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +64,17 @@ class RegisteredObjects:
         by_unique_id = await self._each(GET_FOLDERS, "$XDSFolderUniqueId", unique_ids)
         return _of(Folder, [*by_uuid, *by_unique_id])
 
+    async def submission_sets(
+        self, *, entry_uuids: Iterable[str] = (), unique_ids: Iterable[str] = ()
+    ) -> Sequence[SubmissionSet]:
+        """The SubmissionSets that have one of these identifiers."""
+        found: list[AnyObject] = []
+        for parameter, values in (("EntryUUID", entry_uuids), ("UniqueId", unique_ids)):
+            for each in values:
+                name = f"$XDSSubmissionSet{parameter}"
+                found += await self._found(GET_SUBMISSION_SET_AND_CONTENTS, name, [each])
+        return _of(SubmissionSet, found)
+
     async def newest_documents(self, uuids: Iterable[str]) -> Mapping[str, DocumentEntry]:
         """By the logicalID, or the entryUUID of whatever version: the newest version of the document.
 
@@ -60,6 +85,36 @@ class RegisteredObjects:
     async def newest_folders(self, uuids: Iterable[str]) -> Mapping[str, Folder]:
         """The same of Folders; of those that are Approved."""
         return await self._newest(Folder, GET_FOLDERS, "$XDSFolder", uuids)
+
+    async def known_documents(
+        self, *, uuids: Iterable[str], unique_ids: Iterable[str]
+    ) -> Sequence[Known[DocumentEntry]]:
+        """What has one of these as its logicalID, as the entryUUID of a version, or as its uniqueId.
+
+        Whatever its status and availability: of several versions the newest.
+        """
+        return await self._known(DocumentEntry, GET_DOCUMENTS, "$XDSDocumentEntry", list(uuids), list(unique_ids))
+
+    async def known_folders(self, *, uuids: Iterable[str], unique_ids: Iterable[str]) -> Sequence[Known[Folder]]:
+        """The same of Folders."""
+        return await self._known(Folder, GET_FOLDERS, "$XDSFolder", list(uuids), list(unique_ids))
+
+    async def _known(
+        self, kind: type[Item], query_id: str, of_kind: str, uuids: Sequence[str], unique_ids: Sequence[str]
+    ) -> Sequence[Known[Item]]:
+        async def every_version(name: str, values: Iterable[str]) -> Sequence[Item]:
+            return await self._versions(kind, query_id, f"{of_kind}{name}", values, _ALL_VERSIONS)
+
+        found = [*await every_version("UniqueId", unique_ids), *await every_version("EntryUUID", uuids)]
+        logical_ids = {each.logical_id or each.entry_uuid for each in found}
+        found += await every_version("LogicalID", logical_ids.union(uuids))
+        if not found:  # perhaps because the registry knows no versions
+            found += _of(kind, await self._each(query_id, f"{of_kind}UniqueId", unique_ids))
+            found += _of(kind, await self._each(query_id, f"{of_kind}EntryUUID", uuids))
+        versions: dict[str, list[Item]] = {}
+        for each in found:
+            versions.setdefault(each.logical_id or each.entry_uuid, []).append(each)
+        return [Known.of(logical_id, each) for logical_id, each in versions.items()]
 
     async def _newest(self, kind: type[Item], query_id: str, of_kind: str, uuids: Iterable[str]) -> Mapping[str, Item]:
         named = list(dict.fromkeys(uuids))
@@ -137,7 +192,7 @@ class RegisteredObjects:
 
 
 _NO_ANSWER: Final = RegistryError(ErrorCode.REGISTRY_NOT_AVAILABLE, "The registry gave no answer; try again later.")
-_SINGLE: Final = frozenset({"$XDSFolderEntryUUID", "$XDSSubmissionSetUniqueId"})
+_SINGLE: Final = frozenset({"$XDSFolderEntryUUID", "$XDSSubmissionSetEntryUUID", "$XDSSubmissionSetUniqueId"})
 
 
 def _listed(name: str, values: Sequence[str]) -> str:
@@ -148,6 +203,11 @@ def _listed(name: str, values: Sequence[str]) -> str:
 def _of(kind: type[Item], found: Iterable[AnyObject]) -> list[Item]:
     """The objects of one kind, each once."""
     return list({each.entry_uuid: each for each in found if isinstance(each, kind)}.values())
+
+
+def _number(item: AnyObject) -> int:
+    """Of its version. A registry that knows no versions may say anything, or nothing."""
+    return int(item.version) if item.version and item.version.isdecimal() else 1
 
 
 def current(documents: Sequence[DocumentEntry]) -> DocumentEntry | None:

@@ -48,6 +48,8 @@ async def was_removed(draft: Draft, response: RegistryResponse, registered: Regi
 
     Names of what was removed stay taken, and its sender knows none that it could change.
     """
+    if response.succeeded:
+        return False
     sent = draft.submission.submission_set
     is_taken = any(
         each.code == ErrorCode.DUPLICATE_UNIQUE_ID_IN_REGISTRY and each.location.startswith(f"{sent.entry_uuid}/")

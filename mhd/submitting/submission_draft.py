@@ -49,6 +49,8 @@ class Registered:
     folders     by number of the entry: the Folder that it changes
     members     by entryUUID of those: what they hold already
     newest      by logicalID or entryUUID, as the Bundle names it: the newest version of what is registered
+    there       by number of the entry: what is there already of what is made only where it is not
+    superseded  entryUUIDs of documents that the Bundle patches, and that are superseded already
     """
 
     taken: frozenset[str] = frozenset()
@@ -56,6 +58,8 @@ class Registered:
     folders: Mapping[int, Folder] = field(default_factory=dict)
     members: Mapping[str, frozenset[str]] = field(default_factory=dict)
     newest: Mapping[str, DocumentEntry | Folder] = field(default_factory=dict)
+    there: Mapping[int, DocumentEntry | Folder | SubmissionSet] = field(default_factory=dict)
+    superseded: frozenset[str] = frozenset()
 
     def current_uuid(self, named: str) -> str:
         """The entryUUID of the newest version of what has this logicalID, or a version with this entryUUID."""
@@ -63,7 +67,7 @@ class Registered:
 
     def logical_id(self, named: str) -> str:
         """The logicalID of that."""
-        found = [*self.folders.values(), *self.newest.values()]
+        found = [*self.folders.values(), *self.newest.values(), *self.there.values()]
         uuid = self.current_uuid(named)
         return next((each.logical_id for each in found if each.entry_uuid == uuid and each.logical_id), uuid)
 
@@ -76,6 +80,7 @@ class Draft:
     replaced      entryUUIDs of the documents that are replaced
     registered    what it was made with
     named_here    uniqueIds of Lists that were sent without one
+    patient_id    of whom it is
     """
 
     submission: Submission
@@ -84,6 +89,7 @@ class Draft:
     replaced: frozenset[str]
     registered: Registered
     named_here: frozenset[str] = frozenset()
+    patient_id: CX | None = None
 
 
 def draft_of(
@@ -134,6 +140,7 @@ def draft_of(
         frozenset(each.target_object for each in links if each.association_type in replacing),
         registered,
         frozenset(drafting.named_here),
+        patient_id,
     )
 
 
@@ -178,7 +185,9 @@ class _Drafting:
         self.entry_uuids = {each.number: self._entry_uuid(each) for each in bundle.entries if each.part in _OBJECTS}
 
     def _entry_uuid(self, entry: BundleEntry) -> str:
-        """The one that was sent, where it is new, or else a new one."""
+        """That of what is there or changed; the one that was sent, where it is new; or else a new one."""
+        if entry.number in self._registered.there:
+            return self._registered.there[entry.number].entry_uuid
         if entry.number in self._registered.folders:
             return self._registered.folders[entry.number].entry_uuid
         sent = entry_uuid_in(entry.resource)
@@ -189,7 +198,7 @@ class _Drafting:
         return {
             entry.number: self._object(entry, patient_id)
             for entry in self._bundle.entries
-            if entry.part in _OBJECTS and entry.number not in self._registered.folders
+            if entry.part in _OBJECTS and entry.number not in {*self._registered.folders, *self._registered.there}
         }
 
     def _object(self, entry: BundleEntry, patient_id: CX | None) -> AnyObject:
@@ -226,6 +235,8 @@ class _Drafting:
     def associations(self) -> Iterator[tuple[Association, str]]:
         """Every Association, with the FHIRPath of what says it."""
         for entry in self._bundle.entries:
+            if entry.number in self._registered.there:
+                continue  # it is as it is, whatever is said of it here
             if entry.part is Part.SUBMISSION_SET:
                 yield from self._of_submission_set(entry)
             elif entry.part is Part.FOLDER:
@@ -238,10 +249,10 @@ class _Drafting:
         for member in members_of(entry, self._bundle, self._domain):
             sent = member.target.entry
             uuid = self._uuid_of(member)
-            if uuid is None or uuid in self._changed_folders:
+            if uuid is None or uuid in self._folders_there:
                 continue
             status = None
-            if sent is None:
+            if sent is None or sent.number in self._registered.there:
                 status = "Reference"
             elif sent.part is Part.DOCUMENT:
                 status = "Original"
@@ -273,8 +284,10 @@ class _Drafting:
                 yield self._association(kind, self.entry_uuids[entry.number], uuid), said.path
 
     @property
-    def _changed_folders(self) -> frozenset[str]:
-        return frozenset(each.entry_uuid for each in self._registered.folders.values())
+    def _folders_there(self) -> frozenset[str]:
+        """A SubmissionSet has those Folders as members that it brings, and no others."""
+        found = [*self._registered.folders.values(), *self._registered.there.values()]
+        return frozenset(each.entry_uuid for each in found if isinstance(each, Folder))
 
     def _uuid_of(self, sent: SentReference) -> str | None:
         """The entryUUID that a reference leads to; None, with an issue, where nothing registered has its uniqueId."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from urllib.parse import parse_qsl
 
 from mhd.fhir.operation_outcome import IssueType
 from mhd.mapping.domain import MhdDomain
 from mhd.mapping.identifiers import UNIQUE_ID, identifiers_of_kind, unique_id_of
 from mhd.mapping.reading import Reading
+from mhd.submitting.conditional_creates import found_there
 from mhd.submitting.registered_objects import RegisteredObjects, current
 from mhd.submitting.submission_draft import Registered, sent_entry_uuids
 from mhd.submitting.submission_references import SentReference, members_of, own_entry_uuid, relations_of
@@ -37,7 +39,15 @@ async def looked_up(
     taken = [*documents, *await registered.folders(entry_uuids=new_folders)]
     members = {folder.entry_uuid: await registered.members_of_folder(folder.entry_uuid) for folder in folders.values()}
     newest = await _newest(_entry_uuids(bundle, domain), registered)
-    return Registered(frozenset(each.entry_uuid for each in taken), by_unique_id, folders, members, newest)
+    there = await found_there(bundle, domain, registered, reading)
+    known = Registered(frozenset(each.entry_uuid for each in taken), by_unique_id, folders, members, newest, there)
+    if not there or not bundle.of(Part.PATCH):
+        return known
+    # What was replaced by a document that is there may be patched again.
+    patched = {known.current_uuid(own_entry_uuid(each.url, domain) or "") for each in bundle.of(Part.PATCH)}
+    deprecated = await registered.documents(entry_uuids=patched - {""})
+    superseded = (each for each in deprecated if each.availability_status == AvailabilityStatus.DEPRECATED)
+    return replace(known, superseded=frozenset(each.entry_uuid for each in superseded))
 
 
 async def _newest(uuids: frozenset[str], registered: RegisteredObjects) -> Mapping[str, DocumentEntry | Folder]:

@@ -70,8 +70,9 @@ _LISTS: Final = {SUBMISSION_SET: Part.SUBMISSION_SET, FOLDER: Part.FOLDER}
 class BundleEntry:
     """One entry of the Bundle.
 
-    full_url   None: nobody can refer to it
-    part       None: it is nothing that MHD knows
+    full_url        None: nobody can refer to it
+    part            None: it is nothing that MHD knows
+    if_none_exist   the search that has to find nothing, or else it is not made; None: it is made in any case
     """
 
     number: int
@@ -80,6 +81,7 @@ class BundleEntry:
     method: str
     url: str
     part: Part | None
+    if_none_exist: str | None = None
 
     @property
     def path(self) -> str:
@@ -196,7 +198,13 @@ def _entry(number: int, entry: Json) -> BundleEntry:
     resource = entry.get("resource", {})
     request = entry["request"]
     return BundleEntry(
-        number, entry.get("fullUrl"), resource, request["method"], request["url"], _part(resource, request)
+        number,
+        entry.get("fullUrl"),
+        resource,
+        request["method"],
+        request["url"],
+        _part(resource, request),
+        request.get("ifNoneExist"),
     )
 
 

@@ -57,6 +57,18 @@ async def test_without_versions_the_entry_uuid_is_all_there_is_to_go_by(entry: D
     assert newest == {}
 
 
+async def test_without_versions_what_has_a_name_is_found_by_it(entry: DocumentEntry) -> None:
+    objects = RegisteredObjects(OldRegistry(entry, ErrorCode.STORED_QUERY_PARAM_NUMBER), codec)
+
+    by_unique_id = await objects.known_documents(uuids=(), unique_ids=[entry.unique_id or ""])
+    by_uuid = await objects.known_documents(uuids=[entry.entry_uuid], unique_ids=())
+
+    for found in (by_unique_id, by_uuid):
+        assert [(each.newest.entry_uuid, each.uuids) for each in found] == [
+            (entry.entry_uuid, frozenset([entry.entry_uuid]))
+        ]
+
+
 @pytest.mark.parametrize("all_versions", [True, False])
 async def test_a_search_of_a_registry_that_is_busy_finds_nothing_out(entry: DocumentEntry, all_versions: bool) -> None:
     registry = OldRegistry(entry, ErrorCode.REGISTRY_BUSY)
