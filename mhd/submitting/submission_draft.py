@@ -20,7 +20,7 @@ from mhd.submitting.on_demand import promised
 from mhd.submitting.submission_name import unique_id_in
 from mhd.submitting.submission_options import SubmissionOptions
 from mhd.submitting.submission_places import Places
-from mhd.submitting.submission_references import SentReference, Target, members_of, relations_of
+from mhd.submitting.submission_references import SentReference, Target, members_of, own_entry_uuid, relations_of
 from mhd.submitting.transaction_bundle import BundleEntry, Part, TransactionBundle
 from xds.errors import ErrorCode
 from xds.hl7v2 import CX
@@ -114,6 +114,8 @@ def draft_of(
     drafting = _Drafting(bundle, registered, domain, on_demand, name, new_uuid, reading)
     objects = drafting.objects(patient_id)
     _judge_unique_ids(bundle, objects, reading)
+    drafting.judge_left_out()
+    drafting.judge_changed_twice()
     if fills:
         submission_set = next((each for each in objects.values() if isinstance(each, SubmissionSet)), None)
         objects = {
@@ -246,10 +248,9 @@ class _Drafting:
 
     def _of_submission_set(self, entry: BundleEntry) -> Iterator[tuple[Association, str]]:
         set_uuid = self.entry_uuids[entry.number]
-        for member in members_of(entry, self._bundle, self._domain):
+        for uuid, member in self._members(entry).items():
             sent = member.target.entry
-            uuid = self._uuid_of(member)
-            if uuid is None or uuid in self._folders_there:
+            if uuid in self._folders_there:
                 continue
             status = None
             if sent is None or sent.number in self._registered.there:
@@ -262,15 +263,52 @@ class _Drafting:
         """The members that a Folder has not yet. Each of these Associations is a member of the SubmissionSet, too."""
         folder_uuid = self.entry_uuids[entry.number]
         there = self._registered.members.get(folder_uuid, frozenset())
-        for member in members_of(entry, self._bundle, self._domain):
-            uuid = self._uuid_of(member)
-            if uuid is None or uuid in there:
+        for uuid, member in self._members(entry).items():
+            if uuid in there:
                 continue
             link = self._association(AssociationType.HAS_MEMBER, folder_uuid, uuid)
             yield link, member.path
             for submission_set in self._bundle.of(Part.SUBMISSION_SET):
                 set_uuid = self.entry_uuids[submission_set.number]
                 yield self._association(AssociationType.HAS_MEMBER, set_uuid, link.entry_uuid), member.path
+
+    def _members(self, entry: BundleEntry) -> Mapping[str, SentReference]:
+        """What a List holds, by entryUUID: what it names twice, by ids of two versions perhaps, is one member."""
+        members: dict[str, SentReference] = {}
+        for member in members_of(entry, self._bundle, self._domain):
+            uuid = self._uuid_of(member)
+            if uuid is not None:
+                members.setdefault(uuid, member)
+        return members
+
+    def judge_left_out(self) -> None:
+        """Everything sent is in the SubmissionSet, under whichever of its ids."""
+        sets = self._bundle.of(Part.SUBMISSION_SET)
+        if len(sets) != 1:
+            return
+        listed = self._members(sets[0]).keys()
+        for entry in (*self._bundle.of(Part.DOCUMENT), *self._bundle.of(Part.FOLDER)):
+            asked = own_entry_uuid(entry.url, self._domain)
+            names = {self.entry_uuids[entry.number], asked and self._registered.current_uuid(asked)}
+            if names.isdisjoint(listed):
+                self._reading.refuse(
+                    entry.resource_path,
+                    f"The {entry.part} of {entry.path} is in no entry of the SubmissionSet; list it there by its "
+                    "fullUrl.",
+                    IssueType.BUSINESS_RULE,
+                )
+
+    def judge_changed_twice(self) -> None:
+        """A Folder is changed by one entry (FHIR R4: http.html, "Transaction Processing Rules")."""
+        seen: dict[str, int] = {}
+        for number, changed in self._registered.folders.items():
+            first = seen.setdefault(changed.entry_uuid, number)
+            if first != number:
+                self._reading.refuse(
+                    f"{self._bundle.entries[number].path}.request.url",
+                    f"entry[{first}] is a PUT of the same Folder; PUT it once, with all that is to be added.",
+                    IssueType.DUPLICATE,
+                )
 
     def _relations(self, entry: BundleEntry) -> Iterator[tuple[Association, str]]:
         """relatesTo; several codes to one document may be one Association."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -115,7 +114,7 @@ _MEMBERS: Final = {
 
 
 def judge_references(bundle: TransactionBundle, domain: MhdDomain, reading: Reading) -> None:
-    """Every List and relation leads somewhere, and everything sent is in the SubmissionSet."""
+    """Every List and relation leads somewhere."""
     for entry in bundle.entries:
         if entry.part in _MEMBERS:
             for member in members_of(entry, bundle, domain):
@@ -123,12 +122,6 @@ def judge_references(bundle: TransactionBundle, domain: MhdDomain, reading: Read
         if entry.part is Part.DOCUMENT:
             for relation in relations_of(entry, bundle, domain):
                 _judge(relation, (Part.DOCUMENT,), reading)
-    for each in _left_out(bundle, domain):
-        reading.refuse(
-            each.resource_path,
-            f"The {each.part} of {each.path} is in no entry of the SubmissionSet; list it there by its fullUrl.",
-            IssueType.BUSINESS_RULE,
-        )
 
 
 def _judge(sent: SentReference, parts: tuple[Part, ...], reading: Reading) -> None:
@@ -144,16 +137,3 @@ def _judge(sent: SentReference, parts: tuple[Part, ...], reading: Reading) -> No
         what = sent.target.entry.part or "resource of another kind"
         sentence = f"The reference leads to a {what}; send one to a {' or '.join(parts)}."
         reading.refuse(sent.path, sentence, IssueType.BUSINESS_RULE)
-
-
-def _left_out(bundle: TransactionBundle, domain: MhdDomain) -> Iterator[BundleEntry]:
-    sets = bundle.of(Part.SUBMISSION_SET)
-    if len(sets) != 1:
-        return
-    members = members_of(sets[0], bundle, domain)
-    listed = {each.target.entry.number for each in members if each.target.entry}
-    listed_uuids = {each.target.entry_uuid for each in members} - {None}
-    for entry in bundle.entries:
-        is_listed = entry.number in listed or own_entry_uuid(entry.url, domain) in listed_uuids
-        if entry.part in (Part.DOCUMENT, Part.FOLDER) and not is_listed:
-            yield entry

@@ -21,7 +21,7 @@ from tests.builders import (
     text,
     unmeasured,
 )
-from tests.conformance.fhir_wire import FhirWire
+from tests.conformance.fhir_wire import FhirReply, FhirWire
 from tests.conformance.test_documents_in_and_out import entries_of
 from tests.conformance.test_fhir_submissions import provided
 from tests.conformance.test_find_document_references import of, some_patient
@@ -30,7 +30,8 @@ from tests.mhd.recipients import bundle_of, bundle_with, sent_list
 from tests.mhd.test_iti65_provide_document_bundle import PATCH
 from tests.xds.broken_updates import next_version, update_of
 from xds.ebxml_messages import register_request
-from xds.metadata import AssociationType, DocumentEntry, Folder
+from xds.ebxml_writer import codec
+from xds.metadata import Association, AssociationType, DocumentEntry, Folder
 from xds.transactions import ITI_57
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -220,3 +221,70 @@ async def test_a_folder_is_added_to_by_the_id_of_any_version(wire: Wire, app: Fh
     assert [each["item"]["reference"] for each in (await app.get(location)).resource["entry"]] == [
         f"DocumentReference/{resource_id(entry.entry_uuid)}"
     ]
+
+
+@pytest.mark.parametrize("put_by", [0, 1, 2], ids=["PUT by its logicalID", "by an older version", "by the newest"])
+async def test_a_folder_and_a_document_that_are_named_by_ids_of_two_versions_are_one(
+    wire: Wire, app: FhirWire, put_by: int
+) -> None:
+    patient = some_patient()
+    case, entry, new = (
+        folder(patient_id=patient),
+        document_entry(patient_id=patient),
+        document_entry(patient_id=patient),
+    )
+    assert (await wire.register(submission(entry, folders=(case,)))).registry_response.succeeded
+    folders, entries = [case], [entry]
+    for previous in ("1", "2"):
+        folders.append(next_version(case, title=text(f"After {previous}")))
+        await updated(wire, folders[-1], previous=previous, submission_set_status=None)
+        entries.append(next_version(entry))
+        await updated(wire, entries[-1], previous=previous)
+    lists = [f"List/{resource_id(each.entry_uuid)}" for each in folders]
+    documents = [{"item": {"reference": f"DocumentReference/{resource_id(each.entry_uuid)}"}} for each in entries]
+    listed_as = lists[(put_by + 1) % 3]
+    bundle = bundle_with(new)
+    bundle["entry"][0]["resource"]["entry"] += [{"item": {"reference": listed_as}}, *documents]
+    held = sent_list(case) | {"entry": documents}
+    bundle["entry"] += bundle_of((held, {"method": "PUT", "url": lists[put_by]}))["entry"]
+    del bundle["entry"][-1]["fullUrl"]
+
+    reply = await provided(app, bundle)
+
+    assert reply.status == 200, reply.content
+    response = reply.bundle["entry"][-1]["response"]
+    assert (response["status"], response["location"]) == ("200 OK", lists[0])
+    for location in (lists[0], reply.bundle["entry"][0]["response"]["location"]):
+        members = [each["item"]["reference"] for each in (await app.get(location)).resource["entry"]]
+        assert members.count(documents[0]["item"]["reference"]) == 1
+        assert len(members) == len(set(members)) == (1 if location == lists[0] else 2)
+    [owner] = [each for each in await links_of(wire, reply) if each.target_object == entries[2].entry_uuid]
+    assert owner.submission_set_status == "Reference"
+
+
+async def links_of(wire: Wire, reply: FhirReply) -> list[Association]:
+    """The Associations from the SubmissionSet of an answer."""
+    owner = f"urn:uuid:{reply.bundle['entry'][0]['response']['location'].removeprefix('List/')}"
+    answer = await wire.query("GetAssociations", uuid=f"('{owner}')")
+    found = [codec.read(each.ebrim) for each in answer.query_response.found if each.ebrim]
+    return [each for each in found if isinstance(each, Association) and each.source_object == owner]
+
+
+async def test_a_folder_is_put_once(wire: Wire, app: FhirWire) -> None:
+    patient = some_patient()
+    case, entry = folder(patient_id=patient), document_entry(patient_id=patient)
+    assert (await wire.register(submission(entry, folders=(case,)))).registry_response.succeeded
+    renamed = next_version(case, title=text("Renamed"))
+    await updated(wire, renamed, submission_set_status=None)
+    names = [f"List/{resource_id(each.entry_uuid)}" for each in (case, renamed)]
+    bundle = bundle_with(document_entry(patient_id=patient))
+    bundle["entry"][0]["resource"]["entry"].append({"item": {"reference": names[0]}})
+    for name in names:
+        bundle["entry"] += bundle_of((sent_list(case), {"method": "PUT", "url": name}))["entry"]
+        bundle["entry"][-1]["fullUrl"] = f"{app.base}/{name}"
+
+    reply = await provided(app, bundle)
+
+    [error] = [each for each in reply.resource["issue"] if each["severity"] == "error"]
+    assert (reply.status, error["code"]) == (422, "duplicate")
+    assert error["expression"] == ["Bundle.entry[4].request.url"]
