@@ -20,6 +20,7 @@ from mhd.mapping.domain import MhdDomain
 from mhd.messages import FhirAnswer, FhirRequest
 from mhd.patients import AskedOnce, PatientKeys, PatientResolver
 from mhd.submitting.bundle_answer import StoredResources
+from mhd.submitting.delayed import Delayed
 from mhd.submitting.document_contents import FhirXml
 from mhd.submitting.elsewhere import Elsewhere, Nowhere
 from mhd.submitting.on_demand import OnDemand
@@ -44,6 +45,7 @@ class DocumentRecipient:
     read_cda         reads the header of a CDA document
     elsewhere        other servers that the deployment trusts
     on_demand        who makes on-demand documents; None: they are not taken
+    delayed          which delayed documents are assembled; None: they are not taken
     """
 
     repository: DocumentRepository
@@ -57,6 +59,7 @@ class DocumentRecipient:
     options: SubmissionOptions = field(default_factory=SubmissionOptions)
     elsewhere: Elsewhere = field(default_factory=Nowhere)
     on_demand: OnDemand | None = None
+    delayed: Delayed | None = None
     clock: Callable[[], datetime] = utc_now
     new_uuid: NewUuid = uuid4
 
@@ -83,6 +86,7 @@ class DocumentRecipient:
             fhir_xml=self.fhir_xml,
             elsewhere=self.elsewhere,
             on_demand=self.on_demand,
+            delayed=self.delayed,
             clock=self.clock,
             new_uuid=self.new_uuid,
         )

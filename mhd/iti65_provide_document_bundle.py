@@ -8,7 +8,7 @@ complains of is told at its place in the Bundle.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -25,6 +25,7 @@ from mhd.submitting.bundle_patches import judge_patches
 from mhd.submitting.bundle_patient import patient_of_bundle
 from mhd.submitting.bundle_profiles import Level, judge_profiles
 from mhd.submitting.conditional_creates import is_conditional, judge_patient_condition, judge_rest
+from mhd.submitting.delayed import Delayed
 from mhd.submitting.document_contents import Contents, FhirXml, ProvidedDocuments, contents_of
 from mhd.submitting.elsewhere import Elsewhere
 from mhd.submitting.on_demand import OnDemand
@@ -46,6 +47,7 @@ class Submitting:
 
     fhir_xml    writes the document Bundles that a DocumentReference calls application/fhir+xml
     on_demand   None: on-demand documents are not taken
+    delayed     None: delayed documents are not taken
     """
 
     repository: DocumentRepository
@@ -57,6 +59,7 @@ class Submitting:
     fhir_xml: FhirXml
     elsewhere: Elsewhere
     on_demand: OnDemand | None
+    delayed: Delayed | None
     clock: Callable[[], datetime]
     new_uuid: NewUuid
 
@@ -94,6 +97,7 @@ async def submit_bundle(
         options=options,
         elsewhere=submitting.elsewhere,
         on_demand=submitting.on_demand,
+        delayed=submitting.delayed,
         fhir_xml=submitting.fhir_xml,
         reading=reading,
     )
@@ -156,14 +160,19 @@ async def _handed_over(draft: Draft, contents: Contents, submitting: Submitting)
     if contents.on_demand and submitting.on_demand is not None:
         return await submitting.on_demand.registered(draft.submission)
     by_entry_uuid = {draft.entry_uuids[number]: content for number, content in contents.by_document.items()}
-    submission = _assembled(draft.submission, {draft.entry_uuids[number] for number in contents.delayed})
-    return await submitting.repository.provide_and_register(ProvidedDocuments(submission, by_entry_uuid))
+    at_once = {draft.entry_uuids[number] for number in contents.at_once}
+    later = {draft.entry_uuids[number]: url for number, url in contents.delayed.items()}
+    submission = _with_delayed(draft.submission, at_once, later)
+    provided = ProvidedDocuments(submission, by_entry_uuid, frozenset(later))
+    return await submitting.repository.provide_and_register(provided)
 
 
-def _assembled(submission: Submission, delayed: Container[str]) -> Submission:
-    """The submission without the hash and size of the documents that are assembled only now."""
+def _with_delayed(submission: Submission, at_once: Container[str], later: Mapping[str, str | None]) -> Submission:
+    """The submission without hash and size of what is assembled only now, and with the URI of what is fetched later."""
     entries = (
-        replace(each, hash=None, size=None) if each.entry_uuid in delayed else each
+        replace(each, hash=None, size=None)
+        if each.entry_uuid in at_once
+        else replace(each, uri=later.get(each.entry_uuid, each.uri))
         for each in submission.document_entries
     )
     return replace(submission, document_entries=tuple(entries))

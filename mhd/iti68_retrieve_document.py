@@ -63,12 +63,16 @@ async def retrieve_document(
             text = "The document is registered, and was removed from its repository; its metadata is all that is left."
             raise Refused(gone(text, ErrorCode.DOCUMENT_UNIQUE_ID_ERROR))
         raise Refused(*map(issue_of, response.errors)) if response.errors else Refused(_missing(resource_id))
-    return FoundDocument(entry, response.documents[0])
+    document = response.documents[0]
+    if entry.says_delayed and document.size:
+        # It was assembled just now, and the registry has its hash.
+        entry = await _entry(resource_id, registry, removals, codec)
+    return FoundDocument(entry, document)
 
 
 def _was_kept(entry: DocumentEntry) -> bool:
-    """Whether its document was in a repository when it was registered: an on-demand one was not."""
-    return entry.object_type != DocumentEntryType.ON_DEMAND
+    """Whether its document was in a repository when it was registered: an on-demand or delayed one was not."""
+    return entry.object_type != DocumentEntryType.ON_DEMAND and not entry.says_delayed
 
 
 async def _entry(

@@ -58,7 +58,7 @@ def document_errors(
     errors = [*_document_errors(provided, received, size_limit), *_attachment_errors(provided, received)]
     attachments = attachments_of_entries(provided)
     for entry in provided.submission.document_entries:
-        if entry.entry_uuid not in attachments:
+        if entry.entry_uuid not in attachments and entry.entry_uuid not in provided.delayed:
             errors.append(_missing_document(entry))
         errors.extend(_misplaced(entry, repository_unique_id))
         measured = received.measured.get(attachments.get(entry.entry_uuid, ""))
@@ -69,14 +69,10 @@ def document_errors(
 
 def completed(submission: Submission, measured: Mapping[str, Measured], repository_unique_id: str) -> Submission:
     """The submission with what only the repository knows of its documents, given by entryUUID."""
+    here = (replace(entry, repository_unique_id=repository_unique_id) for entry in submission.document_entries)
     entries = (
-        replace(
-            entry,
-            hash=measured[entry.entry_uuid].hash,
-            size=str(measured[entry.entry_uuid].size),
-            repository_unique_id=repository_unique_id,
-        )
-        for entry in submission.document_entries
+        replace(entry, hash=known.hash, size=str(known.size)) if (known := measured.get(entry.entry_uuid)) else entry
+        for entry in here
     )
     return replace(submission, document_entries=tuple(entries))
 

@@ -132,6 +132,7 @@ async def _kept_and_registered(
         {
             attachments[entry.entry_uuid]: (entry.unique_id or "", entry.mime_type or "")
             for entry in submission.document_entries
+            if entry.entry_uuid in attachments
         }
     )
     # Whatever is raised from here on leaves the outcome open: the documents stay until the registry was asked.

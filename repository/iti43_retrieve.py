@@ -93,7 +93,7 @@ class _Shelf:
         if self.found_busy >= BUSY_MEANS_DOWN:
             raise _busy(unique_id)
         try:
-            kept = await registered_document(unique_id, documents=self.documents, is_registered=self.is_registered)
+            kept = await self.documents.find(unique_id) or await self._left_behind(unique_id)
             if kept is None:
                 return await self._made(request)
             return RetrievedDocument(request, kept.mime_type, kept.measured.size, await self._content(kept))
@@ -120,17 +120,24 @@ class _Shelf:
                 unique_id,
             ) from problem
 
+    async def _left_behind(self, unique_id: str) -> Kept | None:
+        """A document that a crash or a lost answer has left unsettled. Raises as registered_document does."""
+        kept = await registered_document(unique_id, documents=self.documents, is_registered=self.is_registered)
+        if kept is not None and self.making is not None:
+            await self.making.completed(kept)
+        return kept
+
     async def _made(self, request: DocumentRequest) -> RetrievedDocument:
-        """A document that is made on demand. Raises XdsError, OutcomeUnknown, StoreBusy, DocumentDamaged, KeyError."""
+        """A document that is made now. Raises XdsError, OutcomeUnknown, StoreBusy, DocumentDamaged, KeyError."""
         made = None if self.making is None else await self.making.document(request)
         if made is None:
             raise _not_here(request.document_unique_id)
         if not isinstance(made, Kept):
             return made
         content = await self._content(made)
-        return RetrievedDocument(
-            request, made.mime_type, made.measured.size, content, made.unique_id, self.repository_unique_id
-        )
+        is_its_own = made.unique_id == request.document_unique_id
+        new_ids = (None, None) if is_its_own else (made.unique_id, self.repository_unique_id)
+        return RetrievedDocument(request, made.mime_type, made.measured.size, content, *new_ids)
 
     def _require_own(self, request: DocumentRequest) -> None:
         if request.repository_unique_id != self.repository_unique_id:

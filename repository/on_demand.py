@@ -1,8 +1,9 @@
-"""On-demand documents: made when they are retrieved [ITI-43], by the source that the settings name for them.
+"""Documents that are made when they are retrieved [ITI-43], by the source that the settings name for them.
 
 ITI TF-1: 10.4.13, ITI TF-2: 3.43.4.2.2. The registry tells whether a uniqueId is that of an on-demand entry, and whose;
 the answer names what was made by a uniqueId of its own. That follows from the entry and the octets, so that content
 that has not changed has the same one, whichever worker or node makes it (docs/adr/0010-on-demand-documents.md).
+A delayed document is made once, and is the document of its entry from then on (repository/delayed_documents.py).
 """
 
 from __future__ import annotations
@@ -10,24 +11,24 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, TypeVar
 from uuid import UUID, uuid5
 
+from repository.delayed_documents import Assembled, Assembly
 from repository.document_store import DocumentTooLarge, Kept, Measured, StoreBusy, StoreFull
+from repository.making_errors import Told
 from repository.on_demand_snapshots import MadeSnapshot, Snapshots
 from repository.on_demand_source import MadeDocument, NoDocumentNow, OnDemandSource, SourceFailed, SourceUnavailable
 from repository.registered_entries import RegisteredEntries
 from repository.scratch_file import ScratchFile
-from xds import metadata_forms as forms
 from xds.actors import DocumentRequest, RetrievedDocument
-from xds.errors import ErrorCode, XdsError
+from xds.errors import XdsError
 from xds.hl7v2 import oid_of
 from xds.metadata import AvailabilityStatus, Code, DocumentEntry, DocumentEntryType
-from xds.metadata_names import shown
-from xds.transactions import ITI_43
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ Written = TypeVar("Written")
 UNAVAILABLE_MEANS_DOWN: Final = 2
 """After so many documents of a request that a source was not there for, it is asked for no more of them."""
 
-_STAGED: Final = "made on demand"
+_STAGED: Final = "made"
 _NAMESPACE: Final = UUID("d7e8de07-e8a0-4ff7-b1d5-50a1e4b3a8c0")
 
 
@@ -68,29 +69,37 @@ class Makes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OnDemandDocuments:
-    """The on-demand documents of a repository.
+    """The documents of a repository that are made when they are retrieved.
 
-    sources     the first one that is for a uniqueId makes the document
-    snapshots   keeps what is made where its source says so; None: nothing is kept
+    sources      the first one that is for a uniqueId makes an on-demand document
+    snapshots    keeps what is made where its source says so; None: nothing is kept
+    assemblers   the first one that is for a uniqueId assembles a delayed document
+    assembly     keeps those; None: there are none
     """
 
     sources: Sequence[Makes]
     entries: RegisteredEntries
     snapshots: Snapshots | None = None
+    assemblers: Sequence[Makes] = ()
+    assembly: Assembly | None = None
 
     def makes(self, unique_id: str) -> Makes | None:
-        """Who makes the document of an entry with this uniqueId."""
-        return next((each for each in self.sources if each.is_for(unique_id)), None)
+        """Who makes the document of an on-demand entry with this uniqueId."""
+        return _first_for(unique_id, self.sources)
 
-    async def entry(self, unique_id: str, repository_unique_id: str) -> DocumentEntry | None:
-        """The on-demand entry of this repository with this uniqueId; of several an Approved one."""
-        found = [
-            entry
-            for entry in await self.entries.of_document(unique_id)
-            if entry.object_type == DocumentEntryType.ON_DEMAND and entry.repository_unique_id == repository_unique_id
-        ]
-        found.sort(key=lambda entry: entry.availability_status != AvailabilityStatus.APPROVED)
-        return found[0] if found else None
+    def assembles(self, unique_id: str) -> Makes | None:
+        """Who makes the document of an entry with this uniqueId that says that it is delayed."""
+        return _first_for(unique_id, self.assemblers)
+
+    async def entries_of(self, unique_id: str, repository_unique_id: str) -> Sequence[DocumentEntry]:
+        """The entries of this repository with this uniqueId, the Approved ones first."""
+        found = await self.entries.of_document(unique_id)
+        here = (each for each in found if each.repository_unique_id == repository_unique_id)
+        return sorted(here, key=lambda each: each.availability_status != AvailabilityStatus.APPROVED)
+
+
+def _first_for(unique_id: str, sources: Sequence[Makes]) -> Makes | None:
+    return next((each for each in sources if each.is_for(unique_id)), None)
 
 
 @dataclass(slots=True)
@@ -103,24 +112,54 @@ class Making:
     _unavailable: Counter[str] = field(default_factory=Counter)
 
     async def document(self, request: DocumentRequest) -> RetrievedDocument | Kept | None:
-        """The document as it is now, or the snapshot as which it is kept; None where it is not one that is made here.
+        """The document as it is now, or as it is kept; None where it is not one that is made here.
 
-        Raises XdsError, OutcomeUnknown, StoreBusy, DocumentDamaged.
+        Raises XdsError, OutcomeUnknown, StoreBusy, DocumentDamaged, OtherBytesSettled.
         """
         unique_id = request.document_unique_id
-        makes = self.on_demand.makes(unique_id)
-        entry = await self.on_demand.entry(unique_id, self.repository_unique_id) if makes else None
-        if makes is None or entry is None:
+        makes, assembles = self.on_demand.makes(unique_id), self.on_demand.assembles(unique_id)
+        if makes is None and assembles is None:
             return None
+        entries = await self.on_demand.entries_of(unique_id, self.repository_unique_id)
+        promised = [each for each in entries if each.object_type == DocumentEntryType.ON_DEMAND]
+        if makes is not None and promised:
+            return await self._made_anew(makes, promised[0], request)
+        delayed = [each for each in entries if each.says_delayed]
+        if assembles is not None and delayed:
+            return await self._assembled(assembles, delayed)
+        return None
+
+    async def completed(self, kept: Kept) -> None:
+        """See to it that all entries of a delayed document say its hash, where it was found as a crash has left it."""
+        if self.on_demand.assembly is not None and self.on_demand.assembles(kept.unique_id) is not None:
+            await self.on_demand.assembly.completed(kept)
+
+    async def _made_anew(
+        self, makes: Makes, entry: DocumentEntry, request: DocumentRequest
+    ) -> RetrievedDocument | Kept:
+        """The document of an on-demand entry."""
         snapshots = self.on_demand.snapshots
         # Nothing may become a snapshot of what is Deprecated (ITI TF-3: 4.2.2.2); it can be retrieved all the same.
         if snapshots is None or not makes.persists or entry.availability_status != AvailabilityStatus.APPROVED:
             return await self._passed_on(makes, entry, request)
-        try:
+        with _no_room_told(makes, entry):
             return await self._kept(makes, entry, snapshots)
-        except StoreFull as problem:
-            logger.error("there is no room for a snapshot", extra={"source": makes.name, "problem": str(problem)})
-            raise _Told(unique_id).no_room() from problem
+
+    async def _assembled(self, makes: Makes, entries: Sequence[DocumentEntry]) -> Kept | None:
+        """The document of entries that wait for it: made, kept, and told to the registry, by whomsoever."""
+        assembly = self.on_demand.assembly
+        waiting = [each for each in entries if each.availability_status == AvailabilityStatus.APPROVED]
+        if assembly is None:
+            return None
+        if not waiting:
+            raise Told(entries[0]).deprecated()
+        with _no_room_told(makes, waiting[0]):
+            async with assembly.documents.staging(size_limit=makes.size_limit) as staging:
+                _, measured = await self._made(makes, waiting[0], partial(staging.add, _STAGED))
+                if measured.size == 0:
+                    logger.error("a delayed document was made empty", extra={"source": makes.name})
+                    raise Told(waiting[0]).empty()
+                return await assembly.kept(Assembled(waiting, measured, staging, _STAGED))
 
     async def _passed_on(self, makes: Makes, entry: DocumentEntry, request: DocumentRequest) -> RetrievedDocument:
         """Made, and nowhere but in a temporary file."""
@@ -161,16 +200,16 @@ class Making:
 
         Raises XdsError, with what is told to whoever asked; the log has the rest.
         """
-        told = _Told(entry.unique_id or "")
+        told = Told(entry)
         if self._unavailable[makes.name] >= UNAVAILABLE_MEANS_DOWN:
             raise told.unavailable()
         noticed = {"source": makes.name, "entry": entry.entry_uuid}
         try:
             async with asyncio.timeout(makes.seconds), makes.source.document(entry) as made:
-                told.require_sound(made, entry)
+                told.require_sound(made)
                 return made, await write(made.content)
         except XdsError as problem:
-            logger.error("an on-demand document is not what its entry says", extra={**noticed, "problem": str(problem)})
+            logger.error("a document was not made as its entry says", extra={**noticed, "problem": str(problem)})
             raise
         except StoreBusy:
             raise
@@ -179,76 +218,32 @@ class Making:
         except (SourceUnavailable, TimeoutError) as problem:
             self._unavailable[makes.name] += 1
             why = str(problem) or f"it took longer than {makes.seconds:g} seconds"
-            logger.warning("a source of on-demand documents is not available", extra={**noticed, "problem": why})
+            logger.warning("a source of documents is not available", extra={**noticed, "problem": why})
             raise told.unavailable() from problem
         except DocumentTooLarge as problem:
-            logger.error("an on-demand document is too large", extra={**noticed, "problem": str(problem)})
+            logger.error("a document was made too large", extra={**noticed, "problem": str(problem)})
             raise told.too_large(problem.size_limit) from problem
         except StoreFull as problem:
-            logger.error("there is no room for on-demand documents", extra={**noticed, "problem": str(problem)})
+            logger.error("there is no room to make a document", extra={**noticed, "problem": str(problem)})
             raise told.no_room() from problem
         except SourceFailed as problem:
-            logger.error("a source of on-demand documents has failed", extra={**noticed, "problem": str(problem)})
+            logger.error("a source of documents has failed", extra={**noticed, "problem": str(problem)})
             raise told.failed() from problem
         except Exception as problem:
-            logger.exception("a source of on-demand documents has failed", extra=noticed)
+            logger.exception("a source of documents has failed", extra=noticed)
             raise told.failed() from problem
+
+
+@contextmanager
+def _no_room_told(makes: Makes, entry: DocumentEntry) -> Iterator[None]:
+    """Where a document that is to be kept finds no room. Raises XdsError."""
+    try:
+        yield
+    except StoreFull as problem:
+        logger.error("there is no room for a document", extra={"source": makes.name, "problem": str(problem)})
+        raise Told(entry).no_room() from problem
 
 
 def unique_id_of(entry: DocumentEntry, measured: Measured) -> str:
     """The uniqueId of these octets as the document of this entry: an OID made of a UUID (ITU-T X.667)."""
     return oid_of(uuid5(_NAMESPACE, f"{entry.unique_id} {measured.sha256}"))
-
-
-@dataclass(frozen=True, slots=True)
-class _Told:
-    """What whoever asked for a document is told where it was not made."""
-
-    unique_id: str
-
-    def require_sound(self, made: MadeDocument, entry: DocumentEntry) -> None:
-        """Raises XdsError where what is made is not what the entry promises (ITI TF-2: 3.43.4.2.2)."""
-        if _media_type(made.mime_type) != _media_type(entry.mime_type or ""):
-            raise self._error(
-                ErrorCode.REPOSITORY_ERROR,
-                f"was made as {shown(made.mime_type)}, and its DocumentEntry says {shown(entry.mime_type or '')}. The "
-                "operator of the repository has to correct its source.",
-            )
-        if made.unique_id is None:
-            return
-        if made.unique_id == entry.unique_id or forms.DOCUMENT_UNIQUE_ID.problem(made.unique_id):
-            raise self._error(
-                ErrorCode.REPOSITORY_ERROR,
-                f"was made with {shown(made.unique_id)} as its uniqueId, which is none of its own. The operator of the "
-                "repository has to correct its source.",
-            )
-
-    def nothing_there(self) -> XdsError:
-        return self._error(
-            ErrorCode.DOCUMENT_UNIQUE_ID_ERROR, "can not be made: there is nothing that it could be made of now."
-        )
-
-    def unavailable(self) -> XdsError:
-        return self._error(
-            ErrorCode.REPOSITORY_ERROR, "can not be made now: its source does not answer in time. Ask again later."
-        )
-
-    def too_large(self, size_limit: int) -> XdsError:
-        return self._error(
-            ITI_43.full_code, f"has become larger than {size_limit} octets, the most that its source may make here."
-        )
-
-    def no_room(self) -> XdsError:
-        return self._error(ITI_43.full_code, "can not be made now: there is no room left for it. Ask again later.")
-
-    def failed(self) -> XdsError:
-        return self._error(
-            ErrorCode.REPOSITORY_ERROR, "could not be made: its source has failed. The repository's log tells more."
-        )
-
-    def _error(self, code: ErrorCode, what: str) -> XdsError:
-        return XdsError(code, f"The on-demand document {shown(self.unique_id)} {what}", self.unique_id)
-
-
-def _media_type(text: str) -> str:
-    return text.partition(";")[0].strip().lower()

@@ -9,7 +9,6 @@ where that has the same octets, nothing is kept and it is answered (docs/adr/001
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +17,8 @@ from typing import Final
 from uuid import UUID, uuid4, uuid5
 
 from repository.document_store import DocumentStore, Kept, Measured, Staging
+from repository.making_errors import Told
+from repository.own_submissions import own_submission_set
 from repository.registered_entries import RegisteredEntries
 from repository.settling import IsRegistered, registered_document, settled, withdrawn
 from repository.uninterrupted import uninterrupted
@@ -31,20 +32,12 @@ from xds.metadata import (
     DocumentEntry,
     DocumentEntryType,
     Submission,
-    SubmissionSet,
 )
-from xds.metadata_names import shown
-
-logger = logging.getLogger(__name__)
 
 ATTEMPTS: Final = 5
 """How often a snapshot is registered when others of the same entry come in between."""
 _PAUSE_SECONDS: Final = 0.01
 _NAMESPACE: Final = UUID("0f9e1b76-3f5f-4b36-8a5e-0f2a4f9a1b7d")
-_ASK_LATER: Final = {
-    ErrorCode.REGISTRY_BUSY.value: ErrorCode.REPOSITORY_BUSY,
-    ErrorCode.REGISTRY_NOT_AVAILABLE.value: ErrorCode.REGISTRY_NOT_AVAILABLE,
-}
 _OVERTAKEN: Final = frozenset(
     {
         ErrorCode.REGISTRY_DEPRECATED_DOCUMENT_ERROR,  # what it replaces was replaced by another
@@ -100,10 +93,7 @@ class Snapshots:
             made = replace(made, unique_id=same.unique_id or made.unique_id)
         other = await self.documents.find(made.unique_id)
         if other is not None and other.measured != made.measured:
-            wrong = (
-                "was made with the uniqueId of other octets. The operator of the repository has to correct its source."
-            )
-            raise _error(made, ErrorCode.REPOSITORY_ERROR, wrong)
+            raise Told(made.entry).wrong_unique_id()
         return await uninterrupted(self._published(made, standing, is_registered=same is not None))
 
     async def _standing(self, entry: DocumentEntry) -> Sequence[DocumentEntry]:
@@ -132,7 +122,7 @@ class Snapshots:
                 raise XdsError.of([problem])
             kept = await self.documents.find(published.unique_id) or published
         if kept is None:
-            raise _error(made, ErrorCode.REPOSITORY_BUSY, "can not be kept now. Ask again later.")
+            raise Told(made.entry).not_kept_now()
         return kept
 
     async def _registered_instead(self, made: MadeSnapshot, standing: Sequence[DocumentEntry]) -> DocumentEntry | None:
@@ -148,7 +138,7 @@ class Snapshots:
             if response.status is not ResponseStatus.FAILURE:
                 raise OutcomeUnknown(f"the registry answered {response.status}")
             if not _OVERTAKEN & {error.code for error in response.errors}:
-                raise _refused(made, response)
+                raise Told(made.entry).refused(response)
             await asyncio.sleep(_PAUSE_SECONDS * (attempt + random.random()))  # noqa: S311 - a pause is no secret
             now = await self._standing_after(made, response)
             if same := _same(now, made.measured):
@@ -157,15 +147,14 @@ class Snapshots:
             # Where nothing has moved, the name is that of something that was removed, and is not given out again.
             set_id = _set_id(made.entry, now) if is_moved else oid_of(self.new_uuid())
             standing = now
-        busy = f"was made anew by others {ATTEMPTS} times while it was to be kept. Ask again later."
-        raise _error(made, ErrorCode.REPOSITORY_BUSY, busy)
+        raise Told(made.entry).overtaken(ATTEMPTS)
 
     async def _standing_after(self, made: MadeSnapshot, response: RegistryResponse) -> Sequence[DocumentEntry]:
         """What stands after a refusal; it stays a refusal where the registry does not tell. Raises XdsError."""
         try:
             return await self._standing(made.entry)
         except OutcomeUnknown as problem:
-            raise _refused(made, response) from problem
+            raise Told(made.entry).refused(response) from problem
 
     def _submission(self, made: MadeSnapshot, replaced: Sequence[DocumentEntry], set_id: str) -> Submission:
         now = DTM(self.clock().strftime("%Y%m%d%H%M%S"))
@@ -183,15 +172,13 @@ class Snapshots:
             hash=made.measured.hash,
             size=str(made.measured.size),
         )
-        submission_set = SubmissionSet(
+        submission_set = own_submission_set(
+            made.entry,
             entry_uuid=self.new_uuid().urn,
             unique_id=set_id,
-            patient_id=made.entry.patient_id,
-            author=made.entry.author,
-            title=made.entry.title,
-            content_type_code=made.content_type or made.entry.class_code,
+            content_type=made.content_type,
             source_id=self.repository_unique_id,
-            submission_time=now,
+            now=now,
         )
         links = [
             self._link(AssociationType.HAS_MEMBER, submission_set.entry_uuid, snapshot, status="Original"),
@@ -222,19 +209,3 @@ def _set_id(entry: DocumentEntry, standing: Sequence[DocumentEntry]) -> str:
     """The uniqueId of the SubmissionSet that follows these snapshots: of two that follow the same, one is refused."""
     before = " ".join(sorted(each.entry_uuid for each in standing))
     return oid_of(uuid5(_NAMESPACE, f"{entry.entry_uuid} {before}"))
-
-
-def _refused(made: MadeSnapshot, response: RegistryResponse) -> XdsError:
-    """The registry's sentences may tell of the patient; its codes do not."""
-    codes = [str(error.code) for error in response.errors]
-    logger.error("a snapshot was refused by the registry", extra={"entry": made.entry.entry_uuid, "codes": codes})
-    code = next((_ASK_LATER[each] for each in codes if each in _ASK_LATER), ErrorCode.REPOSITORY_ERROR)
-    advice = "The repository's log tells more." if code == ErrorCode.REPOSITORY_ERROR else "Ask again later."
-    return _error(
-        made, code, f"was made and can not be kept: the Document Registry answers {', '.join(codes)}. {advice}"
-    )
-
-
-def _error(made: MadeSnapshot, code: ErrorCode, what: str) -> XdsError:
-    unique_id = made.entry.unique_id or ""
-    return XdsError(code, f"The on-demand document {shown(unique_id)} {what}", unique_id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from xds.metadata import DocumentEntry
+from xds.metadata import Code, DocumentEntry
 
 
 class RegisteredEntries(Protocol):
@@ -17,4 +17,8 @@ class RegisteredEntries(Protocol):
 
     async def snapshots(self, entry: DocumentEntry) -> Sequence[DocumentEntry]:
         """The Approved snapshots of an on-demand entry that have its type and format, the newest first."""
+        ...
+
+    async def content_type(self, entry: DocumentEntry) -> Code | None:
+        """contentTypeCode of the SubmissionSet that brought this version of an entry."""
         ...

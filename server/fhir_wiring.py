@@ -33,6 +33,7 @@ from mhd.searching.renderer import Completion, Renderer
 from mhd.searching.search import Search
 from mhd.searching.search_conditions import SearchConditions
 from mhd.searching.search_request import PageSizes
+from mhd.submitting.delayed import Delayed
 from mhd.submitting.elsewhere import Elsewhere, Nowhere
 from mhd.submitting.on_demand import OnDemand
 from mhd.submitting.submission_options import Minimal, SubmissionOptions
@@ -77,12 +78,14 @@ def mhd_at(
     elsewhere: Elsewhere,
     value_sets: Mapping[str, frozenset[str]],
     on_demand: OnDemand | None = None,
+    delayed: Delayed | None = None,
     feeds: PatientFeeds | None = None,
 ) -> MhdAt:
     """The MHD actors, for whatever base URL they are reached at.
 
     pages        the same registry, as MHD searches it
     on_demand    None: on-demand documents are not taken
+    delayed      None: delayed documents are not taken
     value_sets   see MhdDomain
 
     Raises SettingsProblem.
@@ -135,6 +138,7 @@ def mhd_at(
             options=options,
             elsewhere=elsewhere,
             on_demand=on_demand,
+            delayed=delayed,
         )
         feed = PatientFeed(base, feeds, pages) if feeds is not None else None
         mobile_feed = MobilePatientFeed(feeds) if feeds is not None else None
@@ -154,7 +158,7 @@ def mhd_at(
 async def trusted_servers(settings: Settings) -> AsyncIterator[Elsewhere]:
     """The other servers that the settings name."""
     configured = settings.mhd
-    documents = configured.document_servers if configured.external_url is ExternalUrl.FETCH else ()
+    documents = () if configured.external_url is ExternalUrl.REFUSE else configured.document_servers
     if not documents and not configured.patient_servers:
         yield Nowhere()
         return

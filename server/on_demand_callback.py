@@ -41,7 +41,7 @@ _TOLD: Final = (
     "source_patient_id", "source_patient_info", "title", "comments", "mime_type", "language_code", "class_code",
     "type_code", "format_code", "practice_setting_code", "healthcare_facility_type_code", "event_code_list",
     "confidentiality_code", "reference_id_list", "service_start_time", "service_stop_time", "availability_status",
-    "uri",
+    "uri", "object_type", "creation_time",
 )  # fmt: skip
 """The attributes of an entry that the server is told."""
 

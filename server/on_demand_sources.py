@@ -9,38 +9,65 @@ from typing import Any
 
 import aiohttp
 
+from mhd.submitting.elsewhere import Elsewhere
+from repository.delayed_documents import Assembly
 from repository.on_demand import Makes, OnDemandDocuments
 from repository.on_demand_snapshots import Snapshots
 from repository.on_demand_source import ENTRY_POINTS, OnDemandSource
 from repository.registered_entries import RegisteredEntries
+from server.documents_elsewhere import DocumentsElsewhere
 from server.on_demand_callback import OnDemandCallback
-from server.settings import CodedValue, OnDemandSettings, Settings, SettingsProblem, TlsSettings
+from server.settings import CodedValue, ExternalUrl, OnDemandSettings, Settings, SettingsProblem, TlsSettings
 from server.tls import client_context
 from xds.metadata import Code, LocalizedString
 
 
 @asynccontextmanager
 async def on_demand_documents(
-    settings: Settings, entries: RegisteredEntries, snapshots: Snapshots
+    settings: Settings, entries: RegisteredEntries, snapshots: Snapshots, assembly: Assembly, elsewhere: Elsewhere
 ) -> AsyncIterator[OnDemandDocuments | None]:
-    """The on-demand documents of this repository; None: the settings name no source.
+    """The documents of this repository that are made when they are retrieved; None: the settings name no source.
 
+    elsewhere   the servers that delayed documents may be fetched from
     Raises SettingsProblem, CannotServe.
     """
     async with AsyncExitStack() as opened:
-        sources = [
-            Makes(
-                name=each.name,
-                source=await opened.enter_async_context(_opened(each, settings.tls)),
-                arcs=each.unique_ids,
-                seconds=each.timeout_seconds,
-                size_limit=each.document_bytes,
-                persists=each.persist,
-                content_type=_code(each.content_type),
-            )
-            for each in settings.on_demand
-        ]
-        yield OnDemandDocuments(sources=sources, entries=entries, snapshots=snapshots) if sources else None
+        rows = [(each, await _makes(each, settings.tls, opened)) for each in settings.on_demand]
+        assemblers = [makes for each, makes in rows if each.delayed]
+        if settings.mhd.external_url is ExternalUrl.ASSEMBLE:
+            assemblers.append(_fetches(settings, elsewhere))
+        if not rows and not assemblers:
+            yield None
+            return
+        yield OnDemandDocuments(
+            sources=[makes for _, makes in rows],
+            entries=entries,
+            snapshots=snapshots,
+            assemblers=assemblers,
+            assembly=assembly,
+        )
+
+
+async def _makes(source: OnDemandSettings, tls: TlsSettings, opened: AsyncExitStack) -> Makes:
+    return Makes(
+        name=source.name,
+        source=await opened.enter_async_context(_opened(source, tls)),
+        arcs=source.unique_ids,
+        seconds=source.timeout_seconds,
+        size_limit=source.document_bytes,
+        persists=source.persist,
+        content_type=_code(source.content_type),
+    )
+
+
+def _fetches(settings: Settings, elsewhere: Elsewhere) -> Makes:
+    """Fetches delayed documents from where their entries say that they are."""
+    return Makes(
+        name="mhd.document_servers",
+        source=DocumentsElsewhere(elsewhere),
+        seconds=settings.mhd.assembly_seconds,
+        size_limit=settings.limits.document_bytes,
+    )
 
 
 def _code(configured: CodedValue | None) -> Code | None:

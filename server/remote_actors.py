@@ -32,7 +32,7 @@ from xds.actors import (
 )
 from xds.errors import ErrorCode, RegistryError, ResponseStatus
 from xds.metadata import Submission
-from xds.transactions import ITI_18, ITI_41, ITI_42, ITI_43, ITI_61, Transaction
+from xds.transactions import ITI_18, ITI_41, ITI_42, ITI_43, ITI_57, ITI_61, Transaction
 
 _CHUNK: Final = 256 * 1024
 
@@ -84,6 +84,10 @@ class RemoteRegistry:
     async def register_on_demand(self, submission: Submission) -> RegistryResponse:
         """Register On-Demand Document Entry [ITI-61], likewise."""
         return await self._registered(submission, ITI_61)
+
+    async def update_document_set(self, submission: Submission) -> RegistryResponse:
+        """Update Document Set [ITI-57], likewise."""
+        return await self._registered(submission, ITI_57)
 
     async def _registered(self, submission: Submission, transaction: Transaction) -> RegistryResponse:
         message = simple(transaction, self._host.url, ebxml_messages.register_request(submission))

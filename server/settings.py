@@ -474,6 +474,7 @@ class ExternalUrl(StrEnum):
 
     REFUSE = "refuse"
     FETCH = "fetch"
+    ASSEMBLE = "assemble"
 
 
 class DefaultCode(_Table):
@@ -510,8 +511,9 @@ class MhdSettings(_Table):
     fhir_documents: bool = Field(False, description="whether a Bundle may hold a document Bundle in place of a Binary")
     external_url: ExternalUrl = Field(
         ExternalUrl.REFUSE,
-        description="what becomes of a document that is not in the Bundle: refuse, or fetch it from one of "
-        "document_servers when it is submitted",
+        description="what becomes of a document that is not in the Bundle: refuse; fetch it from one of "
+        "document_servers when it is submitted; or assemble: the same, but where its size is 0 and its hash that of "
+        "nothing it is fetched once, when it is first retrieved",
     )
     document_servers: tuple[BaseUrl, ...] = Field(
         (), description="base URLs, such as https://documents.hospital.example/files, below which documents are fetched"
@@ -520,6 +522,9 @@ class MhdSettings(_Table):
         (), description="base URLs of FHIR servers whose Patients are read where a subject refers to them"
     )
     elsewhere_seconds: float = Field(5.0, gt=0, description="how long such a server may say nothing")
+    assembly_seconds: float = Field(
+        30.0, gt=0, description="how long a document may take that is fetched when it is retrieved, to its last octet"
+    )
     simplified_publish: bool = Field(False, description="whether ITI-105 is answered: one DocumentReference with data")
     generate_metadata: bool = Field(False, description="whether ITI-106 is answered: a CDA or FHIR document alone")
     on_demand_documents: bool = Field(
@@ -575,8 +580,8 @@ class MhdSettings(_Table):
     def _possible(self) -> Self:
         if self.uncontained:
             raise ValueError("uncontained is true, but this is XDS on FHIR: authors and patients have to be contained")
-        if self.external_url is ExternalUrl.FETCH and not self.document_servers:
-            raise ValueError("external_url is fetch, and document_servers does not say from where")
+        if self.external_url is not ExternalUrl.REFUSE and not self.document_servers:
+            raise ValueError(f"external_url is {self.external_url}, and document_servers does not say from where")
         if unknown := {each.attribute for each in self.defaults} - CODED_ATTRIBUTES:
             raise ValueError(f"defaults: {', '.join(sorted(unknown))} is no coded attribute")
         return self
@@ -610,6 +615,11 @@ class OnDemandSettings(_Table):
     )
     content_type: CodedValue | None = Field(
         None, description="contentTypeCode of the SubmissionSets of snapshots; by default the classCode of the entry"
+    )
+    delayed: bool = Field(
+        False,
+        description="whether it also makes delayed documents, registered with size 0 and the hash of nothing: once, "
+        "when they are first retrieved",
     )
 
     @model_validator(mode="after")
@@ -708,6 +718,10 @@ class Settings(BaseSettings):
             raise ValueError("patients.mllp_port: several workers share one port, so it has to be a certain one, not 0")
         if self.on_demand and Actor.REPOSITORY not in self.actors:
             raise ValueError("on_demand: documents are made by a repository, which is not one of the actors")
+        if self.mhd.external_url is ExternalUrl.ASSEMBLE and Actor.REPOSITORY not in self.actors:
+            raise ValueError(
+                "mhd.external_url is assemble: documents are assembled by a repository, which is not one of the actors"
+            )
         if self.mhd.on_demand_documents and not self.on_demand:
             raise ValueError("mhd.on_demand_documents: no [[on_demand]] says who makes the documents")
         if len({each.name for each in self.on_demand}) < len(self.on_demand):
@@ -719,6 +733,11 @@ class Settings(BaseSettings):
                 f"octets; limits.document_bytes allows {self.limits.document_bytes}"
             )
         return self
+
+    @property
+    def assembles_documents(self) -> bool:
+        """Whether entries may be of delayed documents, which are not there until they are first retrieved."""
+        return self.mhd.external_url is ExternalUrl.ASSEMBLE or any(each.delayed for each in self.on_demand)
 
     @property
     def has_shared_store(self) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from registry.dossier_check import checked_dossiers
-from registry.metadata_store import MetadataStore, StoreBusy
+from registry.metadata_store import Criteria, Match, MetadataStore, StoreBusy
 from repository.document_store import DocumentDamaged, DocumentStore
 from repository.document_store import StoreBusy as DocumentStoreBusy
 from server.cli.screen import octets
@@ -26,7 +26,7 @@ from server.store_opening import (
     unhurried,
 )
 from xds.ebxml_writer import codec
-from xds.metadata import DocumentEntry
+from xds.metadata import DocumentEntry, DocumentEntryType, ObjectKind
 
 if TYPE_CHECKING:
     # Of extras that may not be installed.
@@ -37,6 +37,7 @@ _SHOWN_PROBLEMS = 20
 
 
 _METADATA, _DOCUMENTS = "metadata store", "document store"
+_NOT_THERE = "its document is not there"
 
 _Store = TypeVar("_Store", MetadataStore, DocumentStore)
 
@@ -205,7 +206,7 @@ async def _deep(
         return
     if tell:
         tell("Reading every document that this repository should hold ...")
-    yield await _unless_away("documents", _documents(metadata, documents, repository_unique_id(settings)))
+    yield await _unless_away("documents", _documents(metadata, documents, settings))
 
 
 async def _unless_away(subject: str, look: Awaitable[Diagnosis]) -> Diagnosis:
@@ -228,9 +229,11 @@ async def _log_and_index(metadata: MetadataStore) -> Diagnosis:
     return _summary("log and index", looked_at, problems, "whole, and the same in both")
 
 
-async def _documents(metadata: MetadataStore, documents: DocumentStore, repository: str) -> Diagnosis:
-    """Every registry entry of this repository has its document, and the document its hash."""
+async def _documents(metadata: MetadataStore, documents: DocumentStore, settings: Settings) -> Diagnosis:
+    """Every stable entry of this repository has its document, unless it is delayed, and the document its hash."""
+    repository = repository_unique_id(settings)
     looked_at = 0
+    delayed = 0
     total = 0
     problems: list[str] = []
     async for row in metadata.index_rows():
@@ -241,14 +244,27 @@ async def _documents(metadata: MetadataStore, documents: DocumentStore, reposito
             continue
         if not isinstance(entry, DocumentEntry) or entry.repository_unique_id != repository:
             continue
+        if entry.object_type == DocumentEntryType.ON_DEMAND or await _was_assembled_since(entry, metadata):
+            continue
         looked_at += 1
         problem, size = await _document(entry, documents)
         total += size
-        if problem:
+        if problem == _NOT_THERE and entry.says_delayed and settings.assembles_documents:
+            delayed += 1
+        elif problem:
             problems.append(f"{entry.entry_uuid}: {problem}")
-    return _summary(
-        "documents", f"the documents of {looked_at} entries, {octets(total)}", problems, "there, and as they came"
-    )
+    waiting = f", of which {delayed} have yet to be assembled" if delayed else ""
+    looked_at_them = f"the documents of {looked_at} entries, {octets(total)}{waiting}"
+    return _summary("documents", looked_at_them, problems, "there, and as they came")
+
+
+async def _was_assembled_since(entry: DocumentEntry, metadata: MetadataStore) -> bool:
+    """Whether a newer version says what has become of a delayed document."""
+    if not entry.says_delayed or not entry.logical_id:
+        return False
+    versions = Criteria(ObjectKind.DOCUMENT_ENTRY, (Match.any_of("logical_id", (entry.logical_id,)),))
+    found = await metadata.find(versions, rendering=False)
+    return any(int(each.version or 0) > int(entry.version or 0) for each in found)
 
 
 async def _document(entry: DocumentEntry, documents: DocumentStore) -> tuple[str | None, int]:
@@ -258,7 +274,7 @@ async def _document(entry: DocumentEntry, documents: DocumentStore) -> tuple[str
     # A crash may have left it unsettled: the first retrieval settles it.
     candidates = [settled] if settled else list(await documents.unsettled(unique_id))
     if not candidates:
-        return "its document is not there", 0
+        return _NOT_THERE, 0
     expected = (entry.hash or "").lower()
     kept = next((each for each in candidates if each.measured.hash == expected), None)
     if kept is None:

@@ -12,12 +12,15 @@ from dataclasses import dataclass
 import aiohttp
 
 from mhd.actor import MhdAt
+from mhd.submitting.delayed import Delayed
+from mhd.submitting.elsewhere import Elsewhere
 from mhd.submitting.on_demand import OnDemand
 from registry.actor import Registry
 from registry.kept_dossiers import KeptDossiers
 from registry.metadata_store import MetadataStore
 from registry.patient_register import FeedsOfOthers, PatientRegister
 from repository.actor import Repository
+from repository.delayed_documents import Assembly
 from repository.document_store import DocumentStore
 from repository.on_demand import OnDemandDocuments
 from repository.on_demand_snapshots import Snapshots
@@ -30,7 +33,7 @@ from server.registered_entries import RegistryEntries
 from server.remote_actors import RemoteRegistry, RemoteRepository
 from server.remote_pages import RemotePages
 from server.remote_repository import RepositoryElsewhere
-from server.settings import Actor, Minimal, Policy, Settings, repository_unique_id
+from server.settings import Actor, ExternalUrl, Minimal, Policy, Settings, repository_unique_id
 from server.store_opening import document_store, metadata_store
 from server.tls import client_context
 from xds.actors import (
@@ -38,6 +41,7 @@ from xds.actors import (
     DocumentRepository,
     FullDocumentRegistry,
     FullDocumentRepository,
+    UpdatableRegistry,
 )
 from xds.ebxml_writer import codec
 from xds.errors import Severity
@@ -77,6 +81,7 @@ async def wired(settings: Settings) -> AsyncIterator[Wired]:
         kept = KeptDossiers(settings.mhd.kept_bytes)
         registry = await opened.enter_async_context(_registry(settings, checks, kept))
         entries = RegistryEntries(registry)
+        trusted = await opened.enter_async_context(trusted_servers(settings))
         repository: FullDocumentRepository | None = None
         documents: DocumentStore | None = None
         made: OnDemandDocuments | None = None
@@ -92,7 +97,15 @@ async def wired(settings: Settings) -> AsyncIterator[Wired]:
                 is_registered=entries.is_registered,
                 repository_unique_id=own_id,
             )
-            made = await opened.enter_async_context(on_demand_documents(settings, entries, snapshots))
+            assembly = Assembly(
+                documents=documents,
+                registry=registry,
+                entries=entries,
+                is_registered=entries.is_registered,
+                repository_unique_id=own_id,
+            )
+            making = on_demand_documents(settings, entries, snapshots, assembly, trusted)
+            made = await opened.enter_async_context(making)
             repository = Repository(
                 documents=documents,
                 registry=registry,
@@ -109,7 +122,9 @@ async def wired(settings: Settings) -> AsyncIterator[Wired]:
         codes = registry.code_sets if isinstance(registry, Registry) else None
         followed = codes if isinstance(codes, ChangingCodes) else None
         value_sets = (followed or known_codes(settings)).value_sets
-        mhd = await opened.enter_async_context(_mhd(settings, registry, repository, made, patients, value_sets))
+        mhd = await opened.enter_async_context(
+            _mhd(settings, registry, repository, made, trusted, patients, value_sets)
+        )
         yield Wired(answering, repository, documents, entries.is_registered, checks, mhd, patients, followed, kept)
 
 
@@ -119,6 +134,7 @@ async def _mhd(
     registry: DocumentRegistry,
     repository: DocumentRepository | None,
     made: OnDemandDocuments | None,
+    trusted: Elsewhere,
     patients: PatientRegister | None,
     value_sets: Mapping[str, frozenset[str]],
 ) -> AsyncIterator[MhdAt | None]:
@@ -129,7 +145,6 @@ async def _mhd(
     async with AsyncExitStack() as opened:
         if repository is None:
             repository = await opened.enter_async_context(_repository_elsewhere(settings))
-        trusted = await opened.enter_async_context(trusted_servers(settings))
         pages = _pages(settings, registry)
         feeds = None if patients is None else FeedsOfOthers(patients)
         yield mhd_at(
@@ -140,6 +155,7 @@ async def _mhd(
             elsewhere=trusted,
             value_sets=value_sets,
             on_demand=_on_demand(settings, registry, made),
+            delayed=_delayed(settings, made, trusted),
             feeds=feeds,
         )
 
@@ -153,6 +169,20 @@ def _on_demand(settings: Settings, registry: DocumentRegistry, made: OnDemandDoc
         is_made=lambda unique_id: made.makes(unique_id) is not None,
         repository_unique_id=repository_unique_id(settings),
     )
+
+
+def _delayed(settings: Settings, made: OnDemandDocuments | None, trusted: Elsewhere) -> Delayed | None:
+    """Which delayed documents MHD takes; None: none."""
+    names = [each.name for each in settings.on_demand if each.delayed]
+    fetches = settings.mhd.external_url is ExternalUrl.ASSEMBLE
+    if made is None or not (names or fetches):
+        return None
+
+    def is_made(unique_id: str) -> bool:
+        makes = made.assembles(unique_id)
+        return makes is not None and makes.name in names
+
+    return Delayed(is_made=is_made, is_fetched=trusted.has_document if fetches else lambda _url: False)
 
 
 def _pages(settings: Settings, registry: DocumentRegistry) -> PagedRegistry:
@@ -175,7 +205,7 @@ async def _repository_elsewhere(settings: Settings) -> AsyncIterator[DocumentRep
 @asynccontextmanager
 async def _registry(
     settings: Settings, checks: dict[str, Check], kept: KeptDossiers | None = None
-) -> AsyncIterator[DocumentRegistry]:
+) -> AsyncIterator[UpdatableRegistry]:
     """The registry of this process, or a client of the one elsewhere."""
     if Actor.REGISTRY in settings.actors:
         store = await metadata_store(settings, kept=kept)

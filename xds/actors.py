@@ -135,10 +135,12 @@ class Provided:
     """The envelope of ITI-41: the metadata, and which attachment is which entry's document.
 
     documents   (id of the Document element, i.e. of its DocumentEntry; content_id of the attachment), in the order sent
+    delayed     entryUUIDs of DocumentEntries without Document, which the repository assembles when they are retrieved
     """
 
     submission: Submission
     documents: tuple[tuple[str, str], ...]
+    delayed: frozenset[str] = frozenset()
 
 
 class ProvideAndRegisterRequest(Protocol):
@@ -176,7 +178,15 @@ class DocumentRegistry(Protocol):
         ...
 
 
-class FullDocumentRegistry(DocumentRegistry, Protocol):
+class UpdatableRegistry(DocumentRegistry, Protocol):
+    """A registry, here or on another host, that may take updates. Refusals are responses, never exceptions."""
+
+    async def update_document_set(self, submission: Submission) -> RegistryResponse:
+        """Update Document Set [ITI-57]. Raises OutcomeUnknown."""
+        ...
+
+
+class FullDocumentRegistry(UpdatableRegistry, Protocol):
     """All that a registry answers at its own endpoint. Refusals are responses, never exceptions.
 
     Each raises OutcomeUnknown where its store did not answer.
@@ -188,10 +198,6 @@ class FullDocumentRegistry(DocumentRegistry, Protocol):
 
     async def register_on_demand(self, submission: Submission) -> RegistryResponse:
         """Register On-Demand Document Entry [ITI-61]."""
-        ...
-
-    async def update_document_set(self, submission: Submission) -> RegistryResponse:
-        """Update Document Set [ITI-57]."""
         ...
 
     async def restricted_update_document_set(self, submission: Submission) -> RegistryResponse:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from xds.errors import Finding
 from xds.hl7v2 import CX, DTM, XCN, XON, XTN, CXi
@@ -169,6 +169,10 @@ class RegistryObject:
     extra_identifiers: tuple[ExternalIdentifier, ...] = ()
 
 
+HASH_OF_NOTHING: Final = "da39a3ee5e6b4b0d3255bfef95601890afd80709"
+"""The SHA-1 of no octets."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DocumentEntry(RegistryObject):
     """One document's metadata (ITI TF-3: 4.2.3.2, Table 4.2.3.2-1).
@@ -206,6 +210,15 @@ class DocumentEntry(RegistryObject):
     uri: str | None = None
 
     kind = ObjectKind.DOCUMENT_ENTRY
+
+    @property
+    def says_delayed(self) -> bool:
+        """Whether it says what that of a delayed document says, one that is assembled when it is first retrieved.
+
+        ITI TF-2: 3.42.4.1.2.1. The entry of an empty document that is in its repository says the same.
+        """
+        is_stable = self.object_type == DocumentEntryType.STABLE
+        return is_stable and (self.hash or "").lower() == HASH_OF_NOTHING and (self.size or "").strip("0") == ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

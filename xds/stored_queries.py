@@ -25,6 +25,7 @@ FIND_DOCUMENTS: Final = "urn:uuid:14d4debf-8f97-4251-9a74-a90016b0af0d"
 GET_DOCUMENTS: Final = "urn:uuid:5c4f972b-d56b-40ac-a5fc-c8ca9b40b9d4"
 GET_FOLDERS: Final = "urn:uuid:5737b14c-8a1a-4539-b659-e03a34a5e1e4"
 GET_ASSOCIATIONS: Final = "urn:uuid:a7ae438b-4bc2-4642-93e9-be891f7bb155"
+GET_SUBMISSION_SETS: Final = "urn:uuid:51224314-5390-4169-9b91-b1980040715a"
 GET_SUBMISSION_SET_AND_CONTENTS: Final = "urn:uuid:e8e3cb2c-e39c-46b9-99e4-c12f57260b83"
 GET_FOLDER_AND_CONTENTS: Final = "urn:uuid:b909a503-523d-4517-8acf-8e5834dfc4c7"
 """Ids of the queries that Toimik itself asks (ITI TF-2: 3.18.4.1.2.4)."""
@@ -454,7 +455,7 @@ _ROWS = (
     ),
     StoredQuery(  # ITI TF-2: 3.18.4.1.2.3.7.9
         name="GetSubmissionSets",
-        id="urn:uuid:51224314-5390-4169-9b91-b1980040715a",
+        id=GET_SUBMISSION_SETS,
         finds=_SET,
         answer=Answer.SUBMISSION_SETS,
         parameters=(_OBJECTS,),

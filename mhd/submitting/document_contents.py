@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import binascii
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final, TypeAlias
 
 from mhd.fhir.exact_text import Json
 from mhd.fhir.fhir_json import written
 from mhd.fhir.operation_outcome import Issue, IssueType, MhdCode, Refused, xds_issue
 from mhd.mapping.domain import MhdDomain
+from mhd.mapping.identifiers import unique_id_of
 from mhd.mapping.reading import Reading
 from mhd.messages import FHIR_JSON, FHIR_XML
+from mhd.submitting.delayed import NOTHING, Delayed, says_delayed
 from mhd.submitting.elsewhere import Elsewhere, Unreachable
 from mhd.submitting.on_demand import OnDemand, judge_on_demand, says_on_demand
 from mhd.submitting.submission_options import SubmissionOptions
@@ -95,10 +97,12 @@ class ProvidedDocuments:
     """A submission with its documents: a ProvideAndRegisterRequest (xds/actors.py).
 
     contents   by entryUUID
+    delayed    entryUUIDs of documents that are assembled when they are first retrieved
     """
 
     submission: Submission
     contents: Mapping[str, AnyContent]
+    delayed: frozenset[str] = frozenset()
 
     async def attachments(self) -> AsyncIterator[Attachment]:
         """The documents, one after the other."""
@@ -107,7 +111,7 @@ class ProvidedDocuments:
 
     def provided(self) -> Provided:
         """The metadata; each document is called by its entryUUID."""
-        return Provided(self.submission, tuple((each, each) for each in self.contents))
+        return Provided(self.submission, tuple((each, each) for each in self.contents), self.delayed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,13 +120,16 @@ class Contents:
 
     by_document   by number of the DocumentReference's entry
     documents     by number of the entry that holds a content, that of the DocumentReference
-    delayed       numbers of the DocumentReferences whose hash and size are not those of their document
+    at_once       numbers of the DocumentReferences of delayed documents that are assembled when they are submitted
+    delayed       by number of the DocumentReference of one that is assembled when it is first retrieved: the URL from
+                  which it is fetched then; None: somebody makes it
     on_demand     numbers of the DocumentReferences whose document is made when it is retrieved
     """
 
     by_document: Mapping[int, AnyContent]
     documents: Mapping[int, int]
-    delayed: frozenset[int] = frozenset()
+    at_once: frozenset[int] = frozenset()
+    delayed: Mapping[int, str | None] = field(default_factory=dict)
     on_demand: frozenset[int] = frozenset()
 
     def without(self, numbers: Collection[int]) -> Contents:
@@ -131,7 +138,8 @@ class Contents:
         return replace(
             self,
             by_document=left,
-            delayed=self.delayed.difference(numbers),
+            at_once=self.at_once.difference(numbers),
+            delayed={number: each for number, each in self.delayed.items() if number not in numbers},
             on_demand=self.on_demand.difference(numbers),
         )
 
@@ -143,16 +151,19 @@ def contents_of(
     options: SubmissionOptions,
     elsewhere: Elsewhere,
     on_demand: OnDemand | None,
+    delayed: Delayed | None,
     fhir_xml: FhirXml,
     reading: Reading,
 ) -> Contents:
     """The document of each DocumentReference. Each Binary is used once.
 
     on_demand   None: on-demand documents are not taken
+    delayed     None: delayed documents are not taken
     """
     found: dict[int, AnyContent] = {}
     users: dict[int, int] = {}
-    delayed: set[int] = set()
+    at_once: set[int] = set()
+    later: dict[int, str | None] = {}
     promises: set[int] = set()
     for entry in bundle.of(Part.DOCUMENT):
         attachment = _attachment(entry)
@@ -161,11 +172,16 @@ def contents_of(
         if is_outside and says_on_demand(attachment):
             promises.add(entry.number)
             continue
+        if is_outside and delayed is not None and says_delayed(attachment):
+            unique_id = unique_id_of(entry.resource.get("masterIdentifier", {}), domain.code_systems)
+            if delayed.is_made(unique_id or "") or delayed.is_fetched(url):
+                later[entry.number] = None if delayed.is_made(unique_id or "") else url
+                continue
         if is_outside and elsewhere.has_document(url):
             path = f"{entry.resource_path}.content[0].attachment"
             found[entry.number] = ContentElsewhere(url, path, attachment.get("contentType", ""), elsewhere)
-            if attachment.get("hash") == _OF_NOTHING:
-                delayed.add(entry.number)
+            if attachment.get("hash") == NOTHING:
+                at_once.add(entry.number)
             continue
         holder = _holder(entry, bundle, domain, reading)
         if holder is None:
@@ -180,11 +196,7 @@ def contents_of(
             found[entry.number] = content
     _judge_unused(bundle, users, reading)
     judge_on_demand(bundle, sorted(promises), on_demand, domain.code_systems, reading)
-    return Contents(found, users, frozenset(delayed), frozenset(promises))
-
-
-_OF_NOTHING: Final = "2jmj7l5rSw0yVb/vlWAYkK/YBwk="
-"""The SHA-1 of no octets: with it a source says that a document is assembled when it is retrieved."""
+    return Contents(found, users, frozenset(at_once), later, frozenset(promises))
 
 
 def _url_path(entry: BundleEntry) -> str:
@@ -206,8 +218,11 @@ def _holder(entry: BundleEntry, bundle: TransactionBundle, domain: MhdDomain, re
         return holder
     if holder is not None:
         sentence = f"The attachment is {holder.path}, which is no Binary; send the fullUrl of a Binary."
-    elif _attachment(entry).get("hash") == _OF_NOTHING:
-        sentence = "Documents that are assembled when they are retrieved are not taken; send the document, as a Binary."
+    elif _attachment(entry).get("hash") == NOTHING:
+        sentence = (
+            "Nobody here assembles the document with this masterIdentifier when it is retrieved, and it is not fetched "
+            "from this URL; send the document in the Bundle, as a Binary."
+        )
     elif "://" in url and not url.startswith(f"{domain.base}/"):
         sentence = "Documents on this other server are not taken: send the document in the Bundle, as a Binary."
     else:

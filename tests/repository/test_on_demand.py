@@ -18,7 +18,7 @@ from tests.repository.stand_ins import RecordingRegistry, chunks, repository_of,
 from tests.repository.test_iti43_retrieve import bytes_of, codes, request_for
 from xds.actors import OutcomeUnknown, RetrieveResponse
 from xds.errors import ErrorCode, ResponseStatus
-from xds.metadata import AvailabilityStatus, DocumentEntry, DocumentEntryType
+from xds.metadata import AvailabilityStatus, Code, DocumentEntry, DocumentEntryType
 
 
 def on_demand_entry(**changes: Any) -> DocumentEntry:
@@ -75,6 +75,9 @@ class Entries:
         if self.silent:
             raise OutcomeUnknown("the connection was lost")
         return [entry for entry in self.entries if entry.unique_id == unique_id]
+
+    async def content_type(self, entry: DocumentEntry) -> Code | None:
+        raise AssertionError(f"nothing is to be kept of {entry}")
 
     async def snapshots(self, entry: DocumentEntry) -> Sequence[DocumentEntry]:
         raise AssertionError(f"nothing is to be kept of {entry}")

@@ -20,7 +20,7 @@ from tests.repository.test_iti43_retrieve import bytes_of, codes, request_for
 from tests.repository.test_on_demand import Source, on_demand_entry
 from xds.actors import OutcomeUnknown, RegistryResponse, RetrievedDocument
 from xds.errors import ErrorCode, RegistryError, ResponseStatus
-from xds.metadata import AssociationType, AvailabilityStatus, DocumentEntry, DocumentEntryType, Submission
+from xds.metadata import AssociationType, AvailabilityStatus, Code, DocumentEntry, DocumentEntryType, Submission
 from xds.metadata_rules import findings
 from xds.transactions import ITI_42
 
@@ -62,6 +62,9 @@ class SnapshotRegistry(RecordingRegistry):
 
     async def of_document(self, unique_id: str) -> Sequence[DocumentEntry]:
         return [entry for entry in self.promised if entry.unique_id == unique_id]
+
+    async def content_type(self, entry: DocumentEntry) -> Code | None:
+        raise AssertionError(f"a snapshot is no update of {entry}")
 
     async def snapshots(self, entry: DocumentEntry) -> Sequence[DocumentEntry]:
         if self.silent:

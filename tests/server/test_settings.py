@@ -189,6 +189,23 @@ def test_nobody_promises_documents_that_nobody_makes() -> None:
         load_settings(mhd={"on_demand_documents": True})
 
 
+@pytest.mark.parametrize("value", ["fetch", "assemble"])
+def test_documents_of_other_servers_are_had_from_servers_that_are_named(value: str) -> None:
+    with pytest.raises(SettingsProblem, match=f"external_url is {value}, and document_servers does not say from where"):
+        load_settings(mhd={"external_url": value})
+
+
+def test_only_a_repository_assembles_documents() -> None:
+    trusted = {"external_url": "assemble", "document_servers": ["https://a.example/files"]}
+    elsewhere: dict[str, Any] = {
+        "registry_url": "https://a.example/registry",
+        "repository_url": "https://a.example/repository",
+    }
+    assert load_settings(mhd=trusted).assembles_documents
+    with pytest.raises(SettingsProblem, match="assembled by a repository, which is not one of the actors"):
+        load_settings(actors=["mhd"], mhd=trusted, **elsewhere)
+
+
 def test_only_a_repository_makes_on_demand_documents() -> None:
     with pytest.raises(SettingsProblem, match="made by a repository, which is not one of the actors"):
         load_settings(actors=["registry"], on_demand=[{"name": "a", "entry_point": "a"}])

@@ -16,11 +16,11 @@ from aiohttp import web
 from mhd.fhir.exact_text import Json
 from mhd.fhir.fhir_json import written
 from server.trusted_servers import is_below
-from tests.builders import CONTENT, PATIENT, document_entry
+from tests.builders import CONTENT, PATIENT, document_entry, submission
 from tests.conformance.fhir_wire import FhirReply, FhirWire
-from tests.conformance.wire import running_server
+from tests.conformance.wire import Wire, running_server
 from tests.mhd.recipients import bundle_with
-from xds.metadata import DocumentEntry
+from xds.metadata import HASH_OF_NOTHING, DocumentEntry
 
 EMPTY_SHA1 = "2jmj7l5rSw0yVb/vlWAYkK/YBwk="
 IDENTIFIER = {"system": f"urn:oid:{PATIENT.assigning_authority.universal_id}", "value": PATIENT.id_number}
@@ -134,6 +134,82 @@ async def test_a_document_that_can_not_be_had_is_refused_and_nothing_is_stored(
             assert (await client.get(f"DocumentReference/{entry.entry_uuid[9:]}")).status == 404
     assert bool(other.asked) == is_asked
     assert len(other.asked) <= 1
+
+
+NOTHING = {"size": 0, "hash": EMPTY_SHA1}
+
+
+async def test_a_delayed_document_of_a_trusted_server_is_fetched_once_when_it_is_first_retrieved(
+    tmp_path: Path,
+) -> None:
+    entry = document_entry()
+    async with other_server() as other:
+        trusted = {"external_url": "assemble", "document_servers": [f"{other.url}/files"]}
+        async with client_of(tmp_path, **trusted) as client:
+            reply = await provided(client, bundle_at(f"{other.url}/files/1.txt", entry, **NOTHING))
+            assert reply.status == 200, reply.content
+            assert other.asked == []
+            documents = [await client.get(f"Binary/{entry.entry_uuid[9:]}") for _ in range(2)]
+            reference = await client.get(f"DocumentReference/{entry.entry_uuid[9:]}")
+
+    assert [each.content for each in documents] == [CONTENT] * 2
+    assert other.asked == ["/files/1.txt"]
+    attachment = reference.resource["content"][0]["attachment"]
+    assert (attachment["size"], attachment["hash"] == EMPTY_SHA1) == (len(CONTENT), False)
+    assert attachment["url"].startswith(f"{client.base}/Binary/")
+
+
+async def test_where_delayed_documents_are_fetched_at_their_retrieval_others_still_are_when_they_are_submitted(
+    tmp_path: Path,
+) -> None:
+    async with other_server() as other:
+        trusted = {"external_url": "assemble", "document_servers": [f"{other.url}/files"]}
+        async with client_of(tmp_path, **trusted) as client:
+            reply = await provided(client, bundle_at(f"{other.url}/files/1.txt", document_entry()))
+    assert (reply.status, other.asked) == (200, ["/files/1.txt"])
+
+
+@pytest.mark.parametrize(
+    ("path", "sentence"),
+    [
+        ("/files/2.txt", "Ask again later"),
+        ("/files/1.html", "was made as"),
+        ("/files/moved.txt", "Ask again later"),
+        ("/files/silent.txt", "Ask again later"),
+    ],
+)
+async def test_a_delayed_document_that_can_not_be_fetched_is_an_error_and_can_be_asked_for_again(
+    tmp_path: Path, path: str, sentence: str
+) -> None:
+    entry = document_entry()
+    async with other_server() as other:
+        trusted = {"external_url": "assemble", "document_servers": [f"{other.url}/files"]}
+        async with client_of(tmp_path, **trusted) as client:
+            assert (await provided(client, bundle_at(f"{other.url}{path}", entry, **NOTHING))).status == 200
+            for _ in range(2):
+                reply = await client.get(f"Binary/{entry.entry_uuid[9:]}")
+                assert (reply.status, sentence in reply.issue["details"]["text"]) == (500, True)
+            reference = await client.get(f"DocumentReference/{entry.entry_uuid[9:]}")
+    assert other.asked == [path, path]
+    assert reference.resource["content"][0]["attachment"]["hash"] == EMPTY_SHA1
+
+
+async def test_no_server_that_the_settings_do_not_name_is_asked_for_a_delayed_document(tmp_path: Path) -> None:
+    by_fhir = document_entry()
+    ours = {"size": "0", "hash": HASH_OF_NOTHING, "repository_unique_id": "1.2.3"}
+    async with other_server() as other, other_server() as foreign:
+        trusted = {"external_url": "assemble", "document_servers": [f"{other.url}/files"]}
+        by_soap = document_entry(uri=f"{foreign.url}/files/1.txt", **ours)
+        async with (
+            running_server(tmp_path, repository_unique_id="1.2.3", mhd=trusted) as base,
+            aiohttp.ClientSession() as session,
+        ):
+            client, wire = FhirWire(base, session), Wire(base, session)
+            refused = await provided(client, bundle_at(f"{foreign.url}/files/1.txt", by_fhir, **NOTHING))
+            assert (await wire.register(submission(by_soap))).registry_response.succeeded
+            not_there = await client.get(f"Binary/{by_soap.entry_uuid[9:]}")
+    assert (refused.status, not_there.status) == (422, 404)
+    assert (other.asked, foreign.asked) == ([], [])
 
 
 async def test_an_on_demand_document_is_not_taken_for_one_that_is_there(tmp_path: Path) -> None:
