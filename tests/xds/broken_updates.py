@@ -189,7 +189,9 @@ BROKEN_UPDATES: tuple[tuple[Transaction, Broken], ...] = (
         ITI_57,
         Broken(
             "the status of its SubmissionSet",
-            with_operation(lambda own: (association(STATUS, own, own, original_status=APPROVED, new_status=DEPRECATED),)),
+            with_operation(
+                lambda own: (association(STATUS, own, own, original_status=APPROVED, new_status=DEPRECATED),)
+            ),
             "which is Approved when it is registered",
         ),
     ),
