@@ -72,21 +72,35 @@ class PlainRegistry:
             self.edges.append(relation)
             self._relate(owner, relation)
 
-    def update(self, owner: Item, item: Item, follow: bool) -> bool:
-        """A new version; False where it does not follow the newest one, or that is Deprecated."""
-        before = self.newest(item.lid)
-        if before is None or item.version != before.version + 1 or not before.approved:
-            return False
-        before.approved = False
-        self.items[owner.uuid], self.items[item.uuid] = owner, item
-        for edge in list(self.edges) if follow else ():
-            if edge.approved and edge.touches(before.uuid) and self.items[edge.source].kind is not SET:
-                edge.approved = False
-                source = item.uuid if edge.source == before.uuid else edge.source
-                target = item.uuid if edge.target == before.uuid else edge.target
-                self.edges.append(Edge(edge.type, source, target))
-        self.edges.append(Edge(HAS_MEMBER, owner.uuid, item.uuid))
+    def update(self, owner: Item, items: dict[str, tuple[Item, bool]], *, restricted: bool = False) -> bool:
+        """New versions, all or none, by logicalID; each with whether associations follow.
+
+        False where one does not follow the newest one, or that is Deprecated: a restricted update leaves the status.
+        """
+        before: dict[str, Item] = {}
+        for lid, (item, _) in items.items():
+            former = self.newest(lid)
+            if former is None or item.version != former.version + 1 or not (former.approved or restricted):
+                return False
+            before[lid] = former
+        followers: dict[str, str] = {}
+        self.items[owner.uuid] = owner
+        for lid, (item, follows) in items.items():
+            self.items[item.uuid] = item
+            item.approved, before[lid].approved = before[lid].approved, False
+            if follows:
+                followers[before[lid].uuid] = item.uuid
+        self._follow(followers)
+        self.edges += [Edge(HAS_MEMBER, owner.uuid, item.uuid) for item, _ in items.values()]
         return True
+
+    def _follow(self, followers: dict[str, str]) -> None:
+        """What joins versions joins those that follow them; what a SubmissionSet brought it brought once."""
+        for edge in list(self.edges):
+            if edge.approved and self.items[edge.source].kind is not SET and any(map(edge.touches, followers)):
+                edge.approved = False
+                source, target = followers.get(edge.source, edge.source), str(edge.target)
+                self.edges.append(Edge(edge.type, source, followers.get(target, target)))
 
     def change_status(self, owner: Item, target: Item, approved: bool) -> bool:
         """False where the target has another status than is said, or has a newer version."""
