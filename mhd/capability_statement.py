@@ -101,9 +101,9 @@ def _searchable(kind: SearchType, *profiles: str) -> Json:
         "supportedProfile": [
             profile(f"IHE.MHD.{level}.{each}") for each in profiles for level in ("Minimal", "Comprehensive")
         ],
-        "interaction": [{"code": "read"}, {"code": "search-type"}],
+        "interaction": [{"code": "read"}, {"code": "vread"}, {"code": "search-type"}],
         "versioning": "versioned",
-        "readHistory": False,
+        "readHistory": True,
         "searchParam": [
             {"name": each.name}
             | ({"definition": each.definition} if each.definition else {})

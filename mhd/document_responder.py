@@ -15,9 +15,11 @@ from mhd.iti66_find_document_lists import LISTS, find_document_lists
 from mhd.iti67_find_document_references import DOCUMENT_REFERENCES, find_document_references
 from mhd.iti68_retrieve_document import FoundDocument, retrieve_document
 from mhd.messages import FhirAnswer, FhirRequest
-from mhd.searching.resource_reads import read_object, read_patient
-from mhd.searching.search import Search
+from mhd.searching.past_versions import links_of_past
+from mhd.searching.resource_reads import read_object, read_patient, read_version
+from mhd.searching.search import Search, SearchType
 from mhd.searching.search_request import Pair
+from mhd.submitting.registered_objects import RegisteredObjects
 from xds.actors import DocumentRegistry, DocumentRepository, ObjectCodec
 
 
@@ -61,6 +63,26 @@ class DocumentResponder:
         """A List by its id. Raises Refused, XdsError."""
         return await read_object(
             LISTS.resource, resource_id, LISTS.kinds, registry=self.search.registry, completion=self.search.completion
+        )
+
+    async def document_reference_version(self, resource_id: str, version: str) -> FhirAnswer:
+        """A version of a DocumentReference. Raises Refused, XdsError."""
+        return await self._version(DOCUMENT_REFERENCES, resource_id, version)
+
+    async def list_version(self, resource_id: str, version: str) -> FhirAnswer:
+        """A version of a List. Raises Refused, XdsError."""
+        return await self._version(LISTS, resource_id, version)
+
+    async def _version(self, kind: SearchType, resource_id: str, version: str) -> FhirAnswer:
+        registered = RegisteredObjects(self.registry, self.codec)
+        return await read_version(
+            kind.resource,
+            resource_id,
+            version,
+            kind.kinds,
+            registry=self.search.registry,
+            links=lambda found: links_of_past(found, registered),
+            completion=self.search.completion,
         )
 
     async def patient(self, resource_id: str) -> FhirAnswer:

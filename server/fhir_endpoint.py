@@ -20,7 +20,7 @@ from mhd.actor import Mhd, MhdAt
 from mhd.fhir.operation_outcome import Issue, IssueType, Outcome, Refused, outcome_of, xds_issue
 from mhd.messages import FhirAnswer, FhirTransaction
 from server.fhir_exchange import ClientGone, Exchange
-from server.fhir_interactions import ID, INTERACTIONS, Answering
+from server.fhir_interactions import ID, INTERACTIONS, OF_VERSION, Answering
 from server.metrics import Metrics
 from server.metrics import Outcome as Ended
 from server.settings import Limits
@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 PATH: Final = "/fhir"
 
 _RESOURCE_ID: Final = re.compile(r"[A-Za-z0-9.-]{1,64}")
+_VERSIONED_ID: Final = re.compile(r"[A-Za-z0-9.-]{1,64}/_history/[A-Za-z0-9.-]{1,64}")
 _BUSY: Final = Issue(
     IssueType.THROTTLED,
     "The server is answering as many requests as it can; try again in a moment.",
@@ -210,10 +211,13 @@ def methods_of(raw_path: str) -> list[str]:
 
 
 def _row_of(raw_path: str) -> tuple[str, str]:
-    """The path of the row and the id in it."""
+    """The path of the row, and the id in it, with the version where that is named."""
     below = unquote(raw_path.removeprefix(PATH).strip("/"))
     if below in _ROWS:
         return below, ""
+    kind, _, rest = below.partition("/")
+    if f"{kind}/{OF_VERSION}" in _ROWS and _VERSIONED_ID.fullmatch(rest):
+        return f"{kind}/{OF_VERSION}", rest
     parent, _, last = below.rpartition("/")
     if f"{parent}/{ID}" in _ROWS and _RESOURCE_ID.fullmatch(last):
         return f"{parent}/{ID}", last

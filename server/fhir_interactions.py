@@ -27,9 +27,11 @@ from server.fhir_documents import retrieved
 from server.fhir_exchange import Exchange
 
 Answering: TypeAlias = Callable[[Mhd, Exchange, str], Awaitable[FhirAnswer | web.StreamResponse]]
-"""Answers an exchange; the text is the id in its path, "" where there is none."""
+"""Answers an exchange; the text is the id in its path, with `/_history/version` where that is there, or ""."""
 
 ID: Final = "{id}"
+OF_VERSION: Final = "{id}/_history/{version}"
+"""What stands in a path in place of an id, and of an id with the version of what it names."""
 
 
 class Interaction(NamedTuple):
@@ -78,6 +80,19 @@ async def _list(mhd: Mhd, _exchange: Exchange, resource_id: str) -> FhirAnswer:
     return await mhd.responder.list_resource(resource_id)
 
 
+async def _document_reference_version(mhd: Mhd, _exchange: Exchange, versioned_id: str) -> FhirAnswer:
+    return await mhd.responder.document_reference_version(*_id_and_version(versioned_id))
+
+
+async def _list_version(mhd: Mhd, _exchange: Exchange, versioned_id: str) -> FhirAnswer:
+    return await mhd.responder.list_version(*_id_and_version(versioned_id))
+
+
+def _id_and_version(versioned_id: str) -> tuple[str, str]:
+    resource_id, _, version = versioned_id.partition("/_history/")
+    return resource_id, version
+
+
 async def _patient(mhd: Mhd, _exchange: Exchange, resource_id: str) -> FhirAnswer:
     return await mhd.responder.patient(resource_id)
 
@@ -116,6 +131,8 @@ INTERACTIONS: Final = (
     Interaction("GET", "List/_search", ITI_66, _find_document_lists),
     Interaction("POST", "List/_search", ITI_66, _find_document_lists),
     Interaction("GET", f"List/{ID}", FHIR_READ, _list),
+    Interaction("GET", f"DocumentReference/{OF_VERSION}", FHIR_READ, _document_reference_version),
+    Interaction("GET", f"List/{OF_VERSION}", FHIR_READ, _list_version),
     Interaction("GET", f"Patient/{ID}", FHIR_READ, _patient),
     Interaction("PUT", "Patient", ITI_104, _patient_feed),
     Interaction("POST", "$process-message", ITI_93, _mobile_patient_feed),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
+from typing import TypeAlias
 
 import orjson
 
@@ -12,11 +13,11 @@ from mhd.fhir.operation_outcome import Issue, IssueType, Refused
 from mhd.mapping.identifiers import cx_identifier, entry_uuid_of
 from mhd.messages import FhirAnswer
 from mhd.searching.renderer import Completion
-from mhd.searching.search_conditions import ORDERED_BY, VERSIONED, any_version, shown_of
+from mhd.searching.search_conditions import ORDERED_BY, VERSIONED, any_version, meeting, shown_of
 from mhd.searching.search_values import one
 from xds.hl7v2 import CX
 from xds.metadata import ObjectKind
-from xds.paged_search import PagedObject, PagedRegistry, PagedSearch
+from xds.paged_search import Link, PagedObject, PagedRegistry, PagedSearch
 from xds.stored_queries import Condition, Operator
 
 _FIRST = "1"
@@ -36,19 +37,84 @@ async def read_object(
     Raises Refused: 404, or 410 where it was removed; XdsError.
     """
     uuid = entry_uuid_of(resource_id)
-    if uuid is None:
-        raise missing(resource, resource_id)
+    found = await _named(uuid, kinds, registry) if uuid else None
+    if found is None:
+        raise await _not_there(resource, resource_id, kinds, registry)
+    return _shown(found, completion)
+
+
+async def read_version(
+    resource: str,
+    resource_id: str,
+    version: str,
+    kinds: tuple[ObjectKind, ...],
+    *,
+    registry: PagedRegistry,
+    links: LinksOfPast,
+    completion: Completion,
+) -> FhirAnswer:
+    """A version of a registered object of one of these kinds (FHIR R4: http.html, "vread").
+
+    The newest is told as it is now. A past one is told as it was registered, with what its associations said, and
+    superseded, as the registry says of it.
+
+    resource_id   as for read_object()
+    links         tells what the associations of a past version said
+    Raises Refused: 404, or 410 where the object, or this version of it, was removed; XdsError.
+    """
+    uuid = entry_uuid_of(resource_id)
+    newest = await _named(uuid, kinds, registry) if uuid else None
+    if newest is None:
+        raise await _not_there(resource, resource_id, kinds, registry)
+    found: PagedObject | None = newest
+    if newest.version != version:
+        found = next((each for each in await _versions(newest, registry) if each.version == version), None)
+        if found is None:
+            raise _no_version(f"{resource} {resource_id!r}", version, newest.version)
+        found = found._replace(links=tuple(await links(found)))
+    shown = _shown(found or newest, completion)
+    return replace(shown, headers={"Content-Location": f"{shown.headers['Content-Location']}/_history/{version}"})
+
+
+LinksOfPast: TypeAlias = Callable[[PagedObject], Awaitable[Sequence[Link]]]
+"""What begins at a version that is not the newest, whatever became of it since. Raises Refused."""
+
+
+async def _named(uuid: str, kinds: Sequence[ObjectKind], registry: PagedRegistry) -> PagedObject | None:
+    """The newest version of the object that has this logicalID, or a version with this entryUUID."""
     for kind in kinds:
         attribute = "logical_id" if kind in VERSIONED else "entry_uuid"
         for found in await _newest(one(attribute, Operator.ANY_OF, uuid), kind, registry):
-            return _shown(found, completion)
+            return found
     for kind in kinds:
         if kind in VERSIONED:
             for found in await _newest(await any_version([uuid], kind, registry), kind, registry):
-                return _shown(found, completion)
-    if await registry.removed(uuid) in kinds:
-        raise Refused(gone(f"The {resource} {resource_id!r} was removed; nothing is left of it."))
-    raise missing(resource, resource_id)
+                return found
+    return None
+
+
+async def _versions(newest: PagedObject, registry: PagedRegistry) -> Sequence[PagedObject]:
+    if newest.kind not in VERSIONED:
+        return ()
+    named = one("logical_id", Operator.ANY_OF, newest.logical_id or newest.entry_uuid)
+    return await meeting(named, newest.kind, registry)
+
+
+def _no_version(what: str, version: str, newest: str) -> Refused:
+    """Versions follow one another without gap, so what is missing before the newest was removed."""
+    if version.isdecimal() and newest.isdecimal() and 0 < int(version) < int(newest) and not version.startswith("0"):
+        return Refused(gone(f"The version {version} of {what} was removed; the newest is {newest}."))
+    text = f"There is no version {version[:64]!r} of {what}; the newest is {newest}."
+    return Refused(Issue(IssueType.NOT_FOUND, text, http=404))
+
+
+async def _not_there(
+    resource: str, resource_id: str, kinds: Collection[ObjectKind], registry: PagedRegistry
+) -> Refused:
+    uuid = entry_uuid_of(resource_id)
+    if uuid and await registry.removed(uuid) in kinds:
+        return Refused(gone(f"The {resource} {resource_id!r} was removed; nothing is left of it."))
+    return missing(resource, resource_id)
 
 
 async def _newest(named: Condition, kind: ObjectKind, registry: PagedRegistry) -> Sequence[PagedObject]:

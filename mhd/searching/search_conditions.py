@@ -160,7 +160,7 @@ class SearchConditions:
             return ()
         kind = ObjectKind.DOCUMENT_ENTRY
         of_any = await any_version([each for each in named if each], kind, self.registry)
-        targets = {each.entry_uuid for each in await _meeting(of_any, kind, self.registry)}
+        targets = {each.entry_uuid for each in await meeting(of_any, kind, self.registry)}
         return await self.registry.related_to(targets) if targets else ()
 
     async def _identified(self, tokens: Iterable[Token], kind: ObjectKind) -> set[str]:
@@ -174,7 +174,7 @@ class SearchConditions:
                 uuids.add(uuid)
         if unique_ids:
             having = one("unique_id", Operator.ANY_OF, *sorted(unique_ids))
-            uuids |= {each.logical_id for each in await _meeting(having, kind, self.registry)}
+            uuids |= {each.logical_id for each in await meeting(having, kind, self.registry)}
         return uuids
 
 
@@ -183,11 +183,11 @@ async def any_version(uuids: Collection[str], kind: ObjectKind, registry: PagedR
     named = sorted(uuids)
     if kind not in VERSIONED:
         return one("entry_uuid", Operator.ANY_OF, *named)
-    versions = await _meeting(one("entry_uuid", Operator.ANY_OF, *named), kind, registry)
+    versions = await meeting(one("entry_uuid", Operator.ANY_OF, *named), kind, registry)
     return one("logical_id", Operator.ANY_OF, *sorted({*named, *(each.logical_id for each in versions)}))
 
 
-async def _meeting(condition: Condition, kind: ObjectKind, registry: PagedRegistry) -> Sequence[PagedObject]:
+async def meeting(condition: Condition, kind: ObjectKind, registry: PagedRegistry) -> Sequence[PagedObject]:
     """All versions, of whatever patient."""
     return (await registry.page(PagedSearch(kind, (condition,), (), ORDERED_BY[kind], _MOST_OF_ONE_NAME))).objects
 

@@ -12,8 +12,17 @@ from typing import Final, Generic, TypeVar
 from mhd.fhir.operation_outcome import Refused, issue_of
 from xds.actors import DocumentRegistry, ObjectCodec, OutcomeUnknown, QueryRequest, QueryResponse, ReturnType
 from xds.errors import ErrorCode, RegistryError, ResponseStatus
-from xds.metadata import AnyObject, AvailabilityStatus, DocumentEntry, DocumentEntryType, Folder, SubmissionSet
+from xds.metadata import (
+    AnyObject,
+    Association,
+    AvailabilityStatus,
+    DocumentEntry,
+    DocumentEntryType,
+    Folder,
+    SubmissionSet,
+)
 from xds.stored_queries import (
+    GET_ASSOCIATIONS,
     GET_DOCUMENTS,
     GET_FOLDER_AND_CONTENTS,
     GET_FOLDERS,
@@ -148,6 +157,12 @@ class RegisteredObjects:
         query, both = GET_FOLDER_AND_CONTENTS, ("$XDSDocumentEntryType", (listed(DocumentEntryType),))
         response = await self._asked(query, ReturnType.OBJECT_REF, "$XDSFolderEntryUUID", [entry_uuid], both)
         return frozenset(each.entry_uuid for each in response.found)
+
+    async def all_associations(self, entry_uuid: str) -> Sequence[Association]:
+        """The Associations that have an object at an end, whatever their status."""
+        every_status = ("$XDSAssociationStatus", (listed(AvailabilityStatus),))
+        found = await self._versions(Association, GET_ASSOCIATIONS, "$uuid", [entry_uuid], _ALL_VERSIONS, every_status)
+        return found or _of(Association, await self._found(GET_ASSOCIATIONS, "$uuid", [entry_uuid]))
 
     async def submission(self, unique_id: str, *, on_demand: bool = False) -> Sequence[AnyObject]:
         """A SubmissionSet by its uniqueId, and all that was submitted with it; empty where there is none.

@@ -105,3 +105,25 @@ async def test_what_has_the_number_of_a_version_that_was_removed_has_another_eta
 
     assert (again.status, again.resource["meta"]["versionId"]) == (200, "2")
     assert again.resource["content"][0]["attachment"]["title"] == "Right"
+
+
+async def test_a_version_that_was_removed_is_gone_and_the_others_are_there(wire: Wire, fhir: FhirWire) -> None:
+    entry = document_entry()
+    sent = submission(entry)
+    assert (await wire.register(sent)).registry_response.succeeded
+    updates = [update_of(next_version(entry), previous=previous) for previous in ("1", "2")]
+    for update in updates:
+        await simple(wire, ITI_57, register_request(update))
+    path = f"DocumentReference/{resource_id(entry.entry_uuid)}"
+
+    await simple(wire, ITI_62, remove_request([item.entry_uuid for item in updates[0].objects]))
+
+    assert_gone(await fhir.get(f"{path}/_history/2"))
+    for version in ("1", "3"):
+        assert (await fhir.get(f"{path}/_history/{version}")).resource["meta"]["versionId"] == version
+    assert_never_was(await fhir.get(f"{path}/_history/4"))
+    await simple(wire, ITI_62, remove_request([item.entry_uuid for item in sent.objects]))
+    assert_gone(await fhir.get(f"{path}/_history/1"))
+    await simple(wire, ITI_62, remove_request([item.entry_uuid for item in updates[1].objects]))
+    for version in ("1", "2", "3"):
+        assert_gone(await fhir.get(f"{path}/_history/{version}"))

@@ -288,3 +288,89 @@ async def test_a_folder_is_put_once(wire: Wire, app: FhirWire) -> None:
     [error] = [each for each in reply.resource["issue"] if each["severity"] == "error"]
     assert (reply.status, error["code"]) == (422, "duplicate")
     assert error["expression"] == ["Bundle.entry[4].request.url"]
+
+
+# Versions by their numbers -------------------------------------------------------------------------------------------
+
+
+async def test_each_version_of_a_document_is_read_by_its_number(wire: Wire, app: FhirWire) -> None:
+    first = await a_document(wire, title=text("First"))
+    path = f"DocumentReference/{resource_id(first.entry_uuid)}"
+    alone = await app.get(f"{path}/_history/1")
+    second = next_version(first, title=text("Second"))
+    await updated(wire, second)
+    await updated(wire, next_version(first, title=text("Third")), previous="2")
+
+    replies = [await app.get(f"{path}/_history/{version}") for version in (1, 2, 3)]
+    newest = await app.get(path)
+
+    assert [each.status for each in replies] == [200] * 3
+    assert [each.resource["meta"]["versionId"] for each in replies] == ["1", "2", "3"]
+    assert {each.resource["id"] for each in replies} == {resource_id(first.entry_uuid)}
+    titles = [each.resource["content"][0]["attachment"]["title"] for each in replies]
+    assert titles == ["First", "Second", "Third"]
+    assert [each.resource["status"] for each in replies] == ["superseded", "superseded", "current"]
+    for version, each in enumerate(replies, 1):
+        assert each.headers["ETag"].startswith(f'W/"{version}')
+        assert each.headers["Content-Location"] == f"{app.base}/{path}/_history/{version}"
+    assert (replies[2].resource, replies[2].headers["ETag"]) == (newest.resource, newest.headers["ETag"])
+    assert (alone.resource["meta"]["versionId"], alone.resource["status"]) == ("1", "current")
+    by_other = await app.get(f"DocumentReference/{resource_id(second.entry_uuid)}/_history/1")
+    assert by_other.resource == replies[0].resource
+    assert (await app.get(f"{path}/_history/1", If_None_Match=replies[0].headers["ETag"])).status == 304
+    in_xml = await app.get(f"{path}/_history/2", Accept="application/fhir+xml")
+    assert in_xml.resource == replies[1].resource
+    assert (await app.send("HEAD", f"{path}/_history/2")).status == 200
+
+
+async def test_a_past_version_tells_what_it_related_to_and_what_it_held(wire: Wire, app: FhirWire) -> None:
+    patient = some_patient()
+    entry, case = document_entry(patient_id=patient), folder(patient_id=patient)
+    addendum = document_entry(patient_id=patient)
+    sent = submission(entry, folders=(case,), associations=(has_member(case, entry),))
+    assert (await wire.register(sent)).registry_response.succeeded
+    appended = submission(addendum, associations=(association(AssociationType.APND, addendum, entry),))
+    assert (await wire.register(appended)).registry_response.succeeded
+    await updated(wire, next_version(entry))
+    await updated(wire, next_version(addendum))
+    await updated(wire, next_version(case, title=text("Renamed")), submission_set_status=None)
+
+    past = await app.get(f"DocumentReference/{resource_id(addendum.entry_uuid)}/_history/1")
+    of_case = await app.get(f"List/{resource_id(case.entry_uuid)}/_history/1")
+
+    document = f"DocumentReference/{resource_id(entry.entry_uuid)}"
+    assert [each["target"]["reference"] for each in past.resource["relatesTo"]] == [document]
+    assert [each["item"]["reference"] for each in of_case.resource["entry"]] == [document]
+    assert (of_case.resource["title"], of_case.resource["meta"]["versionId"]) == ("Heart failure 2026", "1")
+    assert (await app.get(f"List/{resource_id(case.entry_uuid)}/_history/2")).resource["title"] == "Renamed"
+
+
+async def test_a_submission_set_has_one_version(wire: Wire, app: FhirWire) -> None:
+    sent = submission(document_entry(patient_id=some_patient()))
+    assert (await wire.register(sent)).registry_response.succeeded
+    path = f"List/{resource_id(sent.submission_set.entry_uuid)}"
+
+    assert (await app.get(f"{path}/_history/1")).resource == (await app.get(path)).resource
+    assert (await app.get(f"{path}/_history/2")).status == 404
+
+
+@pytest.mark.parametrize("version", ["2", "0", "01", "one", "1.0", "99999999999999999999"])
+async def test_a_version_that_never_was_is_not_found(wire: Wire, app: FhirWire, version: str) -> None:
+    first = await a_document(wire)
+
+    reply = await app.get(f"DocumentReference/{resource_id(first.entry_uuid)}/_history/{version}")
+
+    assert (reply.status, reply.issue["code"]) == (404, "not-found")
+    for unknown in ("00000000-0000-4000-8000-000000000000", "x"):
+        assert (await app.get(f"DocumentReference/{unknown}/_history/1")).status == 404
+    of_list = await app.get(f"List/{resource_id(first.entry_uuid)}/_history/1")
+    assert of_list.status == 404
+
+
+async def test_the_capability_statement_says_that_versions_are_read(app: FhirWire) -> None:
+    [rest] = (await app.get("metadata")).resource["rest"]
+
+    for each in rest["resource"]:
+        if each["type"] in ("DocumentReference", "List"):
+            assert {"code": "vread"} in each["interaction"]
+            assert each["readHistory"]
