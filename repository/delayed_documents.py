@@ -86,10 +86,14 @@ class Assembly:
                 raise XdsError.of([problem])
             return await self.documents.find(unique_id) or published
         await withdrawn(published, self.documents)
-        kept = await registered_document(unique_id, documents=self.documents, is_registered=self.is_registered)
+        kept = await self.found(unique_id)
         if kept is None:
             raise Told(first).not_kept_now()
         return kept
+
+    async def found(self, unique_id: str) -> Kept | None:
+        """A document that was assembled by now. Raises as registered_document does."""
+        return await registered_document(unique_id, documents=self.documents, is_registered=self.is_registered)
 
     async def completed(self, kept: Kept) -> None:
         """See to it that all entries of a document have heard of it, where a crash may have come in between."""

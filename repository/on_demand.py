@@ -124,10 +124,14 @@ class Making:
         promised = [each for each in entries if each.object_type == DocumentEntryType.ON_DEMAND]
         if makes is not None and promised:
             return await self._made_anew(makes, promised[0], request)
+        assembly = self.on_demand.assembly
+        if assembles is None or assembly is None or not entries:
+            return None
         delayed = [each for each in entries if each.says_delayed]
-        if assembles is not None and delayed:
-            return await self._assembled(assembles, delayed)
-        return None
+        if delayed:
+            return await self._assembled(assembles, delayed, assembly)
+        # Another may have assembled it after it was looked for in the store, and before its entry was.
+        return await assembly.found(unique_id)
 
     async def completed(self, kept: Kept) -> None:
         """See to it that all entries of a delayed document say its hash, where it was found as a crash has left it."""
@@ -145,12 +149,9 @@ class Making:
         with _no_room_told(makes, entry):
             return await self._kept(makes, entry, snapshots)
 
-    async def _assembled(self, makes: Makes, entries: Sequence[DocumentEntry]) -> Kept | None:
+    async def _assembled(self, makes: Makes, entries: Sequence[DocumentEntry], assembly: Assembly) -> Kept:
         """The document of entries that wait for it: made, kept, and told to the registry, by whomsoever."""
-        assembly = self.on_demand.assembly
         waiting = [each for each in entries if each.availability_status == AvailabilityStatus.APPROVED]
-        if assembly is None:
-            return None
         if not waiting:
             raise Told(entries[0]).deprecated()
         with _no_room_told(makes, waiting[0]):

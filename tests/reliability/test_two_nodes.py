@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import itertools
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -12,21 +14,25 @@ from typing import Any
 import aiohttp
 import pymongo
 import pytest
+from aiohttp import web
 
 from mhd.fhir.fhir_json import written
 from registry.mongodb.schema import CHANGES
 from tests.builders import OTHER_PATIENT, PATIENT, document_entry, oid, submission
 from tests.conformance.fhir_wire import FhirWire
+from tests.conformance.summary_server import Answers, summary_server
+from tests.conformance.test_documents_in_and_out import asked, entries_of
 from tests.conformance.wire import Wire, envelope
 from tests.mhd.recipients import bundle_with
 from tests.reliability.cluster import Cluster, toimik
 from tests.reliability.nodes import new_document, running_nodes, swept
 from tests.reliability.shared_stores import SharedStores
 from tests.reliability.traffic import Fate, Memory, Traffic, broken_invariants, replacement, send
-from xds.ebxml_messages import provide_request
+from xds.ebxml_messages import provide_request, retrieve_request
 from xds.errors import ErrorCode
+from xds.metadata import HASH_OF_NOTHING
 from xds.mtom import Package, PartToWrite
-from xds.transactions import ITI_41
+from xds.transactions import ITI_41, ITI_43
 
 ROUNDS = 10
 ANOTHER_CLOCK = Path(__file__).parent / "another_clock"
@@ -113,6 +119,39 @@ async def test_two_nodes_may_register_the_same_bytes_under_one_unique_id_for_two
                     other.entry.entry_uuid,
                 }
     assert await swept(tmp_path, stores) == []
+
+
+async def test_of_two_nodes_that_assemble_one_document_at_the_same_moment_both_answer_the_one_that_is_kept(
+    stores: SharedStores, tmp_path: Path
+) -> None:
+    async with summary_server() as archive:
+        source = {"name": "archive", "url": archive.url, "delayed": True}
+        async with running_nodes(tmp_path, stores, on_demand=[source]) as wires:
+            for _ in range(ROUNDS):
+                entry = document_entry(hash=HASH_OF_NOTHING, size="0")
+                assert (await wires[0].register(submission(entry))).registry_response.succeeded
+                archive.answers[entry.unique_id or ""] = differing(asyncio.Barrier(len(wires)))
+                request = retrieve_request([asked(entry)])
+                replies = await asyncio.gather(*(wire.mtom(ITI_43, request) for wire in wires))
+                (content,), (same,) = (reply.parts.values() for reply in replies)
+                assert content == same
+                for wire in wires:
+                    (newest,) = await entries_of(wire, entry.unique_id or "")
+                    sha1 = hashlib.sha1(content, usedforsecurity=False).hexdigest()
+                    assert (newest.hash, newest.version) == (sha1, "2")
+    assert await swept(tmp_path, stores) == []
+
+
+def differing(everybody: asyncio.Barrier) -> Answers:
+    """Gives each who asks something else, and nobody anything before everybody has asked."""
+    numbers = itertools.count()
+
+    async def answer(_: web.Request) -> web.Response:
+        number = next(numbers)
+        await everybody.wait()
+        return web.Response(body=b"assembled %d" % number, content_type="text/plain")
+
+    return answer
 
 
 # --- clocks ----------------------------------------------------------------------------------------------------------

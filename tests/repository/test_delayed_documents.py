@@ -264,6 +264,23 @@ async def test_what_another_has_assembled_at_the_same_moment_is_answered(documen
     assert await everything_in(documents) == []
 
 
+async def test_what_another_assembles_between_the_looks_into_store_and_registry_is_found(
+    documents: DocumentStore,
+) -> None:
+    entry = delayed_entry()
+    others = UpdatableRegistry(newest=[entry])
+
+    class Overtaken(UpdatableRegistry):
+        async def of_document(self, unique_id: str) -> Sequence[DocumentEntry]:
+            await retrieved(repository_with(documents, others, Source([b"theirs"])), entry)
+            self.submissions = others.submissions
+            return await others.of_document(unique_id)
+
+    source = Source([b"ours"])
+    assert await retrieved(repository_with(documents, Overtaken(), source), entry) == b"theirs"
+    assert source.asked == []
+
+
 @pytest.mark.parametrize("becomes", ["removed", "Deprecated"])
 async def test_a_document_whose_entry_is_gone_by_then_is_not_kept(documents: DocumentStore, becomes: str) -> None:
     entry = delayed_entry()
