@@ -1,15 +1,16 @@
-"""Whatever links are changed, documents are where a plain list has them; what would join two patients is not there.
+"""Whatever goes to other patients, documents are where a plain list has them; what would join two is not there.
 
-Random sequences of submissions, replacements, link changes and merges of local ids, on both stores. The plain list is
-written from ITI TF-2: 3.64.4.1.3 and from docs/patients.md, not from the code. The seed is printed; TOIMIK_MODEL_SEED
-repeats a run.
+Random sequences of submissions, replacements, link changes, merges of local ids, updates that give documents to other
+patients, and removals of what those brought, on both stores. The plain list is written from ITI TF-2: 3.57.4.1.3,
+3.62.4.1.3 and 3.64.4.1.3 and from docs/patients.md, not from the code. The seed is printed; TOIMIK_MODEL_SEED repeats a
+run.
 """
 
 from __future__ import annotations
 
 import os
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from registry.actor import Registry
@@ -21,27 +22,35 @@ from registry.metadata_store_sqlite import SqliteMetadataStore
 from registry.patient_register import PatientRegister
 from tests.builders import association, code, document_entry, folder, has_member, submission
 from tests.registry.test_merged_patients import store
+from tests.xds.broken_updates import next_version, status_update, update_of
 from xds.ebxml_writer import codec
 from xds.hl7v2 import CX
 from xds.metadata import REPLACING, Association, AssociationType, AvailabilityStatus, DocumentEntry, Folder, ObjectKind
+from xds.paged_search import NEWEST, PagedSearch
 
 __all__ = ["store"]  # a fixture
 
 LOCAL_IDS = [CX.of(name, "2.25.7332") for name in ("a", "b", "c")]
 RELATIONS = (AssociationType.APND, AssociationType.SIGNS, AssociationType.RPLC)
 SEQUENCES, STEPS = int(os.environ.get("TOIMIK_MODEL_SEQUENCES") or 40), 8
-APPROVED = AvailabilityStatus.APPROVED
+APPROVED, DEPRECATED = AvailabilityStatus.APPROVED, AvailabilityStatus.DEPRECATED
 
 
 @dataclass(eq=False)
 class Document:
-    """A DocumentEntry in all its versions; by uniqueId, because versions have ids that nobody can know before."""
+    """A DocumentEntry in all its versions; by uniqueId, because versions have ids that nobody can know before.
+
+    replaces   whether it is joined with what it replaced
+    updates    those that can be removed, the last one first: whose it was before, and entryUUIDs of what was brought
+    """
 
     unique_id: str
     patient: CX
     local: CX
     approved: bool = True
     version: int = 1
+    replaces: bool = False
+    updates: list[tuple[CX, list[str]]] = field(default_factory=list, repr=False)
 
 
 @dataclass
@@ -66,6 +75,16 @@ class Lists:
             self._part(going, set(ids), change.new)
         for each in going:
             each.patient, each.local, each.version = change.new, change.local, each.version + 1
+            each.replaces &= change.new == change.previous
+            each.updates.clear()
+
+    def is_alone(self, document: Document) -> bool:
+        """Whether nothing is related to it, and it is in no Folder."""
+        return not (
+            document.replaces
+            or any(document in relation for relation in self.relations)
+            or any(document in members for _, members in self.folders.values())
+        )
 
     def _part(self, going: list[Document], ids: set[CX], new: CX) -> None:
         self.relations = {
@@ -92,7 +111,7 @@ class Both:
     log: list[str] = field(default_factory=list)
 
     async def step(self) -> None:
-        await self.chance.choice([self._submit, self._link, self._link])()
+        await self.chance.choice([self._submit, self._link, self._link, self._update, self._update, self._remove])()
         await self.compare()
 
     async def _submit(self) -> None:
@@ -111,7 +130,9 @@ class Both:
         if len(entries) > 1 and self.chance.random() < 0.6:
             links.append(association(AssociationType.APND, entries[0], entries[1]))
             self.lists.relations.add((AssociationType.APND.value, documents[0], documents[1]))
-        links += await self._replacement(patient, entries[-1])
+        replacement = await self._replacement(patient, entries[-1])
+        documents[-1].replaces = bool(replacement)
+        links += replacement
         sent = submission(*entries, folders=tuple(folders), associations=tuple(links))
         response = await self.registry.register_document_set(sent)
         assert response.succeeded, (response.errors, self.log)
@@ -119,20 +140,55 @@ class Both:
         self.log.append(f"submit {documents}")
 
     async def _replacement(self, patient: CX, entry: DocumentEntry) -> list[Association]:
-        """Sometimes: of a document that nothing is related to and that is in no Folder."""
-        alone = [
-            each
-            for each in self.lists.documents
-            if each.approved and each.patient == patient
-            and not any(each in relation for relation in self.lists.relations)
-            and not any(each in members for _, members in self.lists.folders.values())
-        ]  # fmt: skip
+        """Sometimes: of a document that is alone."""
+        alone = [each for each in self.lists.documents if each.patient == patient and self.lists.is_alone(each)]
+        alone = [each for each in alone if each.approved]
         if not alone or self.chance.random() < 0.5:
             return []
         replaced = self.chance.choice(alone)
         replaced.approved = False
-        newest = {str(each.unique_id): each for each in await self._newest()}
-        return [association(AssociationType.RPLC, entry, newest[replaced.unique_id].entry_uuid)]
+        replaced.updates.clear()
+        return [association(AssociationType.RPLC, entry, (await self._newest_of(replaced)).entry_uuid)]
+
+    async def _update(self) -> None:
+        """A new version, perhaps of another patient, who gets what is alone."""
+        documents = [each for each in self.lists.documents if each.approved]
+        if not documents:
+            return
+        document, patient = self.chance.choice(documents), self.chance.choice(self.patients)
+        is_alone = self.lists.is_alone(document)
+        before = await self._newest_of(document)
+        update = update_of(next_version(before, patient_id=patient), previous=str(document.version))
+        response = await self.registry.update_document_set(update)
+        accepted = is_alone or patient == document.patient
+        self.log.append(f"update {document} of {patient.id_number}: {accepted}")
+        assert response.succeeded is accepted, (response.errors, self.log)
+        if not accepted:
+            return
+        if is_alone:
+            document.updates.append((document.patient, [each.entry_uuid for each in update.objects]))
+        else:
+            document.updates.clear()
+        document.patient, document.version = patient, document.version + 1
+
+    async def _remove(self) -> None:
+        """Of the newest version and what brought it; the one before stays Deprecated, unless that is changed."""
+        updated = [each for each in self.lists.documents if each.updates and self.lists.is_alone(each)]
+        if not updated:
+            return
+        document = self.chance.choice(updated)
+        document.patient, brought = document.updates.pop()
+        document.version -= 1
+        document.approved = self.chance.random() < 0.7
+        responses = [await self.registry.remove_metadata(brought)]
+        if document.approved:
+            approval = status_update(await self._newest_of(document), DEPRECATED, APPROVED)
+            owner = replace(approval.submission_set, patient_id=document.patient)
+            responses.append(await self.registry.update_document_set(replace(approval, submission_sets=(owner,))))
+            if document.updates:
+                document.updates[-1][1].extend(each.entry_uuid for each in approval.objects)
+        self.log.append(f"remove what followed {document}")
+        assert all(each.succeeded for each in responses), (responses, self.log)
 
     async def _link(self) -> None:
         local, other = self.chance.sample(LOCAL_IDS, 2)
@@ -142,6 +198,9 @@ class Both:
         await self.links.take(change)
         self.lists.link(change)
         self.log.append(f"link {local.id_number} {previous.id_number} -> {new.id_number}, subsumed {subsumed}")
+
+    async def _newest_of(self, document: Document) -> DocumentEntry:
+        return next(each for each in await self._newest() if each.unique_id == document.unique_id)
 
     async def _newest(self) -> list[DocumentEntry]:
         newest: dict[str, DocumentEntry] = {}
@@ -171,6 +230,10 @@ class Both:
             each.unique_id: (each.patient, each.local, each.approved, str(each.version))
             for each in self.lists.documents
         }, self.log
+        for patient in self.patients:
+            search = PagedSearch(ObjectKind.DOCUMENT_ENTRY, (NEWEST,), (patient.text,), "creation_time", 100)
+            shown = {each.entry_uuid for each in (await self.registry.page(search)).objects}
+            assert shown == {each.entry_uuid for each in newest if each.patient_id == patient}, self.log
         links = [each for each in await self._read(ObjectKind.ASSOCIATION) if each.availability_status == APPROVED]
         related = {
             (each.association_type, names[each.source_object], names[each.target_object])
