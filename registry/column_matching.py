@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Final
 
 from registry.search_columns import Column, search_columns
@@ -11,13 +12,16 @@ from xds.metadata import AnyObject
 from xds.paged_search import Demand, Either
 from xds.stored_queries import Condition, Operator
 
+_NOTHING: Final[Mapping[str, Column]] = MappingProxyType({})
 
-def is_met(item: AnyObject, demands: Sequence[Demand]) -> bool:
+
+def is_met(item: AnyObject, demands: Sequence[Demand], beside: Mapping[str, Column] = _NOTHING) -> bool:
     """Whether an object meets all demands, as MetadataStore.page() means them.
 
-    Raises KeyError where one is of a column that an object alone does not have.
+    beside   columns that an object alone does not have; a moment as a time is (registry/search_columns.py)
+    Raises KeyError where a demand is of a column that is not there.
     """
-    columns = search_columns(item)
+    columns = {**search_columns(item), **beside}
     return all(_answers(columns, each) for each in demands)
 
 

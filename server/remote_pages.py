@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-from collections.abc import Awaitable, Collection, Iterator, Sequence
+from collections.abc import Awaitable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Final, NamedTuple
@@ -19,7 +19,7 @@ from mhd.fhir.operation_outcome import Issue, IssueType, Refused, outcome_of
 from registry.column_matching import is_met
 from registry.metadata_store import StoredObject
 from registry.page_links import with_links
-from registry.search_columns import REGISTRATION_COLUMNS, search_columns
+from registry.search_columns import REGISTRATION_COLUMNS, Column, search_columns
 from xds.actors import DocumentRegistry, ObjectCodec, OutcomeUnknown, QueryRequest, QueryResponse, ReturnType
 from xds.errors import ErrorCode, ResponseStatus, XdsError
 from xds.metadata import (
@@ -30,8 +30,9 @@ from xds.metadata import (
     AvailabilityStatus,
     DocumentEntryType,
     ObjectKind,
+    SubmissionSet,
 )
-from xds.paged_search import NEWEST, Page, PagedObject, PagedSearch, Place
+from xds.paged_search import NEWEST, Demand, Page, PagedObject, PagedSearch, Place
 from xds.stored_queries import (
     METADATA_LEVEL,
     OF_TIMES,
@@ -56,6 +57,7 @@ _GET: Final = {
     ObjectKind.FOLDER: _QUERIES["GetFolders"],
 }
 _GET_ASSOCIATIONS: Final = _QUERIES["GetAssociations"]
+_GET_SUBMISSION_SETS: Final = _QUERIES["GetSubmissionSets"]
 _EVERYTHING: Final = {
     "availability_status": tuple(each.value for each in AvailabilityStatus),
     "object_type": tuple(each.value for each in DocumentEntryType),
@@ -70,6 +72,9 @@ _ASKED_FOR: Final = {
 }
 """By the operator of a condition: those of the parameters that ask for the same. Patterns are not left to others."""
 _MOST_AT_ONCE: Final = 4
+_NAMED_AT_ONCE: Final = 100
+_SUBMITTED: Final = "submitted"
+"""A column of DocumentEntries that the SubmissionSet tells which brought them."""
 
 
 class RemotePages:
@@ -84,9 +89,15 @@ class RemotePages:
     async def page(self, search: PagedSearch) -> Page:
         """See PagedRegistry. Raises Refused for what no registry tells, XdsError as the registry says."""
         _refuse_what_no_registry_tells(search)
-        conditions = [each for each in search.conditions if each != NEWEST]
-        met = [each for each in await self._found(search) if is_met(each, conditions)]
-        ordered = sorted(((_place(each, search), each) for each in met), key=_by_place, reverse=search.descending)
+        demands = [each for each in search.conditions if each != NEWEST]
+        at_first = [each for each in demands if not _is_of_submission(each)]
+        met = [each for each in await self._found(search) if is_met(each, at_first)]
+        times: Mapping[str, Column] = {}
+        if search.ordered_by == _SUBMITTED or len(at_first) < len(demands):
+            times = await self._submitted(met)
+            met = [each for each in met if is_met(each, demands, {_SUBMITTED: times.get(each.entry_uuid)})]
+        places = ((_place(each, search, times.get(each.entry_uuid)), each) for each in met)
+        ordered = sorted(places, key=_by_place, reverse=search.descending)
         following = [each for each in ordered if search.after is None or _is_after(each[0], search)]
         shown = [_paged(place, item, self._codec) for place, item in following[: search.limit]]
         total = None if search.after else len(met)
@@ -146,6 +157,22 @@ class RemotePages:
                 found += await self._objects(list(_requests_by_name(_GET[kind], by_logical_id)))
         return found
 
+    async def _submitted(self, entries: Sequence[AnyObject]) -> Mapping[str, Column]:
+        """By entryUUID: the time of the SubmissionSet that brought it; what is told of none is left out."""
+        of_patients: dict[str, list[str]] = {}
+        for each in entries:
+            of_patients.setdefault(_patient(each), []).append(each.entry_uuid)
+        requests = [
+            _request(_GET_SUBMISSION_SETS, {"entry_uuid": (tuple(uuids[start : start + _NAMED_AT_ONCE]),)})
+            for uuids in of_patients.values()
+            for start in range(0, len(uuids), _NAMED_AT_ONCE)
+        ]
+        found = await self._objects(requests)
+        times = {each.entry_uuid: each.submission_time for each in found if isinstance(each, SubmissionSet)}
+        links = [each for each in found if isinstance(each, Association) and each.submission_set_status != "Reference"]
+        known = [(each.target_object, times.get(each.source_object)) for each in links]
+        return {uuid: (time.first, time.first) for uuid, time in known if time and not time.problem()}
+
     async def _objects(self, requests: Sequence[QueryRequest]) -> list[AnyObject]:
         """What the queries find. What has no logicalID is the first version of itself."""
         asking = asyncio.Semaphore(_MOST_AT_ONCE)
@@ -182,24 +209,21 @@ _NAMES: Final = ("entry_uuid", "logical_id", "unique_id")
 
 
 def _refuse_what_no_registry_tells(search: PagedSearch) -> None:
-    if search.ordered_by in REGISTRATION_COLUMNS[search.kind]:
-        text = "The registry behind this server does not tell when it was given something; leave _sort out."
-        raise Refused(Issue(IssueType.NOT_SUPPORTED, text, "_sort"))
-    for condition in _all_conditions(search):
-        if condition != NEWEST and condition.attribute in REGISTRATION_COLUMNS[search.kind]:
-            text = (
-                "The registry behind this server does not tell when it was given something; leave that parameter out."
-            )
-            name = "_lastUpdated" if condition.attribute == "last_updated" else "date"
-            raise Refused(Issue(IssueType.NOT_SUPPORTED, text, name))
+    untold = REGISTRATION_COLUMNS[search.kind].keys() - {_SUBMITTED}
+    if any(each.attribute in untold for demand in search.conditions if demand != NEWEST for each in _parts(demand)):
+        text = "The registry behind this server does not tell when it changed something; leave that parameter out."
+        raise Refused(Issue(IssueType.NOT_SUPPORTED, text, "_lastUpdated"))
 
 
-def _all_conditions(search: PagedSearch) -> Iterator[Condition]:
-    for each in search.conditions:
-        if isinstance(each, Condition):
-            yield each
-        else:
-            yield from (condition for alternative in each.alternatives for condition in alternative)
+def _is_of_submission(demand: Demand) -> bool:
+    return any(each.attribute == _SUBMITTED for each in _parts(demand))
+
+
+def _parts(demand: Demand) -> Iterator[Condition]:
+    if isinstance(demand, Condition):
+        yield demand
+    else:
+        yield from (condition for alternative in demand.alternatives for condition in alternative)
 
 
 # What is asked of the registry -------------------------------------------------------------------------------------
@@ -295,8 +319,8 @@ async def _answered(asking: Awaitable[QueryResponse]) -> QueryResponse:
 # What is made of the answer ----------------------------------------------------------------------------------------
 
 
-def _place(item: AnyObject, search: PagedSearch) -> Place:
-    time = search_columns(item)[search.ordered_by]
+def _place(item: AnyObject, search: PagedSearch, submitted: Column) -> Place:
+    time = submitted if search.ordered_by == _SUBMITTED else search_columns(item)[search.ordered_by]
     return Place(time[0] if time else "", item.entry_uuid)
 
 

@@ -244,7 +244,7 @@ async def test_pages_hold_each_document_once(both: tuple[Wire, FhirWire, FhirWir
 async def test_what_no_registry_tells_is_refused(both: tuple[Wire, FhirWire, FhirWire]) -> None:
     _, _, elsewhere = both
 
-    for name, value in (("date", "ge2026"), ("_lastUpdated", "ge2026"), ("date:missing", "true")):
+    for name, value in (("_lastUpdated", "ge2026"), ("_lastUpdated:missing", "true")):
         reply = await elsewhere.get("DocumentReference", {"patient.identifier": of(some_patient()), name: value})
         assert reply.status == 400
         assert reply.issue["code"] == "not-supported"
@@ -264,3 +264,34 @@ async def test_a_registry_that_is_away_is_answered_503(tmp_path: Path) -> None:
     assert reply.headers["Retry-After"] == "1"
     assert reply.issue["code"] == "transient"
     assert (tmp_path / "fhir-secret").stat().st_mode & 0o077 == 0
+
+
+async def test_what_was_submitted_when_is_searched_and_sorted_by_as_where_the_registry_is(
+    both: tuple[Wire, FhirWire, FhirWire],
+) -> None:
+    wire, here, elsewhere = both
+    patient = some_patient()
+    entries = [document_entry(patient_id=patient) for _ in range(5)]
+    times = ("20260301", "20260302101112", "2026030210", "20260303", "20260304")
+    for number, (entry, time) in enumerate(zip(entries, times, strict=True)):
+        # Each submission has the document before it as a member by reference, and that does not count.
+        owner = submission_set(patient_id=patient, submission_time=DTM(time))
+        sent = submission(entry)
+        links = tuple(replace(each, source_object=owner.entry_uuid) for each in sent.associations)
+        if number:
+            links += (has_member(owner, entries[number - 1], submission_set_status="Reference"),)
+        whole = replace(sent, submission_sets=(owner,), associations=links)
+        assert (await wire.register(whole)).registry_response.succeeded
+    of_patient = ("patient.identifier", of(patient))
+
+    for sort, expected in (("date", (0, 2, 1, 3, 4)), ("-date", (4, 3, 1, 2, 0))):
+        walked = await elsewhere.walked("DocumentReference", [of_patient, ("_sort", sort), ("_count", "2")])
+        assert walked == ids(*(entries[each] for each in expected))
+    for asked in ("2026-03-02", "ge2026-03-03", "lt2026-03-02T10:00:00Z", "2026-03-01,2026-03-04", "gt2026-03-04"):
+        found = await elsewhere.get("DocumentReference", [of_patient, ("date", asked)])
+        of_here = await here.get("DocumentReference", [of_patient, ("date", asked)])
+        assert sorted(found.found) == sorted(of_here.found), asked
+        assert found.bundle["total"] == of_here.bundle["total"]
+    for missing, total in (("true", 0), ("false", 5)):
+        found = await elsewhere.get("DocumentReference", [of_patient, ("date:missing", missing)])
+        assert found.bundle["total"] == total
