@@ -64,6 +64,14 @@ class Wanted:
     request: DocumentRequest
     entry: DocumentEntry | None = None
 
+    @property
+    def measured(self) -> DocumentEntry | None:
+        """The entry where its hash and size are to be compared: not that of a delayed document.
+
+        ITI TF-2: 3.43.4.2.3.2.
+        """
+        return None if self.entry is None or self.entry.says_delayed else self.entry
+
 
 @dataclass(slots=True)
 class Arrived:
@@ -91,7 +99,7 @@ class Saved:
 
     @property
     def verified(self) -> bool:
-        return self.file is not None and self.wanted.entry is not None and self.wanted.entry.hash is not None
+        return self.file is not None and self.wanted.measured is not None and self.wanted.measured.hash is not None
 
 
 @dataclass(slots=True)
@@ -246,7 +254,7 @@ async def _fetched(connection: Connection, wanted: Sequence[Wanted], download: D
 
 
 def _size(wanted: Wanted) -> int | None:
-    size = wanted.entry.size if wanted.entry else None
+    size = wanted.measured.size if wanted.measured else None
     return int(size) if size and size.isdecimal() else None
 
 
@@ -274,7 +282,7 @@ def _difference(wanted: Wanted, arrived: Arrived) -> str | None:
     size = _size(wanted)
     if size is not None and size != arrived.size:
         return f"it has {arrived.size} octets; the registry says {size}"
-    expected = (wanted.entry.hash or "").lower() if wanted.entry else ""
+    expected = (wanted.measured.hash or "").lower() if wanted.measured else ""
     if expected and expected != arrived.hash:
         return f"its SHA-1 is {arrived.hash}; the registry says {expected}"
     return None
@@ -335,6 +343,8 @@ def _print(answer: Retrieval, outcomes: Sequence[Saved]) -> None:
 def _verified(saved: Saved) -> str:
     if saved.made_as[0] is not None:
         return "made on demand"
+    if saved.wanted.entry is not None and saved.wanted.measured is None:
+        return "assembled now"
     return "yes" if saved.verified else "no registry asked"
 
 

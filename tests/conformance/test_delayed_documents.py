@@ -52,6 +52,7 @@ from tests.conformance.test_patient_feeds import ADDED, RESOLVED, feed_v3
 from tests.conformance.wire import Wire, running_server
 from tests.hl7v3_builders import patient_feed
 from tests.mhd.recipients import bundle_of, sent_document, sent_list
+from tests.server.test_cli_documents import invoked
 from tests.shared_stores import left_over
 from tests.xds.broken_updates import next_version, update_of
 from xds.ebxml_messages import register_request, remove_documents_request
@@ -561,3 +562,16 @@ async def test_a_deep_look_finds_nothing_wrong_with_what_was_assembled_and_what_
     without = {**settings, "on_demand": [], "mhd": {}}
     [lacking] = await problems_told(without)
     assert "its document is not there" in lacking, "where nobody assembles documents they are missing"
+
+
+async def test_the_command_line_fetches_what_is_assembled_then(
+    wire: Wire, server: str, archive: SummaryServer, tmp_path: Path
+) -> None:
+    entry = await delayed(wire)
+    archive.gives(entry.unique_id or "", b"assembled")
+    arguments = ("retrieve", "--to", server, "--patient", entry.patient_id, "--output", tmp_path)
+    result = await asyncio.to_thread(invoked, *arguments)
+    assert result.exit_code == 0, result.output
+    assert "assembled now" in result.output
+    (file,) = tmp_path.iterdir()  # noqa: ASYNC240 - a directory of a test
+    assert file.read_bytes() == b"assembled"

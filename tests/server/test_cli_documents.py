@@ -22,6 +22,7 @@ from tests import builders
 from tests.server.running_server import running_server
 from xds.actors import Attachment, DocumentRequest
 from xds.errors import ResponseStatus
+from xds.metadata import HASH_OF_NOTHING
 
 AUTHORITY = "2.16.840.1.113883.2.1.4.1"
 DISCHARGE_SUMMARY, RADIOLOGY_REPORT, LABORATORY_REPORT, VISIT_NOTE = SAMPLES
@@ -369,6 +370,20 @@ async def test_what_is_not_what_the_registry_says_is_not_saved(tmp_path: Path) -
         "it has 4 octets; the registry says 5",
         f"its SHA-1 is 8cb2237d0679ca88db6464eac60da96345513964; the registry says {'0' * 40}",
     ]
+
+
+async def test_a_delayed_document_is_not_compared_with_what_is_said_before_it_is_assembled(tmp_path: Path) -> None:
+    entry = builders.document_entry(unique_id="1.2", size="0", hash=HASH_OF_NOTHING)
+    wanted = Wanted(DocumentRequest(builders.REPOSITORY, "1.2"), entry)
+    answer = Retrieval(ResponseStatus.SUCCESS, (Received(wanted.request, "text/plain", "part"),))
+
+    async def content() -> AsyncIterator[bytes]:
+        yield b"assembled"
+
+    with Download(tmp_path) as download:
+        await download.receive(Attachment("part", content()))
+        (document,) = saved([wanted], answer, download, force=True)
+    assert (document.problem, document.size, document.verified) == (None, 9, False)
 
 
 async def test_documents_whose_names_would_be_the_same_get_several(tmp_path: Path) -> None:
