@@ -67,16 +67,19 @@ class Assembly:
         Raises XdsError where the registry refuses the update, and nothing of the document stays; OutcomeUnknown, and
         the document waits for the registry's answer; StoreBusy, StoreFull, DocumentDamaged, OtherBytesSettled.
         """
-        return await uninterrupted(self._published(made))
-
-    async def _published(self, made: Assembled) -> Kept:
         # One entry decides, the same for everybody.
         first, *others = sorted(made.entries, key=_logical_id)
+        content_type = await self.entries.content_type(first)
+        return await uninterrupted(self._published(made, first, others, content_type))
+
+    async def _published(
+        self, made: Assembled, first: DocumentEntry, others: Sequence[DocumentEntry], content_type: Code | None
+    ) -> Kept:
         unique_id = first.unique_id or ""
         (published,) = await made.staging.publish({made.name: (unique_id, first.mime_type or "")})
         # What OutcomeUnknown leaves open is for whoever asks for the document, or the sweeper.
         try:
-            is_it = await self._is_told(first, made.measured)
+            is_it = await self._is_told(first, made.measured, content_type)
         except XdsError:
             await withdrawn(published, self.documents)
             raise
@@ -110,17 +113,16 @@ class Assembly:
         """Have more entries say what the first one says. A message holds a uniqueId once, so each is its own update."""
         for entry in entries:
             try:
-                await self._is_told(entry, measured)
+                await self._is_told(entry, measured, await self.entries.content_type(entry))
             except (XdsError, OutcomeUnknown) as problem:
                 noticed = {"entry": entry.entry_uuid, "problem": str(problem)}
                 logger.error("an entry of a document that was assembled keeps the hash of nothing", extra=noticed)
 
-    async def _is_told(self, entry: DocumentEntry, measured: Measured) -> bool:
+    async def _is_told(self, entry: DocumentEntry, measured: Measured, content_type: Code | None) -> bool:
         """Have an entry say the hash and size of the document; False: it waits for none any more.
 
         Raises XdsError, OutcomeUnknown.
         """
-        content_type = await self.entries.content_type(entry)
         for attempt in range(ATTEMPTS):
             response = await self.registry.update_document_set(self._update(entry, measured, content_type))
             if response.succeeded:

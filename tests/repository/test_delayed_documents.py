@@ -43,12 +43,14 @@ class UpdatableRegistry(RecordingRegistry):
     newest    of each entry
     before    what happens before each of the next updates is judged
     answers   what the next updates are answered, whatever they are; those that raise are done all the same
+    silent, goes_away   it tells nothing; or nothing more, once it has told the entries of a document
     """
 
     newest: list[DocumentEntry] = field(default_factory=list)
     before: list[Before] = field(default_factory=list)
     answers: list[RegistryResponse | Exception | None] = field(default_factory=list)
     silent: bool = False
+    goes_away: bool = False
 
     async def update_document_set(self, submission: Submission) -> RegistryResponse:
         if self.before:
@@ -82,6 +84,8 @@ class UpdatableRegistry(RecordingRegistry):
         raise AssertionError(f"a delayed document is no snapshot of {entry}")
 
     async def content_type(self, entry: DocumentEntry) -> Code | None:
+        if self.goes_away:
+            raise OutcomeUnknown("the connection was lost")
         return CONTENT_TYPE if entry.version == "1" else None
 
 
@@ -175,6 +179,17 @@ async def test_an_entry_that_is_not_that_of_a_delayed_document_here_is_not_assem
 
 
 # What comes between
+
+
+@pytest.mark.parametrize("away", [{"silent": True}, {"goes_away": True}], ids=["all the time", "from then on"])
+async def test_where_the_registry_is_away_before_it_is_told_nothing_is_kept(
+    documents: DocumentStore, away: dict[str, Any]
+) -> None:
+    entry = delayed_entry()
+    registry = UpdatableRegistry(newest=[entry], **away)
+    repository = repository_with(documents, registry, Source())
+    assert await refused(repository, entry) == [ErrorCode.REGISTRY_NOT_AVAILABLE]
+    assert (await everything_in(documents), registry.newest) == ([], [entry])
 
 
 async def test_a_crash_after_the_update_is_made_good_at_the_next_retrieval(documents: DocumentStore) -> None:
