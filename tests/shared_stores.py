@@ -53,6 +53,8 @@ def left_over(settings: Mapping[str, Any]) -> list[str]:
         return [str(path) for place in places for path in place.rglob("*") if path.is_file()]
     named = settings["documents"]
     client, layout = s3_client(named), Layout.under(named["s3_prefix"])
+    if not client.bucket_exists(named["s3_bucket"]):
+        return []  # a server makes it when it first needs it
     return [
         str(each.object_name)
         for prefix in (layout.all_incoming, layout.all_unsettled)

@@ -21,6 +21,9 @@ from xds.metadata import AnyObject, Association
 
 ADAPTERS = ("sqlite", "mongodb")
 
+PATIENT_SECONDS = 60.0
+"""How long a store may be busy before it says so, where a test is not about that: other tests may keep the machine."""
+
 Opening: TypeAlias = Callable[[], Awaitable[MetadataStore]]
 
 
@@ -42,7 +45,7 @@ async def opening_of(
     stores: list[MetadataStore] = []
 
     async def open_sqlite() -> MetadataStore:
-        stores.append(SqliteMetadataStore(directory / "registry.sqlite", codec=codec))
+        stores.append(SqliteMetadataStore(directory / "registry.sqlite", codec=codec, busy_seconds=PATIENT_SECONDS))
         return stores[-1]
 
     if adapter == "sqlite":
@@ -55,7 +58,8 @@ async def opening_of(
     with some_database(server.url) as name:
 
         async def open_mongodb() -> MetadataStore:
-            stores.append(await MongoMetadataStore.opened(server.url, database=name, codec=codec))
+            opened = MongoMetadataStore.opened(server.url, database=name, codec=codec, busy_seconds=PATIENT_SECONDS)
+            stores.append(await opened)
             return stores[-1]
 
         yield open_mongodb

@@ -21,7 +21,7 @@ from registry.metadata_store_mongodb import MongoMetadataStore
 from registry.metadata_store_sqlite import SqliteMetadataStore
 from tests.builders import association, code, document_entry, folder, has_member, submission, submission_set
 from tests.registry.plain_registry import ENTRY, FOLDER, HAS_MEMBER, SET, Edge, Item, Key, PlainRegistry
-from tests.registry.stores import some_database
+from tests.registry.stores import PATIENT_SECONDS, some_database
 from tests.store_servers import StoreServer
 from tests.xds.broken_updates import next_version, status_update, submitted
 from xds.actors import QueryRequest, ReturnType
@@ -356,7 +356,9 @@ async def test_random_sequences_leave_what_a_registry_in_plain_lists_has(tmp_pat
 
 async def test_random_sequences_leave_the_same_on_mongodb(mongodb_server: StoreServer) -> None:
     with some_database(mongodb_server.url) as name:
-        store = await MongoMetadataStore.opened(mongodb_server.url, database=name, codec=codec)
+        store = await MongoMetadataStore.opened(
+            mongodb_server.url, database=name, codec=codec, busy_seconds=PATIENT_SECONDS
+        )
         try:
             await compared(store, int(os.environ.get("TOIMIK_MODEL_SEQUENCES") or 25))
         finally:

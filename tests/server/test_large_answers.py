@@ -94,7 +94,7 @@ async def test_a_reader_who_goes_away_leaves_room_for_the_next_one(wire: Wire) -
     entries = await registered(wire)
     (await reader_who_does_not_read(wire, query(entries))).close()
 
-    for _ in range(100):  # that somebody has gone is noticed a moment later
+    for _ in range(400):  # that somebody has gone is noticed a moment later
         answer = await wire.post(wire.url(ITI_18), query(entries), {"Content-Type": soap.CONTENT_TYPE})
         if answer.status == 200:
             break

@@ -142,12 +142,14 @@ def provide_message() -> tuple[bytes, str]:
 
 
 async def half_sent(base: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, bytes]:
-    """A request of which the last bytes are still to come."""
+    """A request that is being served, of which the last bytes are still to come."""
     message, content_type = provide_message()
     host, port = base.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     head = f"POST /xds/repository HTTP/1.1\r\nHost: x\r\nContent-Type: {content_type}\r\nContent-Length: {len(message)}"
-    writer.write(f"{head}\r\n\r\n".encode() + message[:-10])
+    writer.write(f"{head}\r\nExpect: 100-continue\r\n\r\n".encode())
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100")
+    writer.write(message[:-10])
     await writer.drain()
     return reader, writer, message[-10:]
 
@@ -156,7 +158,6 @@ async def half_sent(base: str) -> tuple[asyncio.StreamReader, asyncio.StreamWrit
 async def test_a_request_in_flight_is_finished_before_the_server_stops(tmp_path: Path, workers: int) -> None:
     with server_process(tmp_path / "data", workers=workers) as server:
         reader, writer, rest = await half_sent(server.url)
-        await asyncio.sleep(0.3)
         server.process.terminate()
         await asyncio.sleep(0.5)
 
