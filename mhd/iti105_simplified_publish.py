@@ -9,13 +9,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Final
 
-from mhd.fhir.exact_text import Json
 from mhd.fhir.fhir_profiles import profile_problems
 from mhd.fhir.fhir_structure import structure_problems
 from mhd.fhir.operation_outcome import Issue, IssueSeverity, IssueType, Outcome, Refused
 from mhd.iti65_provide_document_bundle import Submitting
 from mhd.mapping.identifiers import resource_id
-from mhd.messages import FhirAnswer, FhirRequest, PreferReturn
+from mhd.messages import Body, FhirAnswer, FhirRequest, PreferReturn
 from mhd.submitting.bundle_answer import stored_resource, unless_unable
 from mhd.submitting.conditional_creates import document_there
 from mhd.submitting.single_document_bundle import submit_document
@@ -56,7 +55,7 @@ async def _answer(entry: DocumentEntry, request: FhirRequest, submitting: Submit
     return replace(stored, resource=_body(stored, request), location=location)
 
 
-def _body(stored: FhirAnswer, request: FhirRequest) -> Json | bytes | None:
+def _body(stored: FhirAnswer, request: FhirRequest) -> Body | None:
     """The DocumentReference, with a URL in place of the document, unless something else is preferred."""
     if request.prefer_return is PreferReturn.MINIMAL:
         return None

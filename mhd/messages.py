@@ -10,6 +10,8 @@ from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 from xds.errors import RegistryError
 
 Json: TypeAlias = dict[str, Any]
+Body: TypeAlias = Json | bytes | tuple[bytes, ...]
+"""A resource, or one that is JSON already, which may be in pieces."""
 
 FHIR_JSON: Final = "application/fhir+json"
 FHIR_XML: Final = "application/fhir+xml"
@@ -64,7 +66,7 @@ class FhirRequest:
 class FhirAnswer:
     """What is answered.
 
-    resource          a resource, or one that is JSON already; None: nothing
+    resource          None: nothing
     location          URL of what was made
     etag              of the representation, without W/ and quotes
     last_updated      instant
@@ -72,7 +74,7 @@ class FhirAnswer:
     documents_kept    how many documents were stored and registered
     """
 
-    resource: Json | bytes | None
+    resource: Body | None
     status: int = 200
     location: str | None = None
     etag: str | None = None

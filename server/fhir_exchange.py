@@ -23,6 +23,7 @@ from mhd.fhir.operation_outcome import Issue, IssueType, Refused
 from mhd.messages import FHIR_JSON, FhirAnswer, FhirRequest
 from server.fhir_negotiation import Format, format_of_body, format_wanted, preferences
 from server.fhir_xml import FhirXmlProblem, from_xml, to_xml
+from server.pieces import in_pieces
 from server.settings import Limits
 from xds.xml import XmlLimits
 
@@ -161,8 +162,10 @@ class Exchange:
                 return self.sent(web.Response(status=HTTPStatus.NOT_MODIFIED, headers=headers))
         if answer.resource is None:
             return self.sent(web.Response(status=answer.status, headers=headers))
-        body = await _written(answer.resource, form)
         headers["Content-Type"] = _CONTENT_TYPES[form]
+        if isinstance(answer.resource, tuple) and form is Format.JSON:
+            return self.sent(in_pieces(answer.resource, status=answer.status, headers=headers))
+        body = await _written(answer.resource, form)
         return self.sent(web.Response(status=answer.status, body=body, headers=headers))
 
     def has_already(self, etag: str) -> bool:
@@ -180,6 +183,8 @@ class Exchange:
 
 
 async def _written(resource: Any, form: Format) -> bytes:
+    if isinstance(resource, tuple):
+        resource = b"".join(resource)
     if form is Format.JSON:
         return resource if isinstance(resource, bytes) else fhir_json.written(resource)
     if isinstance(resource, bytes):

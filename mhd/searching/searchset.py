@@ -22,8 +22,8 @@ def searchset(
     completion: Completion,
     moment: str,
     made: dict[str, bytes],
-) -> bytes:
-    """The Bundle as JSON.
+) -> tuple[bytes, bytes]:
+    """The Bundle as JSON, in two pieces: the second may have been made before, and be kept.
 
     total    how many there are on all pages
     links    by relation, absolute
@@ -43,7 +43,7 @@ def searchset(
         entries = _entries(objects, completion)
         made.clear()
         made[completion.base] = entries
-    return b"".join((orjson.dumps(head)[:-1], entries))
+    return orjson.dumps(head)[:-1], entries
 
 
 def _entries(objects: Sequence[PagedObject], completion: Completion) -> bytes:

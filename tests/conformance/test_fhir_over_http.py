@@ -178,6 +178,21 @@ async def test_a_resource_that_has_not_changed_is_not_sent_again(wire: Wire, fhi
     assert (await fhir.get(path)).headers["ETag"] == reply.headers["ETag"]
 
 
+async def test_a_searchset_says_how_long_it_is_and_head_says_the_same_without_it(wire: Wire, fhir: FhirWire) -> None:
+    patient = some_patient()
+    await register(wire, *(document_entry(patient_id=patient) for _ in range(30)))
+
+    for count in ("30", "2", "0"):
+        search = {"patient.identifier": of(patient), "_count": count}
+        for _ in range(2):  # the second time it may be kept
+            reply = await fhir.get("DocumentReference", search)
+            head = await fhir.send("HEAD", "DocumentReference", search)
+
+            assert reply.bundle["total"] == 30
+            assert reply.headers["Content-Length"] == head.headers["Content-Length"] == str(len(reply.content))
+            assert (head.status, head.content) == (200, b"")
+
+
 async def test_the_capability_statement_tells_what_is_there_in_both_forms(fhir: FhirWire) -> None:
     reply = await fhir.get("metadata")
     as_xml = await fhir.get("metadata", {"_format": "xml", "mode": "normative"})

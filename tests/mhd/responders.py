@@ -67,8 +67,8 @@ class Searching:
 
     async def _answer(self, kind: SearchType, parameters: Sequence[Pair]) -> Json:
         answer = await self.search.answered(kind, parameters, FhirRequest())
-        assert isinstance(answer.resource, bytes)
-        bundle: Json = parsed(answer.resource)
+        assert isinstance(answer.resource, tuple)
+        bundle: Json = parsed(b"".join(answer.resource))
         return bundle
 
 

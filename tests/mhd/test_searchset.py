@@ -23,7 +23,7 @@ SEARCH = PagedSearch(ObjectKind.DOCUMENT_ENTRY, (), (PATIENT.text,), "creation_t
 
 def bundle(page: Page, base: str) -> bytes:
     completion = Completion(base, RENDERER, codec)
-    return searchset(
+    pieces = searchset(
         page.objects,
         total=len(page.objects),
         links={"self": f"{base}/DocumentReference"},
@@ -31,6 +31,7 @@ def bundle(page: Page, base: str) -> bytes:
         moment="2026-11-30T12:00:00Z",
         made=page.made,
     )
+    return b"".join(pieces)
 
 
 async def test_entries_that_were_made_before_are_those_that_would_be_made_now(tmp_path: Path) -> None:
