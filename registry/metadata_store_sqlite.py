@@ -38,7 +38,7 @@ from registry.sqlite.facts import FactFinder
 from registry.sqlite.group_commit import PreparedChange
 from registry.sqlite.index import identities, rows
 from registry.sqlite.log import all_records, extent, records_of
-from registry.sqlite.pages import PageSearch
+from registry.sqlite.pages import PageSearch, dossiers_in_question, kept_page
 from registry.sqlite.reindex import Reindexing
 from registry.sqlite.replay import Replaying
 from registry.sqlite.search import Search, found_in_small_dossier, require_unmerged
@@ -164,7 +164,14 @@ class SqliteMetadataStore:
     async def page(self, search: PagedSearch, *, unmerged: bool = False) -> Page:
         def read(connection: sqlite3.Connection, most_rows: int | None = None) -> Page | None:
             with snapshot(connection):
-                pages = PageSearch.of(search, connection)
+                dossiers = dossiers_in_question(search, connection)
+                kept = kept_page(search, dossiers, self._kept)
+                if kept is not None:  # then what was asked need not be made a statement
+                    if unmerged:
+                        require_unmerged(search.patient_ids, connection)
+                    self._kept.counted(len(kept.objects), 0)
+                    return kept
+                pages = PageSearch.of(search, dossiers)
                 if most_rows is not None:
                     rows = pages.most_rows(self._kept)
                     if rows is None or rows > most_rows:

@@ -45,7 +45,8 @@ async def search_page(
     pages = [await registry.page(searches[0])] if len(searches) == 1 else await _all_at_once(registry, searches)
     shown = _together(pages, count, descending)
     after = dict(resumed.after) if resumed else {}
-    after.update({each.kind: each.place for each in shown})
+    # Of one kind the last is enough: on a page that is kept, nothing else of its objects is looked at.
+    after.update({each.kind: each.place for each in (shown[-1:] if len(pages) == 1 else shown)})
     return SearchPage(
         shown,
         any(page.more for page in pages) or sum(len(page.objects) for page in pages) > len(shown),

@@ -74,8 +74,8 @@ class PageSearch(NamedTuple):
     covered: bool
 
     @classmethod
-    def of(cls, search: PagedSearch, connection: sqlite3.Connection) -> PageSearch:
-        """Raises ValueError, see MetadataStore.page()."""
+    def of(cls, search: PagedSearch, dossiers: tuple[PagedDossier, ...] | None) -> PageSearch:
+        """dossiers: see dossiers_in_question(). Raises ValueError, see MetadataStore.page()."""
         criteria = Criteria.of(search)
         if COLUMN_SHAPES[search.kind].get(search.ordered_by) not in (Shape.TIME, Shape.MOMENT):
             raise ValueError(f"{search.ordered_by} is not a column that pages can be ordered by")
@@ -91,10 +91,8 @@ class PageSearch(NamedTuple):
             and all(match.attribute in _ALSO_COVERED[search.kind] for match in criteria.matches)
         )
         pinned = pinned_by(criteria)
-        if not search.patient_ids:
+        if dossiers is None:
             return cls(search, condition, pinned or Sql("1"), None, covered)
-        owners = members(search.patient_ids)
-        dossiers = _dossiers(f"patient_id IN {owners.text}", owners.values, connection)
         place = members_of(dossiers)
         if pinned:
             place = Sql(f"{place.text} AND {pinned.text}", (*place.values, *pinned.values))
@@ -104,8 +102,6 @@ class PageSearch(NamedTuple):
         """As much work as reading so many rows, at most; None where nobody knows."""
         if self.dossiers is None:
             return None
-        if self._kept_page(kept) is not None:
-            return 0
         objects = sum([dossier.objects for dossier in self.dossiers])
         shown = min(self.search.limit, objects) * _RESTORED
         if not self.covered:
@@ -120,10 +116,6 @@ class PageSearch(NamedTuple):
         search = self.search
         if unmerged:
             require_unmerged(search.patient_ids, connection)
-        page = self._kept_page(kept)
-        if page is not None:
-            kept.counted(len(page.objects), 0)
-            return page
         page = self._read_now(connection, compression, kept, unmerged=unmerged)
         if self.dossiers is not None and len(self.dossiers) == 1:
             kept.keep_page(self.dossiers[0].moment, search, page)
@@ -152,11 +144,6 @@ class PageSearch(NamedTuple):
         if self.dossiers is None or len(self.dossiers) != 1:
             return None
         return kept.total(self.dossiers[0].moment, self._question)
-
-    def _kept_page(self, kept: KeptDossiers) -> Page | None:
-        if self.dossiers is None or len(self.dossiers) != 1:
-            return None
-        return kept.page(self.dossiers[0].moment, self.search)
 
     @property
     def _question(self) -> Hashable:
@@ -194,6 +181,21 @@ class PageSearch(NamedTuple):
         key, than = _key(self.search), "<" if self.search.descending else ">"
         # The first comparison is for the index, the second for those with the same key.
         return Sql(f"{key} {than}= ? AND ({key} {than} ? OR o.id {than} ?)", (after.key, after.key, int(after.tie)))
+
+
+def dossiers_in_question(search: PagedSearch, connection: sqlite3.Connection) -> tuple[PagedDossier, ...] | None:
+    """The dossiers that a search is for; None: all of them."""
+    if not search.patient_ids:
+        return None
+    owners = members(search.patient_ids)
+    return _dossiers(f"patient_id IN {owners.text}", owners.values, connection)
+
+
+def kept_page(search: PagedSearch, dossiers: tuple[PagedDossier, ...] | None, kept: KeptDossiers) -> Page | None:
+    """The page of a search where it is kept as these dossiers are now."""
+    if dossiers is None or len(dossiers) != 1:
+        return None
+    return kept.page(dossiers[0].moment, search)
 
 
 class _Objects(NamedTuple):
