@@ -1,6 +1,6 @@
 """ifNoneExist: what a Bundle makes only where it is not there yet (FHIR R4: http.html, "Conditional create").
 
-What is there is answered as it is, and what else the Bundle makes refers to it (docs/adr/0017). A List that is there
+What is there is answered as it is, and what else the Bundle makes refers to it (docs/adr/0018). A List that is there
 stays as it is: nothing is added to what it holds.
 """
 
