@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from registry.changing import Changing
-from registry.lifecycle import Judging, removal_of
+from registry.lifecycle import Judging, is_membership, removal_of
 from registry.metadata_store import (
     Criteria,
     Facts,
@@ -182,7 +182,7 @@ def _left_alone(removed: Removed) -> Iterator[Finding]:
     facts = removed.facts
     remaining = tuple(removed.remaining_links)
     sets = {each for each, item in facts.objects.items() if isinstance(item, SubmissionSet)}
-    brought = {link.target_object for link in remaining if link.source_object in sets}
+    brought = {link.target_object for link in remaining if link.source_object in sets and is_membership(link)}
     bringing = {link.source_object for link in remaining}
     losing = {
         end

@@ -135,7 +135,9 @@ class PlainRegistry:
                 continue
             if edge.source not in gone and not any(each.source == edge.source for each in left):
                 return False
-            brought = any(each.source in sets and each.target == edge.target for each in left)
+            brought = any(
+                each.source in sets and each.target == edge.target and each.type == HAS_MEMBER for each in left
+            )
             if isinstance(edge.target, str) and edge.target not in gone and not brought:
                 return False
         self.edges = left

@@ -19,7 +19,7 @@ from tests.builders import (
     submission,
     text,
 )
-from tests.xds.broken_updates import next_version, update_of
+from tests.xds.broken_updates import next_version, status_update, update_of
 from xds.ebxml_writer import codec
 from xds.errors import ErrorCode, ResponseStatus
 from xds.metadata import AnyObject, Association, AssociationType, Folder, ObjectKind, Submission
@@ -127,6 +127,18 @@ async def test_nothing_is_left_without_its_submission_set_nor_that_without_anyth
 
     assert await desk.refused(link_between(sent, sent.submission_set, case)) == {"XDSUnreferencedObjectException"}
     assert await desk.refused(entry, case, *links) == {"XDSUnreferencedObjectException"}
+
+
+async def test_a_change_of_its_status_is_no_membership_of_a_document(desk: Desk) -> None:
+    entry = document_entry()
+    sent = await desk.register(submission(entry))
+    change = status_update(entry)
+    assert (await desk.registry.update_document_set(change)).succeeded
+
+    assert await desk.refused(sent.submission_set, *sent.associations) == {"XDSUnreferencedObjectException"}
+
+    await desk.remove(*sent.objects, *change.objects)
+    assert await desk.there() == {}
 
 
 async def test_a_document_is_taken_out_of_a_folder_whose_update_time_tells(desk: Desk) -> None:
