@@ -1,7 +1,7 @@
 """Whatever is submitted, updated and removed, every query finds what a registry in plain lists finds.
 
 After each step all queries are asked, each with a $MetadataLevel by chance. The seed is printed.
-TOIMIK_MODEL_SEED repeats a run, TOIMIK_MODEL_SEQUENCES says how many, and pytest's --timeout has to go with it.
+TOIMIK_MODEL_SEED repeats a run, TOIMIK_MODEL_SEQUENCES says how many.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ APPROVED, DEPRECATED = AvailabilityStatus.APPROVED.value, AvailabilityStatus.DEP
 ANY_STATUS = f"('{APPROVED}','{DEPRECATED}')"
 RELATIONS = (AssociationType.APND, AssociationType.XFRM, AssociationType.RPLC, AssociationType.SIGNS)
 ALL_RELATIONS = f"({','.join(repr(each.value) for each in RELATIONS)})"
+SEQUENCES = int(os.environ.get("TOIMIK_MODEL_SEQUENCES") or 0)
 ROWS = {row.name: row for row in STORED_QUERIES.values()}
 
 
@@ -346,20 +347,22 @@ async def compared(store: MetadataStore, sequences: int) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200 + SEQUENCES)
 async def test_random_sequences_leave_what_a_registry_in_plain_lists_has(tmp_path: Any) -> None:
     store = SqliteMetadataStore(tmp_path / "registry.sqlite", codec=codec)
     try:
-        await compared(store, int(os.environ.get("TOIMIK_MODEL_SEQUENCES") or 2000))
+        await compared(store, SEQUENCES or 2000)
     finally:
         await store.close()
 
 
+@pytest.mark.timeout(1200 + SEQUENCES)
 async def test_random_sequences_leave_the_same_on_mongodb(mongodb_server: StoreServer) -> None:
     with some_database(mongodb_server.url) as name:
         store = await MongoMetadataStore.opened(
             mongodb_server.url, database=name, codec=codec, busy_seconds=PATIENT_SECONDS
         )
         try:
-            await compared(store, int(os.environ.get("TOIMIK_MODEL_SEQUENCES") or 25))
+            await compared(store, SEQUENCES or 25)
         finally:
             await store.close()
