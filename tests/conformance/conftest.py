@@ -45,3 +45,17 @@ async def fhir(server: str) -> AsyncIterator[FhirWire]:
     """A FHIR client of it."""
     async with aiohttp.ClientSession() as session:
         yield FhirWire(server, session)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=["here", "elsewhere"])
+async def app(
+    request: pytest.FixtureRequest, server: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[FhirWire]:
+    """An app of the server, and one of another server in front of it."""
+    async with aiohttp.ClientSession() as session:
+        if request.param == "here":
+            yield FhirWire(server, session)
+            return
+        urls = {"registry_url": f"{server}/xds/registry", "repository_url": f"{server}/xds/repository"}
+        async with running_server(tmp_path_factory.mktemp("front"), actors=["mhd"], **urls) as base:
+            yield FhirWire(base, session)

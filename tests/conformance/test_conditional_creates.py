@@ -34,20 +34,6 @@ from xds.transactions import ITI_57
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module", params=["here", "elsewhere"])
-async def app(
-    request: pytest.FixtureRequest, server: str, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[FhirWire]:
-    """An app of the server, and one of another server in front of it."""
-    async with aiohttp.ClientSession() as session:
-        if request.param == "here":
-            yield FhirWire(server, session)
-            return
-        urls = {"registry_url": f"{server}/xds/registry", "repository_url": f"{server}/xds/repository"}
-        async with running_server(tmp_path_factory.mktemp("front"), actors=["mhd"], **urls) as base:
-            yield FhirWire(base, session)
-
-
 def named(item: DocumentEntry | SubmissionSet | Folder) -> str:
     """What asks for an object by its uniqueId."""
     return f"identifier=urn:ietf:rfc:3986|urn:oid:{item.unique_id}"

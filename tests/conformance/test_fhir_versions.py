@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
-import aiohttp
 import pytest
-import pytest_asyncio
 
 from mhd.mapping.identifiers import resource_id
 from tests.builders import (
@@ -25,7 +22,7 @@ from tests.conformance.fhir_wire import FhirReply, FhirWire
 from tests.conformance.test_documents_in_and_out import entries_of
 from tests.conformance.test_fhir_submissions import provided
 from tests.conformance.test_find_document_references import of, some_patient
-from tests.conformance.wire import Wire, running_server
+from tests.conformance.wire import Wire
 from tests.mhd.recipients import bundle_of, bundle_with, sent_list
 from tests.mhd.test_iti65_provide_document_bundle import PATCH
 from tests.xds.broken_updates import next_version, update_of
@@ -35,20 +32,6 @@ from xds.metadata import Association, AssociationType, DocumentEntry, Folder
 from xds.transactions import ITI_57
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module", params=["here", "elsewhere"])
-async def app(
-    request: pytest.FixtureRequest, server: str, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[FhirWire]:
-    """An app of the server, and one of another server in front of it."""
-    async with aiohttp.ClientSession() as session:
-        if request.param == "here":
-            yield FhirWire(server, session)
-            return
-        urls = {"registry_url": f"{server}/xds/registry", "repository_url": f"{server}/xds/repository"}
-        async with running_server(tmp_path_factory.mktemp("front"), actors=["mhd"], **urls) as base:
-            yield FhirWire(base, session)
 
 
 async def updated(wire: Wire, *items: DocumentEntry | Folder, **more: Any) -> None:
