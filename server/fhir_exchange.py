@@ -112,11 +112,16 @@ class Exchange:
         self._form = parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True)
 
     async def resource(self) -> Any:
-        """What the body says, in JSON's terms, not yet judged. Raises Refused (400, 413, 415), ClientGone."""
+        """What the body says, in JSON's terms, not yet judged. Raises Refused (400, 406, 413, 415), ClientGone."""
+        self._require_an_answer_that_is_wanted()
         form = format_of_body(self.http.headers.get("Content-Type", ""))
         body = await self._body(self._limits.fhir_bytes)
         read = self._read_json if form is Format.JSON else self._read_xml
         return read(body) if len(body) < _LONG else await asyncio.to_thread(read, body)
+
+    def _require_an_answer_that_is_wanted(self) -> None:
+        """Who could not be answered would not know what was stored. Raises Refused (406)."""
+        _ = self.format
 
     def _read_json(self, body: bytes) -> Any:
         return fhir_json.parsed(body)

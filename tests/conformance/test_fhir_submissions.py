@@ -57,6 +57,19 @@ async def by_soap(wire: Wire, unique_id: str) -> list[Any]:
 # One world -----------------------------------------------------------------------------------------------------------
 
 
+async def test_a_submission_whose_answer_has_no_form_that_is_wanted_is_refused_before_anything_is_stored(
+    wire: Wire, fhir: FhirWire
+) -> None:
+    entry, item = document_entry(), submission_set()
+    bundle = bundle_of(sent_list(item, entry), *sent_document(entry))
+    headers = {"Content-Type": JSON, "Accept": "text/html"}
+
+    reply = await fhir.send("POST", "", data=io.BytesIO(written(bundle)), headers=headers)
+
+    assert reply.status == 406
+    assert await by_soap(wire, item.unique_id or "") == []
+
+
 @pytest.mark.parametrize("kind", [JSON, XML])
 async def test_what_is_submitted_by_fhir_is_found_and_retrieved_by_soap(wire: Wire, fhir: FhirWire, kind: str) -> None:
     entry = full_document_entry(hash=None, size=None, home_community_id=None)
