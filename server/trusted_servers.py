@@ -21,6 +21,7 @@ from mhd.fhir.fhir_structure import structure_problems
 from mhd.fhir.operation_outcome import Refused
 from mhd.messages import FHIR_JSON
 from mhd.submitting.elsewhere import FetchedDocument, Unreachable
+from server.bounded_body import bounded_body
 from server.tracing import trace_headers
 
 _CHUNK: Final = 64 * 1024
@@ -72,8 +73,8 @@ class TrustedServers:
     async def _patient(self, url: str) -> Json | None:
         try:
             async with self._get(url, Accept=FHIR_JSON) as response:
-                body = await response.content.read(_LARGEST_PATIENT)
-                patient: Any = fhir_json.parsed(body) if response.status == HTTPStatus.OK else None
+                body = await bounded_body(response, _LARGEST_PATIENT) if response.status == HTTPStatus.OK else None
+                patient: Any = fhir_json.parsed(body) if body is not None else None
         except (aiohttp.ClientError, TimeoutError, Refused):
             return None
         return patient if patient is not None and not structure_problems(patient, "Patient") else None

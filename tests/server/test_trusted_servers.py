@@ -46,9 +46,22 @@ class OtherServer:
                 await asyncio.sleep(30)
             case "/fhir/Patient/1":
                 return web.json_response({"resourceType": "Patient", "identifier": [IDENTIFIER]})
+            case "/fhir/Patient/in-pieces":
+                return await self.in_pieces(request, written({"resourceType": "Patient", "identifier": [IDENTIFIER]}))
+            case "/fhir/Patient/large":
+                return web.Response(body=b" " * 1024 * 1024 + b"{}", content_type="application/fhir+json")
             case "/fhir/Patient/odd":
                 return web.Response(body=b"<html>", content_type="text/html")
         raise web.HTTPNotFound
+
+    async def in_pieces(self, request: web.Request, body: bytes) -> web.StreamResponse:
+        """The first octets, and after a while the others."""
+        response = web.StreamResponse(headers={"Content-Type": "application/fhir+json"})
+        await response.prepare(request)
+        await response.write(body[:20])
+        await asyncio.sleep(0.1)
+        await response.write(body[20:])
+        return response
 
 
 @asynccontextmanager
@@ -225,6 +238,8 @@ async def test_an_on_demand_document_is_not_taken_for_one_that_is_there(tmp_path
     ("path", "status", "asked"),
     [
         ("/fhir/Patient/1", 200, ["/fhir/Patient/1"]),
+        ("/fhir/Patient/in-pieces", 200, ["/fhir/Patient/in-pieces"]),
+        ("/fhir/Patient/large", 422, ["/fhir/Patient/large"]),
         ("/fhir/Patient/2", 422, ["/fhir/Patient/2"]),
         ("/fhir/Patient/odd", 422, ["/fhir/Patient/odd"]),
         ("/other/Patient/1", 422, []),
