@@ -259,8 +259,10 @@ async def test_on_a_full_disk_nothing_of_the_group_is_acknowledged_or_kept(store
         return_exceptions=True,
     )
 
-    acknowledged = [outcome for outcome in outcomes if not isinstance(outcome, StoreFull)]
-    assert len(acknowledged) < 60
+    acknowledged = [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
+    refused = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+    assert any(isinstance(outcome, StoreFull) for outcome in refused)
+    assert all(isinstance(outcome, StoreFull | StoreBusy) for outcome in refused)  # busy where the machine is slow
     assert await store.count(Criteria(ENTRY)) == len(acknowledged)
     assert await problems(store) == []
     writer.execute("PRAGMA max_page_count = 1000000")
