@@ -11,21 +11,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Final
-from uuid import UUID, uuid4
 
-from repository.document_store import DocumentStore, Kept, Measured, Staging
+from repository.document_store import Kept, Measured, Staging
 from repository.making_errors import Told
-from repository.own_submissions import own_submission_set
-from repository.registered_entries import RegisteredEntries
-from repository.settling import IsRegistered, registered_document, settled, withdrawn
+from repository.own_submissions import OwnSubmissions
+from repository.settling import settled, withdrawn
 from repository.uninterrupted import uninterrupted
 from xds.actors import OutcomeUnknown, RegistryResponse, UpdatableRegistry
 from xds.errors import ResponseStatus, XdsError
-from xds.hl7v2 import DTM, oid_of
 from xds.metadata import Association, AssociationType, AvailabilityStatus, Code, DocumentEntry, Submission
 
 logger = logging.getLogger(__name__)
@@ -50,16 +46,10 @@ class Assembled:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Assembly:
+class Assembly(OwnSubmissions):
     """Where the delayed documents of a repository are kept, and the registry that is told of them."""
 
-    documents: DocumentStore
     registry: UpdatableRegistry
-    entries: RegisteredEntries
-    is_registered: IsRegistered
-    repository_unique_id: str
-    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
-    new_uuid: Callable[[], UUID] = uuid4
 
     async def kept(self, made: Assembled) -> Kept:
         """The document of the entries from now on: this one, or the one that another assembled at the same moment.
@@ -93,10 +83,6 @@ class Assembly:
         if kept is None:
             raise Told(first).not_kept_now()
         return kept
-
-    async def found(self, unique_id: str) -> Kept | None:
-        """A document that was assembled by now. Raises as registered_document does."""
-        return await registered_document(unique_id, documents=self.documents, is_registered=self.is_registered)
 
     async def completed(self, kept: Kept) -> None:
         """See to it that all entries of a document have heard of it, where a crash may have come in between."""
@@ -148,15 +134,8 @@ class Assembly:
 
     def _update(self, entry: DocumentEntry, measured: Measured, content_type: Code | None) -> Submission:
         """ITI TF-2: 3.57.4.1.2. The time of creation is that of the assembly (3.43.4.1.3.2)."""
-        now = DTM(self.clock().strftime("%Y%m%d%H%M%S"))
-        submission_set = own_submission_set(
-            entry,
-            entry_uuid=self.new_uuid().urn,
-            unique_id=oid_of(self.new_uuid()),
-            content_type=content_type,
-            source_id=self.repository_unique_id,
-            now=now,
-        )
+        now = self.now()
+        submission_set = self.submission_set(entry, now, content_type)
         version = replace(
             entry,
             entry_uuid=self.new_uuid().urn,

@@ -10,21 +10,19 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Final
-from uuid import UUID, uuid4, uuid5
+from uuid import UUID, uuid5
 
-from repository.document_store import DocumentStore, Kept, Measured, Staging
+from repository.document_store import Kept, Measured, Staging
 from repository.making_errors import Told
-from repository.own_submissions import own_submission_set
-from repository.registered_entries import RegisteredEntries
-from repository.settling import IsRegistered, registered_document, settled, withdrawn
+from repository.own_submissions import OwnSubmissions
+from repository.settling import settled, withdrawn
 from repository.uninterrupted import uninterrupted
 from xds.actors import DocumentRegistry, OutcomeUnknown, RegistryResponse
 from xds.errors import ErrorCode, ResponseStatus, XdsError
-from xds.hl7v2 import DTM, oid_of
+from xds.hl7v2 import oid_of
 from xds.metadata import (
     Association,
     AssociationType,
@@ -66,16 +64,10 @@ class MadeSnapshot:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshots:
+class Snapshots(OwnSubmissions):
     """Where the snapshots of a repository are kept and registered."""
 
-    documents: DocumentStore
     registry: DocumentRegistry
-    entries: RegisteredEntries
-    is_registered: IsRegistered
-    repository_unique_id: str
-    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
-    new_uuid: Callable[[], UUID] = uuid4
 
     async def kept(self, made: MadeSnapshot) -> Kept:
         """The document as a snapshot of its entry, registered: it, or an Approved one that is the same.
@@ -86,7 +78,7 @@ class Snapshots:
         standing = await self._standing(made.entry)
         same = _same(standing, made.measured)
         if same is not None:
-            kept = await self._kept_as(same)
+            kept = await self.found(same.unique_id or "")
             if kept is not None:
                 return kept
             # Its octets were removed (ITI-86), and its entry was not: they are back.
@@ -101,11 +93,6 @@ class Snapshots:
         found = await self.entries.snapshots(entry)
         return [each for each in found if each.repository_unique_id == self.repository_unique_id]
 
-    async def _kept_as(self, snapshot: DocumentEntry) -> Kept | None:
-        return await registered_document(
-            snapshot.unique_id or "", documents=self.documents, is_registered=self.is_registered
-        )
-
     async def _published(self, made: MadeSnapshot, standing: Sequence[DocumentEntry], *, is_registered: bool) -> Kept:
         (published,) = await made.staging.publish({made.name: (made.unique_id, made.entry.mime_type or "")})
         # What OutcomeUnknown leaves open is for whoever asks for the document, or the sweeper.
@@ -116,7 +103,7 @@ class Snapshots:
             raise
         if instead is not None and instead.unique_id != published.unique_id:
             await withdrawn(published, self.documents)
-            kept = await self._kept_as(instead)
+            kept = await self.found(instead.unique_id or "")
         else:
             if problem := await settled(published, self.documents):
                 raise XdsError.of([problem])
@@ -157,7 +144,7 @@ class Snapshots:
             raise Told(made.entry).refused(response) from problem
 
     def _submission(self, made: MadeSnapshot, replaced: Sequence[DocumentEntry], set_id: str) -> Submission:
-        now = DTM(self.clock().strftime("%Y%m%d%H%M%S"))
+        now = self.now()
         snapshot = replace(
             made.entry,
             entry_uuid=self.new_uuid().urn,
@@ -172,14 +159,7 @@ class Snapshots:
             hash=made.measured.hash,
             size=str(made.measured.size),
         )
-        submission_set = own_submission_set(
-            made.entry,
-            entry_uuid=self.new_uuid().urn,
-            unique_id=set_id,
-            content_type=made.content_type,
-            source_id=self.repository_unique_id,
-            now=now,
-        )
+        submission_set = self.submission_set(made.entry, now, made.content_type, set_id)
         links = [
             self._link(AssociationType.HAS_MEMBER, submission_set.entry_uuid, snapshot, status="Original"),
             self._link(AssociationType.IS_SNAPSHOT_OF, snapshot.entry_uuid, made.entry),
