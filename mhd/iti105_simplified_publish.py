@@ -18,6 +18,7 @@ from mhd.messages import Body, FhirAnswer, FhirRequest, PreferReturn
 from mhd.submitting.bundle_answer import stored_resource, unless_unable
 from mhd.submitting.conditional_creates import document_there
 from mhd.submitting.single_document_bundle import submit_document
+from xds.audit import Accessed, AccessedKind, AccessedObject
 from xds.metadata import DocumentEntry
 
 _PROFILE: Final = "IHE.MHD.SimplifiedPublish.DocumentReference"
@@ -52,7 +53,8 @@ async def _answer(entry: DocumentEntry, request: FhirRequest, submitting: Submit
     stored = await unless_unable(stored_resource(entry, submitting.stored)) or FhirAnswer(None)
     logical_id = resource_id(entry.logical_id or entry.entry_uuid)
     location = f"{submitting.domain.base}/DocumentReference/{logical_id}"
-    return replace(stored, resource=_body(stored, request), location=location)
+    accessed = Accessed.of(entry.patient_id, AccessedObject(AccessedKind.DOCUMENT_ENTRY, logical_id))
+    return replace(stored, resource=_body(stored, request), location=location, accessed=accessed)
 
 
 def _body(stored: FhirAnswer, request: FhirRequest) -> Body | None:

@@ -29,6 +29,7 @@ from mhd.submitting.composition import composition_of, document_reference_of
 from mhd.submitting.registered_objects import current
 from mhd.submitting.single_document_bundle import submit_document
 from mhd.submitting.submission_options import SubmissionOptions
+from xds.audit import Accessed, AccessedKind, AccessedObject
 from xds.cda_header import CdaHeader
 from xds.errors import ErrorCode
 from xds.hl7v2 import CX
@@ -60,7 +61,7 @@ async def generate_metadata(
     entry = described.entry
     known = await _known(entry, described.octets, submitting)
     if known is not None:
-        return FhirAnswer(_answer(known))
+        return _answer(known, entry.patient_id)
     document = resource_of(entry, domain=submitting.domain)
     try:
         submitted = await submit_document(document, described.base_64, sent=sent, submitting=submitting)
@@ -68,18 +69,21 @@ async def generate_metadata(
         # Of two that come at the same moment, the second is told what the first made.
         known = await _known(entry, described.octets, submitting)
         if known is not None:
-            return FhirAnswer(_answer(known))
-        raise Refused(*(_of_the_header(each) for each in refusal.outcome.issues)) from None
+            return _answer(known, entry.patient_id)
+        issues = map(_of_the_header, refusal.outcome.issues)
+        raise Refused(*issues, accessed=refusal.accessed) from None
     made = submitted.document_entries[0]
-    return FhirAnswer(_answer(made.entry_uuid), errors=submitted.response.errors, documents_kept=1)
+    answer = _answer(made.entry_uuid, made.patient_id)
+    return replace(answer, errors=submitted.response.errors, documents_kept=1)
 
 
-def _answer(logical_id: str) -> Json:
-    reference = {"reference": f"DocumentReference/{resource_id(logical_id)}", "type": "DocumentReference"}
-    return {
-        "resourceType": "Parameters",
-        "parameter": [{"name": "DocumentReference", "valueReference": reference}],
-    }
+def _answer(logical_id: str, patient_id: CX | None) -> FhirAnswer:
+    document_id = resource_id(logical_id)
+    reference = {"reference": f"DocumentReference/{document_id}", "type": "DocumentReference"}
+    return FhirAnswer(
+        {"resourceType": "Parameters", "parameter": [{"name": "DocumentReference", "valueReference": reference}]},
+        accessed=Accessed.of(patient_id, AccessedObject(AccessedKind.DOCUMENT_ENTRY, document_id)),
+    )
 
 
 # What was sent -------------------------------------------------------------------------------------------------------

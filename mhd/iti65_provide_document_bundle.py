@@ -38,6 +38,8 @@ from mhd.submitting.submission_options import SubmissionOptions
 from mhd.submitting.submission_references import judge_references
 from mhd.submitting.transaction_bundle import TransactionBundle, judge_parts, sound_bundle
 from xds.actors import DocumentRepository, RegistryResponse
+from xds.audit import Accessed
+from xds.hl7v2 import CX
 from xds.metadata import Submission
 
 
@@ -83,13 +85,30 @@ async def submit_bundle(
     strict   the Bundle has to say which profile it meets
     sent     what they were sent, by which the submission is known when it comes again; None: the Bundle
     """
-    options, domain = submitting.options, submitting.domain
+    options = submitting.options
     # Documents of many megabytes take a while to look through, and others are served meanwhile.
     bundle, name = await asyncio.to_thread(_sound_and_named, resource, options.entries_limit, sent)
     reading = Reading()
     judge_parts(bundle, reading)
     level = judge_profiles(bundle, options.minimal, reading, strict=strict)
     patient_id = await patient_of_bundle(bundle, submitting.patients, reading)
+    try:
+        return await _submitted(bundle, name, level, patient_id, reading, submitting)
+    except Refused as refusal:
+        refusal.accessed = Accessed.of(patient_id)
+        raise
+
+
+async def _submitted(
+    bundle: TransactionBundle,
+    name: UUID,
+    level: Level,
+    patient_id: CX | None,
+    reading: Reading,
+    submitting: Submitting,
+) -> Submitted:
+    """What is kept and registered of a Bundle of this patient, by a name of its own. Raises Refused."""
+    options, domain = submitting.options, submitting.domain
     judge_references(bundle, domain, reading)
     contents = contents_of(
         bundle,

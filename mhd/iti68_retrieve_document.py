@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mhd.fhir.operation_outcome import Issue, IssueType, Refused, issue_of
-from mhd.mapping.identifiers import entry_uuid_of
+from mhd.mapping.identifiers import entry_uuid_of, resource_id
 from mhd.searching.resource_reads import gone
 from xds.actors import (
     DocumentRegistry,
@@ -20,6 +20,7 @@ from xds.actors import (
     RetrievedDocument,
     ReturnType,
 )
+from xds.audit import Accessed, AccessedKind, AccessedObject
 from xds.errors import ErrorCode, ResponseStatus
 from xds.metadata import AvailabilityStatus, DocumentEntry, DocumentEntryType, ObjectKind
 from xds.paged_search import PagedRegistry
@@ -32,6 +33,12 @@ class FoundDocument:
 
     entry: DocumentEntry
     document: RetrievedDocument
+
+    @property
+    def accessed(self) -> Accessed:
+        """What the audit trail is told."""
+        document = AccessedObject(AccessedKind.DOCUMENT, resource_id(self.entry.entry_uuid))
+        return Accessed.of(self.entry.patient_id, document)
 
 
 async def retrieve_document(

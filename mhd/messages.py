@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
+from xds.audit import NOTHING_ACCESSED, Accessed
 from xds.errors import RegistryError
 
 Json: TypeAlias = dict[str, Any]
@@ -72,6 +73,7 @@ class FhirAnswer:
     last_updated      instant
     errors            what a registry or repository warned of, for the metrics
     documents_kept    how many documents were stored and registered
+    accessed          what the audit trail is told
     """
 
     resource: Body | None
@@ -82,6 +84,7 @@ class FhirAnswer:
     errors: tuple[RegistryError, ...] = ()
     documents_kept: int = 0
     headers: Mapping[str, str] = field(default_factory=dict)
+    accessed: Accessed = NOTHING_ACCESSED
 
 
 class Recipient(Protocol):

@@ -13,6 +13,7 @@ from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any, Final
 
+from xds.audit import NOTHING_ACCESSED, Accessed
 from xds.errors import MOST_REPORTED, ErrorCode, RegistryError, Severity
 
 
@@ -136,13 +137,17 @@ _GRAVITY: Final = (500, 503, 401, 403, 413, 415, 406, 404, 410, 400, 422, 412, 4
 
 
 class Refused(Exception):
-    """A FHIR request is refused. `outcome` is all that was found, never only the first."""
+    """A FHIR request is refused. `outcome` is all that was found, never only the first.
 
-    def __init__(self, *issues: Issue) -> None:
+    accessed   what the audit trail is told
+    """
+
+    def __init__(self, *issues: Issue, accessed: Accessed = NOTHING_ACCESSED) -> None:
         if not issues:
             raise ValueError("a refusal needs at least one issue")
         super().__init__("; ".join(f"{each.xds_code or each.code}: {each.text}" for each in issues[:MOST_REPORTED]))
         self.outcome = Outcome(issues)
+        self.accessed = accessed
 
 
 @dataclass(frozen=True, slots=True)

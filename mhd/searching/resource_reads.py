@@ -11,16 +11,23 @@ import orjson
 
 from mhd.fhir.operation_outcome import Issue, IssueType, Refused
 from mhd.mapping.identifiers import cx_identifier, entry_uuid_of
+from mhd.mapping.identifiers import resource_id as id_of
 from mhd.messages import FhirAnswer
 from mhd.searching.renderer import Completion
 from mhd.searching.search_conditions import ORDERED_BY, VERSIONED, any_version, meeting, shown_of
 from mhd.searching.search_values import one
+from xds.audit import Accessed, AccessedKind, AccessedObject
 from xds.hl7v2 import CX
 from xds.metadata import ObjectKind
 from xds.paged_search import Link, PagedObject, PagedRegistry, PagedSearch
 from xds.stored_queries import Condition, Operator
 
 _FIRST = "1"
+_ACCESSED = {
+    ObjectKind.DOCUMENT_ENTRY: AccessedKind.DOCUMENT_ENTRY,
+    ObjectKind.SUBMISSION_SET: AccessedKind.SUBMISSION_SET,
+    ObjectKind.FOLDER: AccessedKind.FOLDER,
+}
 
 
 async def read_object(
@@ -126,7 +133,9 @@ def _shown(found: PagedObject, completion: Completion) -> FhirAnswer:
     resource = completion.with_base(completion.resource(found))
     answer = answer_of(resource)
     headers = {"Content-Location": orjson.loads(completion.with_base(completion.full_url(found)))}
-    return replace(answer, etag=_etag(found, answer), headers=headers)
+    objects = (AccessedObject(_ACCESSED[found.kind], id_of(found.logical_id or found.entry_uuid)),)
+    accessed = Accessed((found.patient_id,), objects)
+    return replace(answer, etag=_etag(found, answer), headers=headers, accessed=accessed)
 
 
 def _etag(found: PagedObject, answer: FhirAnswer) -> str | None:
@@ -144,7 +153,8 @@ async def read_patient(resource_id: str, *, registry: PagedRegistry) -> FhirAnsw
     if patient_id is None:
         raise missing("Patient", resource_id)
     resource = {"resourceType": "Patient", "id": resource_id, "identifier": [cx_identifier(CX(patient_id))]}
-    return answer_of(orjson.dumps(resource))
+    accessed = Accessed((patient_id,), (AccessedObject(AccessedKind.PATIENT, resource_id),))
+    return replace(answer_of(orjson.dumps(resource)), accessed=accessed)
 
 
 def answer_of(resource: bytes) -> FhirAnswer:

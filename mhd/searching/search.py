@@ -11,11 +11,12 @@ from mhd.fhir.operation_outcome import Refused
 from mhd.messages import FhirAnswer, FhirRequest
 from mhd.searching.cursors import MERGED, Cursors, Resumption
 from mhd.searching.renderer import Completion
-from mhd.searching.search_conditions import SearchConditions
+from mhd.searching.search_conditions import SearchConditions, Wanted
 from mhd.searching.search_pages import SearchPage, search_page
 from mhd.searching.search_parameters import SearchParameter
 from mhd.searching.search_request import PageSizes, Pair, SearchRequest, search_request
 from mhd.searching.searchset import search_url, searchset
+from xds.audit import Accessed
 from xds.metadata import ObjectKind
 from xds.paged_search import PagedRegistry, SearchOver
 
@@ -55,9 +56,10 @@ class Search:
         if request.page is not None:
             resumed = self.cursors.opened(request.page, kind.resource)
             request = self._read(kind, resumed.used, strict=False)
+        wanted = await self.conditions.of(request, kind.kinds)
         try:
             page = await search_page(
-                await self.conditions.of(request, kind.kinds),
+                wanted,
                 registry=self.registry,
                 count=request.count,
                 ordered_by=kind.sorts[request.sorted_by],
@@ -76,7 +78,7 @@ class Search:
             moment=_instant(self.clock()),
             made=page.made,
         )
-        return FhirAnswer(body)
+        return FhirAnswer(body, accessed=Accessed(_whose(wanted, page)))
 
     def _read(self, kind: SearchType, parameters: Iterable[Pair], strict: bool) -> SearchRequest:
         return search_request(parameters, kind.parameters, sizes=self.sizes, strict=strict, sorts=tuple(kind.sorts))
@@ -91,6 +93,12 @@ class Search:
             next_page = [("_page", self.cursors.sealed(going_on)), *formats]
             links["next"] = search_url(base, kind.resource, next_page)
         return links
+
+
+def _whose(wanted: Sequence[Wanted], page: SearchPage) -> tuple[str, ...]:
+    """Whose objects were asked for; where nobody was named, whose are shown."""
+    asked = [patient_id for each in wanted for patient_id in each.patient_ids]
+    return tuple(dict.fromkeys(asked or (each.patient_id for each in page.objects)))
 
 
 def _instant(moment: datetime) -> str:

@@ -21,6 +21,7 @@ from mhd.submitting.submission_draft import Draft
 from mhd.submitting.submission_references import own_entry_uuid
 from mhd.submitting.transaction_bundle import BundleEntry, Part, TransactionBundle
 from xds.actors import RegistryResponse
+from xds.audit import Accessed, AccessedKind, AccessedObject
 from xds.errors import XdsError
 from xds.metadata import AnyObject, Association, DocumentEntry, DocumentEntryType
 
@@ -104,7 +105,15 @@ async def answer_of(submitted: Submitted, request: FhirRequest, answering: Answe
         {"resourceType": "Bundle", "type": "transaction-response", "entry": entries},
         errors=submitted.response.errors,
         documents_kept=submitted.documents_kept,
+        accessed=_accessed(submitted),
     )
+
+
+def _accessed(submitted: Submitted) -> Accessed:
+    draft = submitted.draft
+    number = next(each.number for each in submitted.bundle.entries if each.part is Part.SUBMISSION_SET)
+    list_id = resource_id(draft.registered.logical_id(draft.entry_uuids[number]))
+    return Accessed.of(draft.patient_id, AccessedObject(AccessedKind.SUBMISSION_SET, list_id))
 
 
 async def _response(entry: BundleEntry, submitted: Submitted, answering: Answering) -> Json:

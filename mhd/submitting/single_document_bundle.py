@@ -38,7 +38,7 @@ async def submit_document(document: Json, data: str | None, *, sent: Json, submi
         return await submit_bundle(bundle, submitting=submitting, sent=sent)
     except Refused as refusal:
         issues = {(each.expression, each.code): each for each in map(_in_the_document, refusal.outcome.issues)}
-        raise Refused(*issues.values()) from None
+        raise Refused(*issues.values(), accessed=refusal.accessed) from None
 
 
 def _bundle(document: Json, data: str | None, submitting: Submitting) -> Json:
