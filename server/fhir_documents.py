@@ -41,17 +41,27 @@ class _Part(NamedTuple):
 
 async def retrieved(found: FoundDocument, exchange: Exchange) -> web.StreamResponse:
     """Send a document. Raises Refused: 406, 413."""
+    try:
+        return await _sent(found, exchange)
+    except Refused as refusal:
+        refusal.accessed = found.accessed
+        raise
+
+
+async def _sent(found: FoundDocument, exchange: Exchange) -> web.StreamResponse:
     media_type = _media_type(found)
     accept = exchange.http.headers.get("Accept", "")
-    if any(name == "_format" for name, _ in exchange.parameters):
-        return await _wrapped(found, media_type, exchange, exchange.format)
-    if takes(accept, media_type):
+    form = exchange.format if any(name == "_format" for name, _ in exchange.parameters) else None
+    if form is None and takes(accept, media_type):
+        await exchange.disclosing(found.accessed)
         return await _as_it_is(found, media_type, exchange)
-    form = wraps_document(accept)
+    form = form or wraps_document(accept)
     if form is None:
         text = f"The document is {media_type}, which Accept does not take; ask for that, for */*, or for FHIR."
         raise Refused(Issue(IssueType.NOT_SUPPORTED, text, http=HTTPStatus.NOT_ACCEPTABLE))
-    return await _wrapped(found, media_type, exchange, form)
+    response = await _wrapped(found, media_type, exchange, form)
+    await exchange.disclosing(found.accessed)
+    return response
 
 
 async def _as_it_is(found: FoundDocument, media_type: str, exchange: Exchange) -> web.StreamResponse:

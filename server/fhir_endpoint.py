@@ -19,6 +19,8 @@ from aiohttp import web
 from mhd.actor import Mhd, MhdAt
 from mhd.fhir.operation_outcome import Issue, IssueType, Outcome, Refused, outcome_of, xds_issue
 from mhd.messages import FhirAnswer, FhirTransaction
+from server.audit.fhir_audit import FhirAudit
+from server.audit.happened import AuditPort
 from server.fhir_exchange import ClientGone, Exchange
 from server.fhir_interactions import ID, INTERACTIONS, OF_VERSION, Answering
 from server.metrics import Metrics
@@ -26,6 +28,7 @@ from server.metrics import Outcome as Ended
 from server.settings import Limits
 from server.tracing import trace_facts
 from xds.actors import MessageBroken, OutcomeUnknown
+from xds.audit import NOTHING_ACCESSED, Accessed
 from xds.errors import ErrorCode, XdsError
 
 log = logging.getLogger(__name__)
@@ -62,7 +65,17 @@ class FhirEndpoint:
 
     path = PATH
 
-    def __init__(self, mhd_at: MhdAt, *, limits: Limits, metrics: Metrics, public_url: str | None = None) -> None:
+    def __init__(
+        self,
+        mhd_at: MhdAt,
+        *,
+        limits: Limits,
+        metrics: Metrics,
+        audit: AuditPort | None = None,
+        public_url: str | None = None,
+    ) -> None:
+        """audit: where requests leave what happened; None: nowhere."""
+        self.audit = audit
         self._mhd_at = mhd_at
         self._limits = limits
         self._metrics = metrics
@@ -104,6 +117,7 @@ class _Answered:
         self._endpoint = endpoint
         self._request = request
         self._exchange = exchange
+        self._audit = FhirAudit(endpoint.audit, exchange)
         self._transaction: FhirTransaction | None = None
         self._started = time.perf_counter()
 
@@ -111,7 +125,7 @@ class _Answered:
         try:
             return await self._answered()
         except Refused as refusal:
-            return await self.refused(refusal.outcome)
+            return await self.refused(refusal.outcome, refusal.accessed)
         except XdsError as refusal:
             return await self.refused(outcome_of(refusal.errors))
         except OutcomeUnknown as problem:
@@ -128,18 +142,24 @@ class _Answered:
     async def _answered(self) -> web.StreamResponse:
         route = routed(self._request.method, self._request.rel_url.raw_path)
         self._transaction = route.transaction
-        answer = await route.answer(self._endpoint.mhd(self._request), self._exchange, route.resource_id)
+        mhd = self._endpoint.mhd(self._request)
+        await self._audit.begun(route.transaction, mhd, route.resource_id)
+        self._exchange.disclosing = self._audit.succeeded
+        answer = await route.answer(mhd, self._exchange, route.resource_id)
         if not isinstance(answer, FhirAnswer):
             self._ended(answer, Ended.SUCCESS)
             return answer
-        response = await self._exchange.response(answer, self._exchange.format)
+        form = self._exchange.format
+        await self._audit.succeeded(answer.accessed)
+        response = await self._exchange.response(answer, form)
         self._ended(response, Ended.SUCCESS)
         self._endpoint.metrics.reported(route.transaction, answer.errors)
         self._endpoint.metrics.kept(answer.documents_kept)
         return response
 
-    async def refused(self, outcome: Outcome) -> web.Response:
+    async def refused(self, outcome: Outcome, accessed: Accessed = NOTHING_ACCESSED) -> web.Response:
         """The OperationOutcome, as HTTP has it."""
+        outcome = await self._audit.failed(outcome, accessed)
         status = outcome.http_status
         headers: Mapping[str, str] = {"Retry-After": "1"} if status == HTTPStatus.SERVICE_UNAVAILABLE else {}
         answer = FhirAnswer(outcome.resource(), status, headers=headers)

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from functools import cached_property
 from http import HTTPStatus
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 from urllib.parse import parse_qsl
 
 from aiohttp import ClientPayloadError, web
@@ -25,6 +25,7 @@ from server.fhir_negotiation import Format, format_of_body, format_wanted, prefe
 from server.fhir_xml import FhirXmlProblem, from_xml, to_xml
 from server.pieces import in_pieces
 from server.settings import Limits
+from xds.audit import Accessed
 from xds.xml import XmlLimits
 
 FORM: Final = "application/x-www-form-urlencoded"
@@ -38,18 +39,32 @@ _LONGEST_FORM: Final = 1024 * 1024
 _Response = TypeVar("_Response", bound=web.StreamResponse)
 
 
+Disclosing: TypeAlias = Callable[[Accessed], Awaitable[None]]
+"""Told of what is about to be sent; what it raises keeps it from being sent."""
+
+
+async def _to_nobody(_accessed: Accessed) -> None:
+    pass
+
+
 class ClientGone(Exception):
     """The connection was lost in the middle of the request: there is nobody to answer."""
 
 
 class Exchange:
-    """One request and its answer."""
+    """One request and its answer.
+
+    form_body    of a search that was posted, as it came
+    disclosing   asked before a document is sent
+    """
 
     def __init__(self, request: web.Request, limits: Limits) -> None:
         self.http = request
         self.received = 0
         self._limits = limits
         self._form: Sequence[tuple[str, str]] = ()
+        self.form_body = b""
+        self.disclosing: Disclosing = _to_nobody
 
     @property
     def limits(self) -> Limits:
@@ -109,6 +124,7 @@ class Exchange:
                     http=HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
                 )
             )
+        self.form_body = body
         self._form = parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True)
 
     async def resource(self) -> Any:

@@ -26,6 +26,8 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
+from server.audit.audit_outbox import AuditOutbox
+from server.audit.audit_sink import NotKept
 from server.health import Health
 from xds.errors import ErrorCode, RegistryError
 from xds.hl7v2 import is_oid
@@ -92,6 +94,7 @@ class Metrics:
         self._inline_documents = self._counter(
             "inline_documents", "Documents that came as base64 in a message without MTOM", "source"
         )
+        self._audit_events = self._counter("audit_events", "Audit events, by whether they are kept", "kept")
         shown = self._counter("fhir_resources", "FHIR resources that searches showed, by where they were", "from")
         self._from_memory, self._from_store = shown.labels("memory"), shown.labels("store")
         self._sources: set[str] = set()
@@ -159,6 +162,10 @@ class Metrics:
         if from_store:
             self._from_store.inc(from_store)
 
+    def audit_events(self, events: int, is_kept: bool) -> None:
+        """Audit events that are in the file and the outbox that the settings name, or that are not."""
+        self._audit_events.labels("yes" if is_kept else "no").inc(events)
+
     def kept(self, documents: int) -> None:
         """Documents that were stored and registered."""
         if documents:
@@ -183,12 +190,21 @@ def _ask_once_which_process_this_is() -> None:
 class MetricsPage:
     """/metrics, for those networks that may ask."""
 
-    def __init__(self, metrics: Metrics, health: Health, *, networks: Sequence[str], data: Path) -> None:
-        """data: the directory whose free space is told."""
+    def __init__(
+        self,
+        metrics: Metrics,
+        health: Health,
+        *,
+        networks: Sequence[str],
+        data: Path,
+        outbox: AuditOutbox | None = None,
+    ) -> None:
+        """data: the directory whose free space is told. outbox: of audit events; None: there is none."""
         self._metrics = metrics
         self._health = health
         self._networks = [ip_network(network) for network in networks]
         self._data = data
+        self._outbox = outbox
 
     async def get(self, request: web.Request) -> web.Response:
         """Everything there is, in Prometheus' text format 0.0.4."""
@@ -198,8 +214,11 @@ class MetricsPage:
                 text="Not from your address: the setting metrics.networks says who may ask.\n",
             )
         parts = await self._health.parts()
-        body = await asyncio.to_thread(lambda: self._metrics.text() + generate_latest(_now(parts, self._data)))
+        body = await asyncio.to_thread(self._body, parts)
         return web.Response(body=body, headers={"Content-Type": f"{_CONTENT_TYPE}; charset=utf-8"})
+
+    def _body(self, parts: Mapping[str, bool]) -> bytes:
+        return self._metrics.text() + generate_latest(_now(parts, self._data, self._outbox))
 
     def _may_ask(self, peer: str | None) -> bool:
         if peer is None:  # not by TCP/IP
@@ -220,7 +239,7 @@ class _Families(Collector):
         return self._families
 
 
-def _now(parts: Mapping[str, bool], data: Path) -> CollectorRegistry:
+def _now(parts: Mapping[str, bool], data: Path, outbox: AuditOutbox | None) -> CollectorRegistry:
     """What is not counted but looked at when somebody asks."""
     release = GaugeMetricFamily("toimik_info", "The release that runs", labels=["version"])
     release.add_metric([version("toimik")], 1)
@@ -233,9 +252,26 @@ def _now(parts: Mapping[str, bool], data: Path) -> CollectorRegistry:
         families.append(
             GaugeMetricFamily("toimik_data_free_bytes", "Free space where the data directory is", value=free)
         )
+    if outbox is not None:
+        families += _of_outbox(outbox)
     registry = CollectorRegistry()
     registry.register(_Families(families))
     return registry
+
+
+def _of_outbox(outbox: AuditOutbox) -> list[Metric]:
+    """How it stands with the events that wait to be sent; nothing where it can not be read."""
+    try:
+        state = outbox.state()
+    except NotKept:
+        return []
+    told = (
+        ("events", "Audit events that wait to be sent", state.events),
+        ("bytes", "Octets of those", state.octets),
+        ("set_aside", "Those of them that the audit record repository refused", state.set_aside),
+        ("age_seconds", "How long the oldest of them has waited", state.age_seconds),
+    )
+    return [GaugeMetricFamily(f"toimik_audit_outbox_{name}", words, value=value) for name, words, value in told]
 
 
 @contextmanager

@@ -23,6 +23,7 @@ import aiohttp
 from yarl import URL
 
 from repository.on_demand_source import MadeDocument, NoDocumentNow, SourceFailed, SourceUnavailable
+from server.authorization import authorization_in
 from server.tracing import trace_headers
 from xds.metadata import Code, DocumentEntry, LocalizedString
 from xds.metadata_names import term
@@ -108,10 +109,8 @@ class OnDemandCallback:
 
     async def _authorization(self) -> Mapping[str, str]:
         file = self._authorization_file
-        if file is None:
-            return {}
         try:
-            return {"Authorization": (await asyncio.to_thread(file.read_text, encoding="utf-8")).strip()}
+            return await authorization_in(file)
         except (OSError, ValueError) as problem:
             raise SourceFailed(f"its authorization_file {file} can not be read: {problem}") from problem
 

@@ -19,6 +19,7 @@ from server.fhir_endpoint import FhirEndpoint
 from server.health import Health
 from server.in_flight import InFlight
 from server.inline_documents import InlinePolicy
+from server.meanwhile import meanwhile
 from server.metrics import Metrics, MetricsPage
 from server.mllp import MllpServer
 from server.settings import Settings
@@ -43,6 +44,8 @@ def application(settings: Settings, actors: Wired, in_flight: InFlight) -> web.A
     if actors.codes is not None:
         actors.codes.counted = metrics.unknown_code
     actors.kept.counted = metrics.shown
+    if actors.audit is not None:
+        actors.audit.counted = metrics.audit_events
     if actors.registry is not None:
         handlers = registry_handlers(actors.registry, actors.patients)
         endpoints.append(
@@ -66,7 +69,13 @@ def application(settings: Settings, actors: Wired, in_flight: InFlight) -> web.A
         app.router.add_post(endpoint.path, endpoint.post)
     fhir = None
     if actors.mhd_at is not None:
-        fhir = FhirEndpoint(actors.mhd_at, limits=settings.limits, metrics=metrics, public_url=settings.public_url)
+        fhir = FhirEndpoint(
+            actors.mhd_at,
+            limits=settings.limits,
+            metrics=metrics,
+            audit=actors.audit,
+            public_url=settings.public_url,
+        )
         app.router.add_route("*", fhir.path, fhir.answer)
         app.router.add_route("*", f"{fhir.path}/{{below:.*}}", fhir.answer)
     app.router.add_get("/", _welcome(endpoints, fhir))
@@ -74,7 +83,9 @@ def application(settings: Settings, actors: Wired, in_flight: InFlight) -> web.A
     app.router.add_get("/health/live", health.live)
     app.router.add_get("/health/ready", health.ready)
     if settings.metrics.enabled:
-        page = MetricsPage(metrics, health, networks=settings.metrics.networks, data=settings.data)
+        outbox = actors.audit.outbox if actors.audit else None
+        networks = settings.metrics.networks
+        page = MetricsPage(metrics, health, networks=networks, data=settings.data, outbox=outbox)
         app.router.add_get("/metrics", page.get)
     return app
 
@@ -189,13 +200,8 @@ async def _sweeping(settings: Settings, actors: Wired) -> AsyncIterator[None]:
     if actors.documents is None:
         yield
         return
-    task = asyncio.create_task(from_time_to_time())
-    try:
+    async with meanwhile(from_time_to_time()):
         yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
 
 
 def _shown(host: str) -> str:

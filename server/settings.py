@@ -461,6 +461,50 @@ class MetricsSettings(_Table):
     )
 
 
+class AuditSettings(_Table):
+    """[audit]"""
+
+    file: Path | None = Field(
+        None,
+        description="file to which an AuditEvent is added for each FHIR request, a line of JSON; by default none",
+    )
+    feed_url: WebAddress | None = Field(
+        None,
+        description="where they are posted (ITI-20, FHIR Feed), such as https://audit.example/fhir/AuditEvent; "
+        "by default nowhere",
+    )
+    feed_authorization_file: Path | None = Field(
+        None, description="file with the value of the header Authorization, a secret; read whenever it is needed"
+    )
+    feed_seconds: float = Field(10.0, gt=0, description="how long feed_url may take to answer")
+    feed_pause_seconds: float = Field(
+        30.0, gt=0, description="longest pause before an event is sent again that feed_url did not take"
+    )
+    outbox: Path | None = Field(
+        None,
+        description="directory where they wait to be sent, on a local disk; by default audit in the data directory",
+    )
+    outbox_bytes: int = Field(1024 * MIB, ge=1, description="most octets of events that wait, some 2,000 each")
+    required: bool = Field(
+        True,
+        description="whether a request is refused (503) whose event can not be kept; otherwise it is answered, and the "
+        "log has an error",
+    )
+    source_id: Oid | None = Field(None, description="OID of this server in events; by default the repositoryUniqueId")
+    site: str = Field("", description="name of this site in events")
+
+    @property
+    def is_on(self) -> bool:
+        """Whether events are made at all."""
+        return self.file is not None or self.feed_url is not None
+
+    @model_validator(mode="after")
+    def _sent_somewhere(self) -> Self:
+        if self.feed_url is None and self.feed_authorization_file is not None:
+            raise ValueError("feed_authorization_file is for feed_url, which is not given")
+        return self
+
+
 class Minimal(StrEnum):
     """What becomes of documents with minimal metadata."""
 
@@ -698,6 +742,7 @@ class Settings(BaseSettings):
     tls: TlsSettings = Field(default_factory=TlsSettings)
     log: LogSettings = Field(default_factory=LogSettings)
     metrics: MetricsSettings = Field(default_factory=MetricsSettings)
+    audit: AuditSettings = Field(default_factory=AuditSettings)
     mhd: MhdSettings = Field(default_factory=MhdSettings)
     on_demand: tuple[OnDemandSettings, ...] = Field(
         (), description="who makes documents when they are retrieved; of several, the first one that is for a uniqueId"

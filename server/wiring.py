@@ -26,6 +26,8 @@ from repository.on_demand import OnDemandDocuments
 from repository.on_demand_snapshots import Snapshots
 from repository.settling import IsRegistered
 from server.affinity_domain import known_codes, known_patients, patient_register
+from server.audit.audit_trail import AuditTrail
+from server.audit.audit_wiring import audit_trail
 from server.code_file import ChangingCodes
 from server.fhir_wiring import kept_secret, mhd_at, trusted_servers
 from server.on_demand_sources import on_demand_documents
@@ -60,6 +62,7 @@ class Wired:
 
     patients   takes what patient identity feeds say; None where the registry is elsewhere
     kept       what searches showed lately
+    audit      None: no audit trail is asked for
     """
 
     registry: FullDocumentRegistry | None
@@ -71,6 +74,7 @@ class Wired:
     patients: PatientRegister | None
     codes: ChangingCodes | None
     kept: KeptDossiers
+    audit: AuditTrail | None
 
 
 @asynccontextmanager
@@ -79,6 +83,9 @@ async def wired(settings: Settings) -> AsyncIterator[Wired]:
     async with AsyncExitStack() as opened:
         checks: dict[str, Check] = {}
         kept = KeptDossiers(settings.mhd.kept_bytes)
+        audit = await opened.enter_async_context(audit_trail(settings))
+        if audit is not None:
+            checks["audit trail"] = audit.check
         registry = await opened.enter_async_context(_registry(settings, checks, kept))
         entries = RegistryEntries(registry)
         trusted = await opened.enter_async_context(trusted_servers(settings))
@@ -125,7 +132,9 @@ async def wired(settings: Settings) -> AsyncIterator[Wired]:
         mhd = await opened.enter_async_context(
             _mhd(settings, registry, repository, made, trusted, patients, value_sets)
         )
-        yield Wired(answering, repository, documents, entries.is_registered, checks, mhd, patients, followed, kept)
+        yield Wired(
+            answering, repository, documents, entries.is_registered, checks, mhd, patients, followed, kept, audit
+        )
 
 
 @asynccontextmanager

@@ -80,7 +80,13 @@ async def read_version(
             raise _no_version(f"{resource} {resource_id!r}", version, newest.version)
         found = found._replace(links=tuple(await links(found)))
     shown = _shown(found or newest, completion)
-    return replace(shown, headers={"Content-Location": f"{shown.headers['Content-Location']}/_history/{version}"})
+    of_version = f"/_history/{version}"
+    accessed = tuple(each._replace(id=f"{each.id}{of_version}") for each in shown.accessed.objects)
+    return replace(
+        shown,
+        headers={"Content-Location": f"{shown.headers['Content-Location']}{of_version}"},
+        accessed=replace(shown.accessed, objects=accessed),
+    )
 
 
 LinksOfPast: TypeAlias = Callable[[PagedObject], Awaitable[Sequence[Link]]]

@@ -8,8 +8,8 @@ import socket
 import ssl
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import closing, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -17,6 +17,10 @@ from urllib.parse import urlsplit
 
 import typer
 
+from server.audit.audit_outbox import FILE as OUTBOX
+from server.audit.audit_outbox import AuditOutbox
+from server.audit.audit_sink import NotKept
+from server.audit.audit_wiring import outbox_directory
 from server.cli.screen import ExitCode, messages, octets, output, plain, plain_lines, print_json, stopped, table
 from server.diagnosis import Diagnosis, Tell, Verdict
 from server.on_demand_sources import plug_in
@@ -92,6 +96,7 @@ async def _examined(settings: Settings, *, deep: bool, tell: Tell | None) -> lis
     if Actor.MHD in settings.actors and Actor.REPOSITORY not in settings.actors:
         diagnoses.append(await _elsewhere("repository", settings.repository_url))
     diagnoses += [await _on_demand_source(each) for each in settings.on_demand]
+    diagnoses += [each async for each in _audit(settings)]
     diagnoses += [each async for each in store_diagnoses(settings, deep=deep, tell=tell)]
     return diagnoses
 
@@ -175,6 +180,39 @@ async def _on_demand_source(source: OnDemandSettings) -> Diagnosis:
     except (SettingsProblem, OSError) as problem:
         return Diagnosis(subject, Verdict.FAILED, str(problem))
     return await _elsewhere(subject, source.url)
+
+
+async def _audit(settings: Settings) -> AsyncIterator[Diagnosis]:
+    """Whether audit events can be sent, and how many wait. None is sent."""
+    configured = settings.audit
+    if configured.feed_url is None:
+        return
+    subject = "audit record repository"
+    try:
+        if configured.feed_authorization_file is not None:
+            configured.feed_authorization_file.read_bytes()
+    except OSError as problem:
+        yield Diagnosis(subject, Verdict.FAILED, str(problem))
+    else:
+        yield await _elsewhere(subject, configured.feed_url)
+    directory = outbox_directory(settings)
+    if (directory / OUTBOX).exists():
+        yield _outbox(directory, configured.outbox_bytes)
+
+
+def _outbox(directory: Path, most_octets: int) -> Diagnosis:
+    subject = f"audit outbox {directory}"
+    try:
+        with closing(AuditOutbox(directory, most_octets=most_octets)) as outbox:
+            state = outbox.state()
+    except NotKept as problem:
+        return Diagnosis(subject, Verdict.FAILED, str(problem))
+    size = f"{octets(state.octets)} of {octets(most_octets)}"
+    told = f"{state.events} events wait ({size}), the oldest for {state.age_seconds:.0f} seconds"
+    if state.set_aside:
+        told += f"; the audit record repository has refused {state.set_aside} of them"
+    fine = not state.set_aside and state.octets < most_octets
+    return Diagnosis(subject, Verdict.OK if fine else Verdict.WARNING, told)
 
 
 # -------------------------------------------------------------------------------------------------------------- TLS

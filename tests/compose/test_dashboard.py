@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
+from aiohttp.test_utils import unused_port
 from ruamel.yaml import YAML
 
 from tests.builders import CONTENT, document_entry, submission, unmeasured
@@ -43,10 +44,12 @@ def alert_rules() -> list[dict[str, Any]]:
 async def test_every_metric_that_is_shown_or_watched_is_told(tmp_path: Path) -> None:
     entry = unmeasured(document_entry())
     wrong = replace(unmeasured(document_entry()), hash="0" * 40)
-    async with running_server(tmp_path / "data") as base, aiohttp.ClientSession() as session:
+    audit = {"feed_url": f"http://127.0.0.1:{unused_port()}/fhir/AuditEvent"}
+    async with running_server(tmp_path / "data", audit=audit) as base, aiohttp.ClientSession() as session:
         wire = Wire(base, session)
         await wire.provide(submission(entry), {entry.entry_uuid: CONTENT})
         await wire.provide(submission(wrong), {wrong.entry_uuid: CONTENT})
+        await session.get(f"{base}/fhir/List?_id=1")
         told = (await ScrapedMetrics.of(base)).names
 
     for where, expression in expressions():

@@ -1,7 +1,8 @@
 """The example messages of MHD over HTTP, in JSON and in XML: each has the outcome that is expected of it.
 
 They lie beside the project (../shared/mhd-examples); the tests skip where they are absent. Each is sent to a server
-with empty stores. What is refused leaves nothing: registry and repository are counted before and after.
+with empty stores. What is refused leaves nothing but one audit event of a failure: registry, repository and audit trail
+are counted before and after.
 """
 
 from __future__ import annotations
@@ -27,8 +28,10 @@ from server.affinity_domain import patient_register
 from server.fhir_xml import to_xml
 from server.settings import Settings
 from server.store_opening import DOCUMENTS_DIRECTORY, METADATA_FILE, metadata_store
+from tests.audit_profiles import audit_problems
 from tests.conformance.fhir_wire import FhirReply, FhirWire
 from tests.conformance.wire import running_server
+from tests.fhir_validity import assert_is_fhir
 from tests.mhd.test_mhd_examples import assert_golden
 from tests.shared_material import SHARED, shared
 from xds.ebxml_writer import codec
@@ -54,6 +57,7 @@ WITH_OPTION: Mapping[str, Mapping[str, Any]] = {
     "mhd.simplified_publish=on": {"simplified_publish": True},
     "mhd.generate_metadata=on": {"generate_metadata": True},
 }
+AUDIT_FILE = "audit.jsonl"
 NEVER_WITH_XDS = "never together with XDS on FHIR: then 422"
 
 
@@ -104,6 +108,15 @@ class Deployment:
         headers = {"Content-Type": KINDS[form], "Accept": KINDS[form]}
         return await self._client.send("POST", path, data=body, headers=headers)
 
+    def events(self) -> list[Json]:
+        """The audit trail."""
+        file = self._data.parent / AUDIT_FILE
+        events = [orjson.loads(each) for each in file.read_bytes().splitlines()]
+        for each in events:
+            assert_is_fhir(each)
+            assert audit_problems(each) == []
+        return events
+
     async def objects(self) -> list[Any]:
         """Everything that is registered."""
         store = SqliteMetadataStore(self._data / METADATA_FILE, codec=codec)
@@ -138,6 +151,7 @@ async def deployed(row: Mapping[str, Any], directory: Path) -> AsyncIterator[Dep
         "patients": {"assigning_authorities": [{"oid": seed["patientDomain"]["oid"]}], "policy": "known"},
         "codes": codes,
         "mhd": _mhd_settings(row, code_systems) | {"defaults": _defaults(codes)},
+        "audit": {"file": directory / AUDIT_FILE},
     }
     data = directory / "data"
     await _fed_with(seed["patients"], Settings(**{"data": data, **settings}))
@@ -163,13 +177,19 @@ async def test_an_example_has_the_outcome_that_is_expected_of_it(name: str, form
         for earlier in row.get("after", ()):
             assert (await deployment.send(earlier, form)).status == 200
         before = await deployment.holds()
+        events_before = len(deployment.events())
 
         reply = await deployment.send(name, form)
+
+        [event] = deployment.events()[events_before:]
+        assert event["subtype"][-1]["code"] == row["transaction"]
 
         if not row["accept"] or NEVER_WITH_XDS in row.get("needs", ""):
             _assert_refused(row, reply)
             assert await deployment.holds() == before
+            assert event["outcome"] == "4"
             return
+        assert event["outcome"] == "0"
         assert reply.status == row["http"], reply.content
         objects, documents, _ = await deployment.holds()
         assert objects > before[0]

@@ -17,6 +17,8 @@ from typer.testing import CliRunner, Result
 
 from schemas.samples import SAMPLES, path
 from server.__main__ import command_line
+from server.audit.audit_outbox import AuditOutbox
+from server.audit.audit_sink import KeptEvent
 from tests.server.running_server import running_server
 
 DISCHARGE_SUMMARY = SAMPLES[0]
@@ -207,3 +209,21 @@ def test_where_nothing_is_kept_there_is_nothing_to_reindex(tmp_path: Path) -> No
     result = invoked("reindex", "--data", tmp_path)
     assert result.exit_code == 2
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_doctor_tells_whether_audit_events_can_be_sent_and_what_waits(tmp_path: Path) -> None:
+    config = tmp_path / "toimik.toml"
+    config.write_text(f'[audit]\nfeed_url = "http://127.0.0.1:{unused_port()}/fhir/AuditEvent"\n')
+    outbox = AuditOutbox(tmp_path / "data" / "audit", most_octets=1)
+    outbox.keep([KeptEvent("1", 0.0, b"{}"), KeptEvent("2", 0.0, b"{}")])
+    outbox.sent([], refused=["1"])
+    outbox.close()
+
+    found = diagnoses("--config", config, "--data", tmp_path / "data", healthy=False)
+
+    [repository] = [each for name, each in found.items() if name.startswith("audit record repository")]
+    assert repository["verdict"] == "failed"
+    waiting = found[f"audit outbox {tmp_path / 'data' / 'audit'}"]
+    assert waiting["verdict"] == "warning"
+    assert waiting["sentence"].startswith("2 events wait")
+    assert waiting["sentence"].endswith("has refused 1 of them")

@@ -1,0 +1,1 @@
+"""The audit trail: what transactions say happened, as AuditEvents in a file, and in an outbox that is sent."""

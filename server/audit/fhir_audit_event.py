@@ -1,0 +1,167 @@
+"""AuditEvents of FHIR R4 that say what happened (BALP 1.1): one for each patient."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from mhd.fhir.exact_text import Json
+from mhd.mapping.identifiers import cx_identifier
+from server.audit.audited_transactions import AuditedTransaction, Coding
+from server.audit.happened import AuditOutcome, Client, Happened, User
+from xds.audit import AccessedKind, AccessedObject
+from xds.hl7v2 import CX
+
+_ENTITY_TYPES: Final = "http://terminology.hl7.org/CodeSystem/audit-entity-type"
+_PERSON: Final = Coding(_ENTITY_TYPES, "1", "Person")
+_SYSTEM_OBJECT: Final = Coding(_ENTITY_TYPES, "2", "System Object")
+_PATIENT: Final = Coding("http://terminology.hl7.org/CodeSystem/object-role", "1", "Patient")
+_REQUEST_ID: Final = {
+    "system": "https://profiles.ihe.net/ITI/BALP/CodeSystem/BasicAuditEntityType",
+    "code": "XrequestId",
+}
+_APPLICATION_SERVER: Final = Coding(
+    "http://terminology.hl7.org/CodeSystem/security-source-type", "4", "Application Server"
+)
+_USER: Final = Coding("http://terminology.hl7.org/CodeSystem/v3-ParticipationType", "IRCP", "information recipient")
+_IP_ADDRESS: Final = "2"
+_URI: Final = "5"
+
+_RESOURCES: Final = {
+    AccessedKind.SUBMISSION_SET: "List",
+    AccessedKind.FOLDER: "List",
+    AccessedKind.DOCUMENT_ENTRY: "DocumentReference",
+    AccessedKind.DOCUMENT: "Binary",
+    AccessedKind.PATIENT: "Patient",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Observer:
+    """Who writes the events: the server itself.
+
+    id     a URI
+    site   "": it has no name
+    """
+
+    id: str
+    site: str = ""
+
+    @property
+    def reference(self) -> Json:
+        return {"identifier": {"value": self.id}}
+
+
+def audit_events(happened: Happened, observer: Observer, now: datetime) -> list[Json]:
+    """The events: one for each patient concerned, or one where nobody is."""
+    return [_event(happened, observer, now, each) for each in happened.accessed.patient_ids or ("",)]
+
+
+def _event(happened: Happened, observer: Observer, now: datetime, patient_id: str) -> Json:
+    row = happened.transaction
+    profile = _profile(happened, patient_id)
+    return {
+        "resourceType": "AuditEvent",
+        **({"meta": {"profile": [profile]}} if profile else {}),
+        "type": row.type._asdict(),
+        "subtype": [each._asdict() for each in row.subtypes],
+        "action": row.action.value,
+        "recorded": now.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "outcome": happened.outcome.value,
+        **({"outcomeDesc": happened.description} if happened.description else {}),
+        "agent": [
+            _client(happened.client, row),
+            _server(happened.url, row, observer),
+            *([_user(happened.user)] if happened.user else ()),
+        ],
+        "source": {
+            **({"site": observer.site} if observer.site else {}),
+            "observer": observer.reference,
+            "type": [_APPLICATION_SERVER._asdict()],
+        },
+        **_entities(happened, patient_id),
+    }
+
+
+def _profile(happened: Happened, patient_id: str) -> str:
+    """The profile that it meets; "": those are of what succeeded."""
+    row = happened.transaction
+    if happened.outcome is not AuditOutcome.SUCCESS:
+        return ""
+    return row.profile if patient_id else row.profile_of_nobody
+
+
+# Who ---------------------------------------------------------------------------------------------------------------
+
+
+def _client(client: Client, row: AuditedTransaction) -> Json:
+    return {
+        "type": {"coding": [row.client._asdict()]},
+        "who": {"display": client.name or client.address},
+        "requestor": False,
+        "network": {"address": client.address, "type": _IP_ADDRESS},
+    }
+
+
+def _server(url: str, row: AuditedTransaction, observer: Observer) -> Json:
+    return {
+        "type": {"coding": [row.server._asdict()]},
+        "who": observer.reference,
+        "requestor": False,
+        "network": {"address": url, "type": _URI},
+    }
+
+
+def _user(user: User) -> Json:
+    purposes = [{"coding": [each._asdict()]} for each in user.purposes_of_use]
+    return {
+        "type": {"coding": [_USER._asdict()]},
+        "who": {"display": user.name},
+        "requestor": True,
+        **({"purposeOfUse": purposes} if purposes else {}),
+    }
+
+
+# About whom and what -----------------------------------------------------------------------------------------------
+
+
+def _entities(happened: Happened, patient_id: str) -> Json:
+    entities = list(_each_entity(happened, patient_id))
+    return {"entity": entities} if entities else {}
+
+
+def _each_entity(happened: Happened, patient_id: str) -> Iterator[Json]:
+    row = happened.transaction
+    if patient_id:
+        yield {"what": _patient(happened, patient_id), "type": _PERSON._asdict(), "role": _PATIENT._asdict()}
+    for each in happened.accessed.objects:
+        yield {
+            "what": _what(each, happened.base),
+            "type": _SYSTEM_OBJECT._asdict(),
+            "role": row.object_role._asdict(),
+        }
+    if happened.query:
+        yield {
+            "type": _SYSTEM_OBJECT._asdict(),
+            "role": row.object_role._asdict(),
+            "query": base64.b64encode(happened.query).decode(),
+        }
+    if happened.request_id:
+        yield {"what": {"identifier": {"value": happened.request_id}}, "type": _REQUEST_ID}
+
+
+def _patient(happened: Happened, patient_id: str) -> Json:
+    key = happened.patient_keys.get(patient_id)
+    return {
+        **({"reference": f"{happened.base}/Patient/{key}"} if key else {}),
+        "type": "Patient",
+        "identifier": cx_identifier(CX(patient_id)),
+    }
+
+
+def _what(accessed: AccessedObject, base: str) -> Json:
+    resource = _RESOURCES[accessed.kind]
+    return {"reference": f"{base}/{resource}/{accessed.id}", "type": resource}
