@@ -13,6 +13,7 @@ from mhd.messages import FHIR_JSON, FHIR_XML, Json
 from mhd.searching.search import SearchType
 
 _CHANGED: Final = "2026-11-30"  # the day on which what is told here was last changed
+_SECURITY_TYPES: Final = "http://profiles.ihe.net/fhir/ihe.securityTypes/CodeSystem/securityTypes"
 _STATEMENT: Final = f"{MHD}CapabilityStatement/IHE.MHD."
 
 
@@ -24,6 +25,7 @@ class Capabilities:
     submissions   ITI-65 is answered
     patients      there are Patient resources
     patient_feed  ITI-104 is answered
+    access_tokens   a token is asked for (IUA)
     """
 
     version: str
@@ -34,13 +36,14 @@ class Capabilities:
     target_communities: bool = False
     patients: bool = True
     patient_feed: bool = True
+    access_tokens: bool = False
 
 
 def capability_statement(base: str, capabilities: Capabilities) -> Json:
     """The CapabilityStatement of a server at a base URL."""
     rest: Json = {
         "mode": "server",
-        "security": {"cors": False, "description": "TLS with client certificates where the deployment asks for them"},
+        "security": _security(capabilities),
         "resource": list(_resources(capabilities)),
     }
     if capabilities.submissions:
@@ -57,6 +60,16 @@ def capability_statement(base: str, capabilities: Capabilities) -> Json:
         "format": [FHIR_JSON, FHIR_XML],
         "rest": [rest],
     }
+
+
+def _security(capabilities: Capabilities) -> Json:
+    """Who may ask. That access tokens are needed is said as IUA has it (ITI TF-1: 34.1.1.3)."""
+    certificates = "TLS with client certificates where the deployment asks for them"
+    if not capabilities.access_tokens:
+        return {"cors": False, "description": certificates}
+    tokens = "an access token (IUA, ITI-72) whose scope is the transaction, such as ITI-67"
+    coding = {"system": _SECURITY_TYPES, "code": "IUA"}
+    return {"cors": False, "service": [{"coding": [coding]}], "description": f"{certificates}; {tokens}"}
 
 
 def _statements(capabilities: Capabilities) -> Iterator[str]:

@@ -11,10 +11,11 @@ import re
 import time
 from collections.abc import Mapping
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Final, NamedTuple
 from urllib.parse import unquote
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from mhd.actor import Mhd, MhdAt
 from mhd.fhir.operation_outcome import Issue, IssueType, Outcome, Refused, outcome_of, xds_issue
@@ -22,9 +23,10 @@ from mhd.messages import FhirAnswer, FhirTransaction
 from server.audit.fhir_audit import FhirAudit
 from server.audit.happened import AuditPort
 from server.fhir_exchange import ClientGone, Exchange
-from server.fhir_interactions import ID, INTERACTIONS, OF_VERSION, Answering
+from server.fhir_interactions import ID, INTERACTIONS, OF_VERSION, Answering, Interaction
 from server.metrics import Metrics
 from server.metrics import Outcome as Ended
+from server.requester import Admission, TokenRefused
 from server.settings import Limits
 from server.tracing import trace_facts
 from xds.actors import MessageBroken, OutcomeUnknown
@@ -57,6 +59,7 @@ _FAULT_OF_OURS: Final = xds_issue(ErrorCode.REGISTRY_ERROR, "The server failed; 
 class _Route(NamedTuple):
     transaction: FhirTransaction
     answer: Answering
+    scope: str | None
     resource_id: str
 
 
@@ -71,12 +74,18 @@ class FhirEndpoint:
         *,
         limits: Limits,
         metrics: Metrics,
-        audit: AuditPort | None = None,
         public_url: str | None = None,
+        admission: Admission | None = None,
+        audit: AuditPort | None = None,
     ) -> None:
-        """audit: where requests leave what happened; None: nowhere."""
+        """The endpoint.
+
+        admission   None: whoever reaches this server may ask
+        audit       where requests leave what happened; None: nowhere
+        """
         self.audit = audit
         self._mhd_at = mhd_at
+        self.admission = admission
         self._limits = limits
         self._metrics = metrics
         self._public_url = public_url
@@ -125,7 +134,7 @@ class _Answered:
         try:
             return await self._answered()
         except Refused as refusal:
-            return await self.refused(refusal.outcome, refusal.accessed)
+            return await self.refused(refusal.outcome, refusal.accessed, _challenge_of(refusal))
         except XdsError as refusal:
             return await self.refused(outcome_of(refusal.errors))
         except OutcomeUnknown as problem:
@@ -143,6 +152,8 @@ class _Answered:
         route = routed(self._request.method, self._request.rel_url.raw_path)
         self._transaction = route.transaction
         mhd = self._endpoint.mhd(self._request)
+        if self._endpoint.admission is not None and route.scope is not None:
+            self._exchange.requester = await self._endpoint.admission.requester(self._request, route.scope)
         await self._audit.begun(route.transaction, mhd, route.resource_id)
         self._exchange.disclosing = self._audit.succeeded
         answer = await route.answer(mhd, self._exchange, route.resource_id)
@@ -157,12 +168,17 @@ class _Answered:
         self._endpoint.metrics.kept(answer.documents_kept)
         return response
 
-    async def refused(self, outcome: Outcome, accessed: Accessed = NOTHING_ACCESSED) -> web.Response:
+    async def refused(
+        self,
+        outcome: Outcome,
+        accessed: Accessed = NOTHING_ACCESSED,
+        headers: Mapping[str, str] = MappingProxyType({}),
+    ) -> web.Response:
         """The OperationOutcome, as HTTP has it."""
         outcome = await self._audit.failed(outcome, accessed)
         status = outcome.http_status
-        headers: Mapping[str, str] = {"Retry-After": "1"} if status == HTTPStatus.SERVICE_UNAVAILABLE else {}
-        answer = FhirAnswer(outcome.resource(), status, headers=headers)
+        retry: Mapping[str, str] = {hdrs.RETRY_AFTER: "1"} if status == HTTPStatus.SERVICE_UNAVAILABLE else {}
+        answer = FhirAnswer(outcome.resource(), status, headers={**headers, **retry})
         response = await self._exchange.response(answer, self._exchange.format_of_errors)
         if status == HTTPStatus.METHOD_NOT_ALLOWED:
             response.headers["Allow"] = ", ".join(methods_of(self._request.rel_url.raw_path))
@@ -194,6 +210,10 @@ class _Answered:
         }
 
 
+def _challenge_of(refusal: Refused) -> Mapping[str, str]:
+    return {hdrs.WWW_AUTHENTICATE: refusal.challenge} if isinstance(refusal, TokenRefused) else {}
+
+
 def _ended_by(status: int) -> Ended:
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         return Ended.BUSY
@@ -202,9 +222,9 @@ def _ended_by(status: int) -> Ended:
 
 # Which row a request is for ----------------------------------------------------------------------------------------
 
-_ROWS: Final[dict[str, dict[str, tuple[FhirTransaction, Answering]]]] = {}
+_ROWS: Final[dict[str, dict[str, Interaction]]] = {}
 for _each in INTERACTIONS:
-    _ROWS.setdefault(_each.path, {})[_each.method] = (_each.transaction, _each.answer)
+    _ROWS.setdefault(_each.path, {})[_each.method] = _each
 
 
 def routed(method: str, raw_path: str) -> _Route:
@@ -221,7 +241,7 @@ def routed(method: str, raw_path: str) -> _Route:
                 http=HTTPStatus.METHOD_NOT_ALLOWED,
             )
         )
-    return _Route(*found, resource_id)
+    return _Route(found.transaction, found.answer, found.scope, resource_id)
 
 
 def methods_of(raw_path: str) -> list[str]:

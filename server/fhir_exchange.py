@@ -24,6 +24,7 @@ from mhd.messages import FHIR_JSON, FhirAnswer, FhirRequest
 from server.fhir_negotiation import Format, format_of_body, format_wanted, preferences
 from server.fhir_xml import FhirXmlProblem, from_xml, to_xml
 from server.pieces import in_pieces
+from server.requester import Requester
 from server.settings import Limits
 from xds.audit import Accessed
 from xds.xml import XmlLimits
@@ -54,6 +55,7 @@ class ClientGone(Exception):
 class Exchange:
     """One request and its answer.
 
+    requester    who asks, as an access token says; None: nobody was asked for one
     form_body    of a search that was posted, as it came
     disclosing   asked before a document is sent
     """
@@ -61,6 +63,7 @@ class Exchange:
     def __init__(self, request: web.Request, limits: Limits) -> None:
         self.http = request
         self.received = 0
+        self.requester: Requester | None = None
         self._limits = limits
         self._form: Sequence[tuple[str, str]] = ()
         self.form_body = b""

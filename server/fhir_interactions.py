@@ -35,12 +35,16 @@ OF_VERSION: Final = "{id}/_history/{version}"
 
 
 class Interaction(NamedTuple):
-    """A method on a path. HEAD is answered where GET is."""
+    """A method on a path. HEAD is answered where GET is.
+
+    scope   what an access token has to be for, where such are asked for (IUA); None: nothing is asked for
+    """
 
     method: str
     path: str
     transaction: FhirTransaction
     answer: Answering
+    scope: str | None
 
 
 async def _capabilities(mhd: Mhd, _exchange: Exchange, _: str) -> FhirAnswer:
@@ -119,22 +123,22 @@ async def _document(mhd: Mhd, exchange: Exchange, resource_id: str) -> web.Strea
 
 
 INTERACTIONS: Final = (
-    Interaction("GET", "metadata", FHIR_CAPABILITIES, _capabilities),
-    Interaction("POST", "", ITI_65, _provide_document_bundle),
-    Interaction("GET", "DocumentReference", ITI_67, _find_document_references),
-    Interaction("GET", "DocumentReference/_search", ITI_67, _find_document_references),
-    Interaction("POST", "DocumentReference/_search", ITI_67, _find_document_references),
-    Interaction("POST", "DocumentReference", ITI_105, _simplified_publish),
-    Interaction("POST", "DocumentReference/$generate-metadata", ITI_106, _generate_metadata),
-    Interaction("GET", f"DocumentReference/{ID}", FHIR_READ, _document_reference),
-    Interaction("GET", "List", ITI_66, _find_document_lists),
-    Interaction("GET", "List/_search", ITI_66, _find_document_lists),
-    Interaction("POST", "List/_search", ITI_66, _find_document_lists),
-    Interaction("GET", f"List/{ID}", FHIR_READ, _list),
-    Interaction("GET", f"DocumentReference/{OF_VERSION}", FHIR_READ, _document_reference_version),
-    Interaction("GET", f"List/{OF_VERSION}", FHIR_READ, _list_version),
-    Interaction("GET", f"Patient/{ID}", FHIR_READ, _patient),
-    Interaction("PUT", "Patient", ITI_104, _patient_feed),
-    Interaction("POST", "$process-message", ITI_93, _mobile_patient_feed),
-    Interaction("GET", f"Binary/{ID}", ITI_68, _document),
+    Interaction("GET", "metadata", FHIR_CAPABILITIES, _capabilities, None),
+    Interaction("POST", "", ITI_65, _provide_document_bundle, ITI_65.name),
+    Interaction("GET", "DocumentReference", ITI_67, _find_document_references, ITI_67.name),
+    Interaction("GET", "DocumentReference/_search", ITI_67, _find_document_references, ITI_67.name),
+    Interaction("POST", "DocumentReference/_search", ITI_67, _find_document_references, ITI_67.name),
+    Interaction("POST", "DocumentReference", ITI_105, _simplified_publish, ITI_105.name),
+    Interaction("POST", "DocumentReference/$generate-metadata", ITI_106, _generate_metadata, ITI_106.name),
+    Interaction("GET", f"DocumentReference/{ID}", FHIR_READ, _document_reference, ITI_67.name),
+    Interaction("GET", "List", ITI_66, _find_document_lists, ITI_66.name),
+    Interaction("GET", "List/_search", ITI_66, _find_document_lists, ITI_66.name),
+    Interaction("POST", "List/_search", ITI_66, _find_document_lists, ITI_66.name),
+    Interaction("GET", f"List/{ID}", FHIR_READ, _list, ITI_66.name),
+    Interaction("GET", f"DocumentReference/{OF_VERSION}", FHIR_READ, _document_reference_version, ITI_67.name),
+    Interaction("GET", f"List/{OF_VERSION}", FHIR_READ, _list_version, ITI_66.name),
+    Interaction("GET", f"Patient/{ID}", FHIR_READ, _patient, ITI_67.name),
+    Interaction("PUT", "Patient", ITI_104, _patient_feed, ITI_104.name),
+    Interaction("POST", "$process-message", ITI_93, _mobile_patient_feed, ITI_93.name),
+    Interaction("GET", f"Binary/{ID}", ITI_68, _document, ITI_68.name),
 )

@@ -208,6 +208,7 @@ def _capabilities(settings: Settings) -> Capabilities:
         fhir_documents=settings.mhd.fhir_documents,
         target_communities=settings.home_community_id is not None,
         patients=Actor.REGISTRY in settings.actors,
+        access_tokens=bool(settings.mhd.iua.issuers),
     )
 
 

@@ -33,6 +33,7 @@ from xds.transactions import ITI_41
 log = logging.getLogger(__name__)
 
 _READ_BUFFER_BYTES = 256 * 1024
+_LONGEST_HEADER = 8190  # octets, which is the library's own limit
 _LAST_SECONDS = 1.0  # for what was not finished within shutdown_seconds, before it is cancelled
 
 
@@ -73,8 +74,9 @@ def application(settings: Settings, actors: Wired, in_flight: InFlight) -> web.A
             actors.mhd_at,
             limits=settings.limits,
             metrics=metrics,
-            audit=actors.audit,
             public_url=settings.public_url,
+            admission=actors.admission,
+            audit=actors.audit,
         )
         app.router.add_route("*", fhir.path, fhir.answer)
         app.router.add_route("*", f"{fhir.path}/{{below:.*}}", fhir.answer)
@@ -132,6 +134,7 @@ async def serve(
             handle_signals=False,
             shutdown_timeout=_LAST_SECONDS,
             read_bufsize=_READ_BUFFER_BYTES,
+            max_field_size=max(_LONGEST_HEADER, 2 * settings.mhd.iua.token_bytes),
         )
         await runner.setup()
         try:

@@ -47,6 +47,7 @@ SECRETS_VARIABLE: Final = "TOIMIK_SECRETS"
 """Names the directory of secrets. It is no setting: it says where settings are."""
 
 _IN_THE_CLEAR: Final = "secrets in the clear"
+_OF_THIS_MACHINE: Final = ("127.0.0.1", "::1", "localhost")
 _MOST_PARTS: Final = 10_000  # of one multipart upload, in S3
 _KEPT_UNIQUE_ID: Final = "repository-unique-id"  # a file of the data directory
 
@@ -125,6 +126,13 @@ def _network(value: str) -> str:
         raise ValueError(f"{value!r} is not a network such as 10.0.0.0/8: {problem}") from problem
 
 
+def _keys_address(value: str) -> str:
+    url = urlsplit(_web_address(value))
+    if url.scheme != "https" and url.hostname not in _OF_THIS_MACHINE:
+        raise ValueError("keys are trusted, so they come over https, or over http from this machine")
+    return value
+
+
 Oid = Annotated[str, AfterValidator(_oid)]
 HomeCommunityId = Annotated[str, AfterValidator(_home)]
 Secret = Annotated[SecretStr, Field(min_length=1), PlainSerializer(_serialized, return_type=str, when_used="json")]
@@ -133,6 +141,7 @@ Endpoint = Annotated[str, AfterValidator(_endpoint)]
 TimeZone = Annotated[str, AfterValidator(_time_zone)]
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
 WebAddress = Annotated[str, AfterValidator(_web_address)]
+KeysAddress = Annotated[str, AfterValidator(_keys_address)]
 NumberKind = Annotated[str, AfterValidator(_number_kind)]
 Network = Annotated[str, AfterValidator(_network)]
 
@@ -539,6 +548,93 @@ class CodeOfCode(_Table):
     display: str = ""
 
 
+class SignatureAlgorithm(StrEnum):
+    """How an access token may be signed (RFC 7518, 3.1): with a private key alone, never with a shared one."""
+
+    RS256 = "RS256"
+    RS384 = "RS384"
+    RS512 = "RS512"
+    PS256 = "PS256"
+    PS384 = "PS384"
+    PS512 = "PS512"
+    ES256 = "ES256"
+    ES384 = "ES384"
+    ES512 = "ES512"
+    EDDSA = "EdDSA"
+
+
+class PatientToken(StrEnum):
+    """What becomes of an access token that is for one patient."""
+
+    REFUSE = "refuse"
+    IGNORE = "ignore"
+
+
+class TokenIssuer(_Table):
+    """Who issues access tokens, and where its public keys are (a JWK Set, RFC 7517)."""
+
+    issuer: str = Field(min_length=1, description="iss of its tokens, exactly")
+    jwks_url: KeysAddress | None = Field(None, description="where its keys are, over https")
+    jwks_file: Path | None = Field(None, description="or the file that has them; read again like the URL")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if (self.jwks_url is None) == (self.jwks_file is None):
+            raise ValueError("give either jwks_url or jwks_file")
+        return self
+
+
+class IuaSettings(_Table):
+    """[mhd.iua]: FHIR for those alone who bring an access token (IUA, ITI-72), as soon as there are issuers."""
+
+    issuers: tuple[TokenIssuer, ...] = Field(
+        (),
+        description="authorization servers whose access tokens are taken, each as { issuer = iss of its tokens, "
+        "jwks_url = where its keys are, over https } or, for keys in a file, { issuer, jwks_file }; none: FHIR is "
+        "answered without tokens (needs: pip install 'toimik[iua]')",
+    )
+    audience: tuple[str, ...] = Field(
+        (), description="what this server is called in aud; a token has to name one of them, such as the base URL"
+    )
+    algorithms: tuple[SignatureAlgorithm, ...] = Field(
+        (SignatureAlgorithm.RS256, SignatureAlgorithm.ES256),
+        min_length=1,
+        description=f"how tokens may be signed: {', '.join(SignatureAlgorithm)}; no token is taken without"
+        " a signature, nor with that of a shared key",
+    )
+    patient_tokens: PatientToken = Field(
+        PatientToken.REFUSE,
+        description="tokens that are for one patient (patient, extensions.ihe_iua.person_id, "
+        "extensions.ihe_bppc.patient_id) are refused, because nothing here is kept to him (refuse), or taken for all "
+        "patients (ignore)",
+    )
+    leeway_seconds: float = Field(
+        30.0, ge=0, le=300, description="how far the clocks of an issuer and of this server may differ"
+    )
+    token_bytes: int = Field(8192, ge=512, le=65536, description="longest access token")
+    keys_seconds: float = Field(300.0, gt=0, description="how long keys are used until they are asked for again")
+    keys_last_seconds: float = Field(
+        3600.0,
+        gt=0,
+        description="how long they are used at most where asking fails; after that the answer is 503 until it works",
+    )
+    keys_pause_seconds: float = Field(
+        10.0,
+        ge=0,
+        description="least time between two times that an issuer is asked, also for a key that is not known; until "
+        "then a token with such a key is refused",
+    )
+    keys_wait_seconds: float = Field(5.0, gt=0, description="how long an issuer may take to answer")
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.issuers and not self.audience:
+            raise ValueError("audience does not say what this server is called in aud; without it any token would do")
+        if len({each.issuer for each in self.issuers}) < len(self.issuers):
+            raise ValueError("issuers: each issuer is named once")
+        return self
+
+
 class MhdSettings(_Table):
     """[mhd]: FHIR at /fhir."""
 
@@ -619,6 +715,8 @@ class MhdSettings(_Table):
         description="OIDs and URIs of code systems beside the usual ones: a TOML file with [[code_system]] tables of "
         "oid and uri, or the JSON of a NamingSystem or of a Bundle of them",
     )
+
+    iua: IuaSettings = Field(default_factory=IuaSettings)
 
     @model_validator(mode="after")
     def _possible(self) -> Self:

@@ -25,6 +25,7 @@ from repository.document_store import DocumentStore
 from repository.on_demand import OnDemandDocuments
 from repository.on_demand_snapshots import Snapshots
 from repository.settling import IsRegistered
+from server.access_control import admission
 from server.affinity_domain import known_codes, known_patients, patient_register
 from server.audit.audit_trail import AuditTrail
 from server.audit.audit_wiring import audit_trail
@@ -35,6 +36,7 @@ from server.registered_entries import RegistryEntries
 from server.remote_actors import RemoteRegistry, RemoteRepository
 from server.remote_pages import RemotePages
 from server.remote_repository import RepositoryElsewhere
+from server.requester import Admission
 from server.settings import Actor, ExternalUrl, Minimal, Policy, Settings, repository_unique_id
 from server.store_opening import document_store, metadata_store
 from server.tls import client_context
@@ -62,6 +64,7 @@ class Wired:
 
     patients   takes what patient identity feeds say; None where the registry is elsewhere
     kept       what searches showed lately
+    admission  whom FHIR is answered; None: everybody
     audit      None: no audit trail is asked for
     """
 
@@ -74,7 +77,8 @@ class Wired:
     patients: PatientRegister | None
     codes: ChangingCodes | None
     kept: KeptDossiers
-    audit: AuditTrail | None
+    admission: Admission | None = None
+    audit: AuditTrail | None = None
 
 
 @asynccontextmanager
@@ -132,8 +136,19 @@ async def wired(settings: Settings) -> AsyncIterator[Wired]:
         mhd = await opened.enter_async_context(
             _mhd(settings, registry, repository, made, trusted, patients, value_sets)
         )
+        let_in = await opened.enter_async_context(admission(settings)) if mhd is not None else None
         yield Wired(
-            answering, repository, documents, entries.is_registered, checks, mhd, patients, followed, kept, audit
+            answering,
+            repository,
+            documents,
+            entries.is_registered,
+            checks,
+            mhd,
+            patients,
+            followed,
+            kept,
+            let_in,
+            audit,
         )
 
 

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import typer
 
+from server.access_control import key_diagnoses
 from server.audit.audit_outbox import FILE as OUTBOX
 from server.audit.audit_outbox import AuditOutbox
 from server.audit.audit_sink import NotKept
@@ -97,6 +98,8 @@ async def _examined(settings: Settings, *, deep: bool, tell: Tell | None) -> lis
         diagnoses.append(await _elsewhere("repository", settings.repository_url))
     diagnoses += [await _on_demand_source(each) for each in settings.on_demand]
     diagnoses += [each async for each in _audit(settings)]
+    if Actor.MHD in settings.actors:
+        diagnoses += [each async for each in key_diagnoses(settings)]
     diagnoses += [each async for each in store_diagnoses(settings, deep=deep, tell=tell)]
     return diagnoses
 

@@ -74,15 +74,22 @@ def run(
 
 def documented(settings: Settings, what: str = "the default") -> str:
     """`settings` as a TOML file that explains itself."""
-    tables = {name: value for name, value in _fields(settings) if isinstance(value, BaseModel)}
     pieces = [_HEAD.format(what=what)]
     pieces += _table(settings)
-    for name, table in tables.items():
+    for name, table in _tables(settings):
         pieces.append(f"{_rule(name)}\n[{name}]\n")
         pieces += _table(table)
     pieces.append(_codes(settings))
     pieces.append(_on_demand(settings))
     return "\n".join(pieces)
+
+
+def _tables(table: BaseModel, of: str = "") -> Iterator[tuple[str, BaseModel]]:
+    """The tables in a table, each by its whole name, before those in it."""
+    for name, value in _fields(table):
+        if isinstance(value, BaseModel):
+            yield f"{of}{name}", value
+            yield from _tables(value, f"{of}{name}.")
 
 
 def _rule(name: str) -> str:
@@ -157,7 +164,7 @@ def _toml(value: object, *, each_on_a_line: bool = False) -> str:
         # A JSON string is a TOML string, but for the one control character that JSON may leave as it is.
         return json.dumps(str(text), ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, BaseModel | dict):
-        pairs = value.items() if isinstance(value, dict) else _fields(value)
+        pairs = value.items() if isinstance(value, dict) else (each for each in _fields(value) if each[1] is not None)
         return f"{{ {', '.join(f'{_key(name)} = {_toml(each)}' for name, each in pairs)} }}"
     if isinstance(value, tuple):
         if each_on_a_line and value:

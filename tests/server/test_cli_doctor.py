@@ -19,6 +19,7 @@ from schemas.samples import SAMPLES, path
 from server.__main__ import command_line
 from server.audit.audit_outbox import AuditOutbox
 from server.audit.audit_sink import KeptEvent
+from tests.conformance.authorization_server import AuthorizationServer
 from tests.server.running_server import running_server
 
 DISCHARGE_SUMMARY = SAMPLES[0]
@@ -161,6 +162,25 @@ def test_a_registry_elsewhere_that_does_not_answer_is_found(tmp_path: Path, monk
     with running_server(tmp_path / "other", actors=("registry",)) as base:
         monkeypatch.setenv("TOIMIK_REGISTRY_URL", f"{base}/xds/registry")
         assert diagnoses("--data", tmp_path)[f"registry {base}/xds/registry"]["verdict"] == "ok"
+
+
+def test_keys_of_access_tokens_that_can_not_be_had_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = tmp_path / "keys.json"
+    there.write_text(json.dumps(AuthorizationServer().key_set), encoding="utf-8")
+    issuers = [
+        {"issuer": "https://a.example", "jwks_file": str(there)},
+        {"issuer": "https://b.example", "jwks_file": str(tmp_path / "none.json")},
+        {"issuer": "https://c.example", "jwks_url": f"http://127.0.0.1:{unused_port()}/jwks"},
+    ]
+    monkeypatch.setenv("TOIMIK_MHD__IUA__ISSUERS", json.dumps(issuers))
+    monkeypatch.setenv("TOIMIK_MHD__IUA__AUDIENCE", '["https://xds.example/fhir"]')
+    found = diagnoses("--data", tmp_path, healthy=False)
+    verdicts = {name: each["verdict"] for name, each in found.items() if name.startswith("keys of ")}
+    assert verdicts == {
+        "keys of https://a.example": "ok",
+        "keys of https://b.example": "failed",
+        "keys of https://c.example": "failed",
+    }
 
 
 def test_a_certificate_is_read_with_its_key_and_its_last_day(tmp_path: Path) -> None:

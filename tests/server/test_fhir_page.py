@@ -45,6 +45,12 @@ def test_what_the_page_says_to_type_works_in_its_order(server: str) -> None:
             assert_is_fhir(json.loads(line))
 
 
+def test_the_settings_of_access_tokens_can_be_used(tmp_path: Path) -> None:
+    (settings,) = re.findall(r"^```text\n(\[mhd\.iua\]\n.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    (tmp_path / "toimik.toml").write_text(settings, encoding="utf-8")
+    assert load_settings(tmp_path / "toimik.toml").mhd.iua.issuers
+
+
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
 def test_an_example_is_what_its_profiles_ask(example: Path) -> None:
     assert_is_fhir(parsed(example.read_bytes()))

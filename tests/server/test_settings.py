@@ -209,3 +209,20 @@ def test_only_a_repository_assembles_documents() -> None:
 def test_only_a_repository_makes_on_demand_documents() -> None:
     with pytest.raises(SettingsProblem, match="made by a repository, which is not one of the actors"):
         load_settings(actors=["registry"], on_demand=[{"name": "a", "entry_point": "a"}])
+
+
+@pytest.mark.parametrize(
+    ("iua", "sentence"),
+    [
+        ({"issuers": [{"issuer": "https://a.example", "jwks_url": "http://a.example/jwks"}]}, "over https"),
+        ({"issuers": [{"issuer": "https://a.example"}]}, "jwks_url or jwks_file"),
+        ({"issuers": [{"issuer": "https://a.example", "jwks_url": "https://a.example/jwks"}]}, "audience"),
+        ({"issuers": [{"issuer": "a", "jwks_file": "a"}] * 2, "audience": ["x"]}, "named once"),
+        ({"algorithms": ["HS256"]}, "HS|RS256"),
+        ({"algorithms": ["none"]}, "RS256"),
+        ({"algorithms": []}, "algorithms"),
+    ],
+)
+def test_access_tokens_are_asked_for_safely_or_not_at_all(iua: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(SettingsProblem, match=sentence):
+        load_settings(mhd={"iua": iua})
