@@ -10,7 +10,8 @@ Patient identities    iti104_patient_identity_feed.py: Patient Identity Feed FHI
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from mhd.capability_statement import Capabilities, capability_statement
@@ -19,6 +20,7 @@ from mhd.fhir.fhir_json import written
 from mhd.iti93_mobile_patient_identity_feed import MobilePatientFeed
 from mhd.iti104_patient_identity_feed import PatientFeed
 from mhd.messages import FhirAnswer, Recipient
+from mhd.searching.one_patient import patient_of_claims
 from mhd.searching.resource_reads import answer_of
 
 
@@ -35,6 +37,16 @@ class Mhd:
     can: Capabilities
     feed: PatientFeed | None = None
     mobile_feed: MobilePatientFeed | None = None
+
+    async def kept_to(self, claims: Sequence[str], *, forbids: bool) -> Mhd | None:
+        """The same, whose Document Responder has nothing but what belongs to the patient whom a token's claims name.
+
+        None: they name nobody who is known, or several. forbids: what belongs to others is refused, not hidden.
+        """
+        patient_id = await patient_of_claims(claims, self.responder.search.conditions.patients)
+        if patient_id is None:
+            return None
+        return replace(self, responder=self.responder.kept_to(patient_id, forbids=forbids))
 
     def capabilities(self) -> FhirAnswer:
         """The CapabilityStatement."""

@@ -9,12 +9,13 @@ Resources by their ids               resource_reads.py
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mhd.iti66_find_document_lists import LISTS, find_document_lists
 from mhd.iti67_find_document_references import DOCUMENT_REFERENCES, find_document_references
 from mhd.iti68_retrieve_document import FoundDocument, retrieve_document
 from mhd.messages import FhirAnswer, FhirRequest
+from mhd.searching.one_patient import OfOnePatient
 from mhd.searching.past_versions import links_of_past
 from mhd.searching.resource_reads import read_object, read_patient, read_version
 from mhd.searching.search import Search, SearchType
@@ -25,13 +26,24 @@ from xds.actors import DocumentRegistry, DocumentRepository, ObjectCodec
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DocumentResponder:
-    """Answers from a Document Registry and a Document Repository, in this process or elsewhere."""
+    """Answers from a Document Registry and a Document Repository, in this process or elsewhere.
+
+    is_of_one_patient   there is nothing for whoever asks but what belongs to one patient
+    """
 
     search: Search
     registry: DocumentRegistry
     repository: DocumentRepository
     codec: ObjectCodec
     superseded_gone: bool = False
+    is_of_one_patient: bool = False
+
+    def kept_to(self, patient_id: str, *, forbids: bool) -> DocumentResponder:
+        """The same for somebody who may see one patient (CX text) alone. forbids: as OfOnePatient has it."""
+        registry = OfOnePatient(self.search.registry, patient_id, forbids)
+        conditions = replace(self.search.conditions, registry=registry)
+        search = replace(self.search, registry=registry, conditions=conditions)
+        return replace(self, search=search, is_of_one_patient=True)
 
     async def find_document_lists(self, parameters: Iterable[Pair], said: FhirRequest) -> FhirAnswer:
         """Find Document Lists [ITI-66]. Raises Refused, XdsError."""
@@ -43,6 +55,8 @@ class DocumentResponder:
 
     async def document(self, resource_id: str) -> FoundDocument:
         """Retrieve Document [ITI-68]. Raises Refused, OutcomeUnknown."""
+        if self.is_of_one_patient:
+            await self.document_reference(resource_id)  # it has to be there for whoever asks
         return await retrieve_document(
             resource_id,
             registry=self.registry,

@@ -13,7 +13,7 @@ import aiohttp
 
 from server.diagnosis import Diagnosis, Verdict
 from server.requester import Admission
-from server.settings import IuaSettings, PatientToken, Settings, SettingsProblem, TokenIssuer
+from server.settings import IuaSettings, Settings, SettingsProblem, TokenIssuer
 from server.tls import CannotServe, client_context
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ async def admission(settings: Settings) -> AsyncIterator[Admission | None]:
             algorithms=configured.algorithms,
             leeway_seconds=configured.leeway_seconds,
             token_bytes=configured.token_bytes,
-            refuse_patient_tokens=configured.patient_tokens is PatientToken.REFUSE,
+            patient_tokens=configured.patient_tokens,
         )
 
 

@@ -152,11 +152,13 @@ class _Answered:
         route = routed(self._request.method, self._request.rel_url.raw_path)
         self._transaction = route.transaction
         mhd = self._endpoint.mhd(self._request)
-        if self._endpoint.admission is not None and route.scope is not None:
-            self._exchange.requester = await self._endpoint.admission.requester(self._request, route.scope)
+        admission, shown = self._endpoint.admission, mhd
+        if admission is not None and route.scope is not None:
+            self._exchange.requester = await admission.requester(self._request, route.scope)
+            shown = await admission.shown(mhd, self._exchange.requester, route.scope)
         await self._audit.begun(route.transaction, mhd, route.resource_id)
         self._exchange.disclosing = self._audit.succeeded
-        answer = await route.answer(mhd, self._exchange, route.resource_id)
+        answer = await route.answer(shown, self._exchange, route.resource_id)
         if not isinstance(answer, FhirAnswer):
             self._ended(answer, Ended.SUCCESS)
             return answer

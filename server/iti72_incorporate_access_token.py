@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Any, Final, NoReturn
 
 import jwt
 from aiohttp import hdrs, web
 
+from mhd.actor import Mhd
 from mhd.fhir.operation_outcome import Issue, IssueType, Refused
+from mhd.messages import ITI_66, ITI_67, ITI_68
 from server.requester import PurposeOfUse, Requester, TokenRefused
+from server.settings import PatientToken
 from server.signing_keys import KeysUnavailable, SigningKeys
 
 log = logging.getLogger(__name__)
@@ -38,6 +42,9 @@ _REFUSALS: Final[tuple[tuple[type[jwt.PyJWTError], IssueType, str], ...]] = (
     ),
     (jwt.PyJWTError, IssueType.LOGIN, _NOT_VERIFIED),
 )
+_KEPT: Final = (PatientToken.HIDE, PatientToken.FORBID)
+_READING: Final = frozenset({ITI_66.name, ITI_67.name, ITI_68.name})
+"""What is answered from one patient's documents alone; of what is sent, no one looks whose it is."""
 _ODD: Final = (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError)
 """What the library may raise of claims and headers that are not what they should be."""
 _KEYS_UNAVAILABLE: Final = Issue(
@@ -58,7 +65,7 @@ class AccessTokens:
         algorithms: Sequence[str],
         leeway_seconds: float,
         token_bytes: int,
-        refuse_patient_tokens: bool,
+        patient_tokens: PatientToken,
     ) -> None:
         """issuers: their keys, by iss. audience: each is a name of this server."""
         self._issuers = issuers
@@ -66,7 +73,7 @@ class AccessTokens:
         self._algorithms = frozenset(algorithms)
         self._leeway = leeway_seconds
         self._token_bytes = token_bytes
-        self._refuse_patient_tokens = refuse_patient_tokens
+        self._patient_tokens = patient_tokens
 
     async def requester(self, request: web.Request, scope: str) -> Requester:
         try:
@@ -78,7 +85,17 @@ class AccessTokens:
             raise
         except KeysUnavailable:
             raise Refused(_KEYS_UNAVAILABLE) from None
-        return requester_of(claims, self._audience)
+        found = requester_of(claims, self._audience)
+        return found if self._patient_tokens in _KEPT else replace(found, patients=())
+
+    async def shown(self, mhd: Mhd, requester: Requester, scope: str) -> Mhd:
+        if not requester.patients:
+            return mhd
+        found = await mhd.kept_to(requester.patients, forbids=self._patient_tokens is PatientToken.FORBID)
+        if found is None:
+            sentence = "The access token is for a patient who is not known here, or for several."
+            raise TokenRefused(IssueType.FORBIDDEN, sentence, scope=scope)
+        return found
 
     def _token(self, authorization: Sequence[str], scope: str) -> str:
         """The one that was sent. Raises TokenRefused."""
@@ -137,8 +154,9 @@ class AccessTokens:
         if scope not in _scopes(claims):
             sentence = f"The access token is not for this; get one with the scope {scope}."
             raise TokenRefused(IssueType.FORBIDDEN, sentence, scope=scope, error="insufficient_scope")
-        if self._refuse_patient_tokens and _is_for_a_patient(claims):
-            sentence = "The access token is for one patient, and this server can not keep an app to him."
+        is_refused = self._patient_tokens is PatientToken.REFUSE
+        if _patients(claims) and (is_refused or (self._patient_tokens in _KEPT and scope not in _READING)):
+            sentence = "The access token is for one patient, and this is not answered to such tokens here."
             raise TokenRefused(IssueType.FORBIDDEN, sentence, scope=scope)
 
 
@@ -151,6 +169,7 @@ def requester_of(claims: Mapping[str, Any], audience: Sequence[str]) -> Requeste
         client_id=next((each for name in ("client_id", "azp") if isinstance(each := claims.get(name), str)), None),
         audience=next(each for each in named if each in audience),
         purpose_of_use=tuple(_purposes(_extension(claims, "ihe_iua").get("purpose_of_use"))),
+        patients=_patients(claims),
     )
 
 
@@ -160,14 +179,14 @@ def _scopes(claims: Mapping[str, Any]) -> Sequence[str]:
     return scope.split(" ") if isinstance(scope, str) else scope if isinstance(scope, list) else ()
 
 
-def _is_for_a_patient(claims: Mapping[str, Any]) -> bool:
-    return any(
-        (
-            claims.get("patient"),  # SMART App Launch
-            _extension(claims, "ihe_iua").get("person_id"),
-            _extension(claims, "ihe_bppc").get("patient_id"),
-        )
+def _patients(claims: Mapping[str, Any]) -> tuple[str, ...]:
+    """The patient whom a token is for, in each way in which it names him; what is no text names nobody."""
+    named = (
+        claims.get("patient"),  # SMART App Launch
+        _extension(claims, "ihe_iua").get("person_id"),
+        _extension(claims, "ihe_bppc").get("patient_id"),
     )
+    return tuple(each if isinstance(each, str) else "" for each in named if each not in (None, ""))
 
 
 def _extension(claims: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final, NamedTuple, Protocol
 
 from aiohttp import web
 
+from mhd.actor import Mhd
 from mhd.fhir.operation_outcome import Issue, IssueType, Refused
 
 _SCHEME: Final = 'Bearer realm="FHIR"'
@@ -29,6 +30,7 @@ class Requester:
     client_id      the app; None: the token does not name it
     audience       aud: what the token calls this server, first (for UserName of an audit message, ITI TF-2: 3.72.5.1)
     purpose_of_use   extensions.ihe_iua.purpose_of_use
+    patients       the patient whom the token is for, in each way in which it names him; (): it is for all
     """
 
     issuer: str
@@ -36,6 +38,7 @@ class Requester:
     client_id: str | None = None
     audience: str = ""
     purpose_of_use: tuple[PurposeOfUse, ...] = ()
+    patients: tuple[str, ...] = field(default=(), repr=False)
 
 
 class TokenRefused(Refused):
@@ -63,4 +66,8 @@ class Admission(Protocol):
 
         Raises TokenRefused; Refused (503) where that can not be known now.
         """
+        ...
+
+    async def shown(self, mhd: Mhd, requester: Requester, scope: str) -> Mhd:
+        """What there is for them, of all that there is. Raises TokenRefused, XdsError."""
         ...

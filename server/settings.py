@@ -567,6 +567,8 @@ class PatientToken(StrEnum):
     """What becomes of an access token that is for one patient."""
 
     REFUSE = "refuse"
+    HIDE = "hide"
+    FORBID = "forbid"
     IGNORE = "ignore"
 
 
@@ -605,8 +607,8 @@ class IuaSettings(_Table):
     patient_tokens: PatientToken = Field(
         PatientToken.REFUSE,
         description="tokens that are for one patient (patient, extensions.ihe_iua.person_id, "
-        "extensions.ihe_bppc.patient_id) are refused, because nothing here is kept to him (refuse), or taken for all "
-        "patients (ignore)",
+        "extensions.ihe_bppc.patient_id): refuse them; let them find and read what is his, and hide the rest, as if it "
+        "were not there, or forbid it (403); or ignore whom they are for, and take them for all patients",
     )
     leeway_seconds: float = Field(
         30.0, ge=0, le=300, description="how far the clocks of an issuer and of this server may differ"

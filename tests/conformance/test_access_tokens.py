@@ -270,6 +270,14 @@ BAD_TOKENS: Mapping[str, tuple[Callable[[AuthorizationServer], str], str]] = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("make", [unsigned, signed_with_the_public_key])
+async def test_what_is_not_signed_with_a_private_key_is_refused_before_a_key_is_looked_for(
+    here: Guarded, make: Callable[[AuthorizationServer], str]
+) -> None:
+    sentence = (await here.search(make(here.issuer))).issue["details"]["text"]
+    assert sentence == "The access token is signed by an algorithm that is not taken here, or not at all."
+
+
 @pytest.mark.parametrize("name", BAD_TOKENS)
 async def test_a_token_that_does_not_do_is_401_and_a_sentence_says_why_without_telling_it_again(
     here: Guarded, name: str, caplog: pytest.LogCaptureFixture
