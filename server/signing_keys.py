@@ -121,7 +121,7 @@ class SigningKeys:
                 return
             self._asked_at = now
             try:
-                self._keys = verifying_keys(await self._read(), self._algorithms)
+                self._keys = await asyncio.to_thread(verifying_keys, await self._read(), self._algorithms)
             except KeysUnavailable as problem:
                 self._problem = str(problem)
                 facts = {"issuer": self._issuer, "problem": self._problem}

@@ -83,6 +83,18 @@ def test_sources_of_on_demand_documents_load_again_and_change_nothing(tmp_path: 
     assert load_settings(again).on_demand == load_settings(first).on_demand != ()
 
 
+def test_issuers_of_access_tokens_load_again_and_change_nothing(tmp_path: Path) -> None:
+    first, again = tmp_path / "first.toml", tmp_path / "again.toml"
+    first.write_text(
+        '[mhd.iua]\naudience = ["https://xds.example/fhir"]\nalgorithms = ["ES384"]\nissuers = [\n'
+        '    { issuer = "https://a.example", jwks_url = "https://a.example/jwks" },\n'
+        '    { issuer = "https://b.example", jwks_file = "/etc/toimik/b.json" },\n]\n',
+        encoding="utf-8",
+    )
+    again.write_text(printed("--config", str(first)), encoding="utf-8")
+    assert load_settings(again).mhd.iua == load_settings(first).mhd.iua != load_settings().mhd.iua
+
+
 def test_text_of_any_kind_comes_back_as_it_was(tmp_path: Path) -> None:
     name = 'quotes " and \\ and \x7f and õ and \n'
     first = tmp_path / "first.toml"
