@@ -112,17 +112,13 @@ class AccessTokens:
 
     async def _verified(self, token: str, scope: str) -> Mapping[str, Any]:
         """What a token claims, if it is as it should be. Raises TokenRefused, KeysUnavailable."""
-        try:
-            read = jwt.decode_complete(token, options={"verify_signature": False})
-            header, issuer = read["header"], read["payload"].get("iss")
-            keys = self._issuers.get(issuer)
-        except (jwt.PyJWTError, *_ODD):
-            _refuse(_MALFORMED, scope)
+        header, issuer = _unverified(token, scope)
         algorithm, kid = header.get("alg"), header.get("kid")
-        if algorithm not in self._algorithms:
+        if not isinstance(algorithm, str) or algorithm not in self._algorithms:
             _refuse("The access token is signed by an algorithm that is not taken here, or not at all.", scope)
         if str(header.get("typ", "JWT")).lower() not in _TYPES:
             _refuse("The token is one of another kind; send an access token.", scope)
+        keys = self._issuers.get(issuer) if isinstance(issuer, str) else None
         if keys is None:
             _refuse("The access token is of an issuer who is not trusted here.", scope)
         key = await keys.key(kid, algorithm)
@@ -158,6 +154,15 @@ class AccessTokens:
         if _patients(claims) and (is_refused or (self._patient_tokens in _KEPT and scope not in _READING)):
             sentence = "The access token is for one patient, and this is not answered to such tokens here."
             raise TokenRefused(IssueType.FORBIDDEN, sentence, scope=scope)
+
+
+def _unverified(token: str, scope: str) -> tuple[Mapping[str, Any], Any]:
+    """The header and iss, of whatever type, as somebody sent them. Raises TokenRefused."""
+    try:
+        read = jwt.decode_complete(token, options={"verify_signature": False})
+    except (jwt.PyJWTError, *_ODD):
+        _refuse(_MALFORMED, scope)
+    return read["header"], read["payload"].get("iss")
 
 
 def requester_of(claims: Mapping[str, Any], audience: Sequence[str]) -> Requester:

@@ -92,6 +92,12 @@ def application(settings: Settings, actors: Wired, in_flight: InFlight) -> web.A
     return app
 
 
+def _longest_header(settings: Settings) -> int:
+    """In octets: one with a token that is too long is still read, so that whoever sent it is told."""
+    configured = settings.mhd.iua
+    return max(_LONGEST_HEADER, 2 * configured.token_bytes) if configured.issuers else _LONGEST_HEADER
+
+
 def _welcome(endpoints: Sequence[SoapEndpoint], fhir: FhirEndpoint | None) -> Handler:
     """What a person sees who opens the server's address."""
 
@@ -134,7 +140,7 @@ async def serve(
             handle_signals=False,
             shutdown_timeout=_LAST_SECONDS,
             read_bufsize=_READ_BUFFER_BYTES,
-            max_field_size=max(_LONGEST_HEADER, 2 * settings.mhd.iua.token_bytes),
+            max_field_size=_longest_header(settings),
         )
         await runner.setup()
         try:

@@ -179,7 +179,9 @@ def verifying_keys(key_set: bytes, algorithms: Sequence[str]) -> Sequence[Verify
 
 def _usable(jwk: Any, algorithms: Sequence[str]) -> Iterator[VerifyingKey]:
     """A key, for each algorithm that it is meant for."""
-    if not isinstance(jwk, dict) or jwk.get("use", "sig") != "sig" or "verify" not in jwk.get("key_ops", ["verify"]):
+    if not isinstance(jwk, dict) or jwk.get("use", "sig") != "sig":
+        return
+    if "key_ops" in jwk and "verify" not in _sequence(jwk["key_ops"]):
         return
     kid = jwk.get("kid")
     public = {name: jwk[name] for name in _PUBLIC if name in jwk}  # whatever else is there, a private key included
@@ -189,7 +191,7 @@ def _usable(jwk: Any, algorithms: Sequence[str]) -> Iterator[VerifyingKey]:
             continue
         try:
             key = PyJWK(public, algorithm)
-        except (PyJWKError, InvalidKeyError, ValueError, TypeError, KeyError):
+        except (PyJWKError, InvalidKeyError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError):
             continue
         if getattr(key.key, "key_size", _LEAST_RSA_BITS) >= _LEAST_RSA_BITS or kind[0] != "RSA":
             yield VerifyingKey(kid if isinstance(kid, str) else None, algorithm, key)

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import jwt
 from aiohttp import web
@@ -15,6 +15,14 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 AUDIENCE = "https://xds.example/fhir"
+
+ODD_KEYS: Final[tuple[Any, ...]] = (
+    "no key", {}, {"kty": "unheard of"}, {"kty": ["RSA"]}, {"kty": "RSA"}, {"kty": "RSA", "n": 7, "e": "AQAB"},
+    {"kty": "RSA", "n": "AQAB", "e": ""}, {"kty": "RSA", "n": "AQAB", "e": "AQAB", "key_ops": None},
+    {"kty": "EC", "crv": "P-256", "x": "AQAB", "y": "AQAB"}, {"kty": "EC", "crv": {}, "x": [], "y": None},
+    {"kty": "RSA", "n": "AQAB", "e": "AQAB", "use": "enc"}, {"kty": "RSA", "n": "\u0101", "e": "AQAB"},
+)  # fmt: skip
+"""What may stand among keys, and is none."""
 
 PrivateKey: TypeAlias = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 
@@ -59,7 +67,7 @@ class AuthorizationServer:
     def key_set(self) -> dict[str, Any]:
         return {
             "keys": [jwk_of(key, kid=kid, alg=name, use="sig") for name, (kid, key) in self.keys.items()]
-            + [{"kty": "oct", "kid": "shared", "k": "c2VjcmV0"}, {"kty": "unheard of"}, "no key"]
+            + [{"kty": "oct", "kid": "shared", "k": "c2VjcmV0"}, *ODD_KEYS]
         }
 
     def claims(self, scope: Any = "ITI-67", **changes: Any) -> dict[str, Any]:

@@ -339,6 +339,39 @@ async def test_no_text_is_a_token(here: Guarded, token: str) -> None:
     assert (reply.status, reply.issue["code"]) == (401, "login")
 
 
+ODD = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.sampled_from(
+        ["", "RS256", "ES256", "HS256", "none", "RS256-1", "JWT", "https://login.example", AUDIENCE, "ITI-67"]
+    ),
+    st.floats(),
+    st.lists(st.sampled_from(["RS256", "b64", 1, None]), max_size=2),
+    st.just({}),
+)
+HEADERS = st.dictionaries(st.sampled_from(["alg", "kid", "typ", "crit", "b64", "jwk", "cty"]), ODD)
+CLAIMS = st.dictionaries(st.sampled_from(["iss", "sub", "aud", "exp", "nbf", "iat", "jti", "scope", "extensions"]), ODD)
+
+
+@given(header=HEADERS, claims=CLAIMS, is_named=st.booleans(), signature=st.binary(max_size=300))
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+async def test_no_header_and_no_claims_of_any_kind_are_a_token(
+    here: Guarded, header: dict[str, Any], claims: dict[str, Any], is_named: bool, signature: bytes
+) -> None:
+    if is_named:  # so far that a signature is looked at
+        header, claims = {"alg": "RS256", "kid": "RS256-1", **header}, {**here.issuer.claims(), **claims}
+    parts = [encoded(json.dumps(each).encode()) for each in (header, claims)]
+    reply = await here.search(".".join([*parts, encoded(signature)]))
+    assert (reply.status, reply.issue["code"]) == (401, "login")
+
+
+@given(claims=CLAIMS)
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+async def test_claims_of_any_kind_that_are_signed_are_judged(here: Guarded, claims: dict[str, Any]) -> None:
+    assert (await here.search(here.issuer.token(**claims))).status in (200, 401)
+
+
 # Clocks, audiences, issuers ------------------------------------------------------------------------------------------
 
 
