@@ -172,6 +172,7 @@ def requester_of(claims: Mapping[str, Any], audience: Sequence[str]) -> Requeste
         issuer=claims["iss"],
         subject=claims["sub"],
         client_id=next((each for name in ("client_id", "azp") if isinstance(each := claims.get(name), str)), None),
+        jti=_text(claims.get("jti")),
         audience=next(each for each in named if each in audience),
         purpose_of_use=tuple(_purposes(_extension(claims, "ihe_iua").get("purpose_of_use"))),
         patients=_patients(claims),
@@ -198,6 +199,11 @@ def _extension(claims: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     extensions = claims.get("extensions")
     found = extensions.get(name) if isinstance(extensions, dict) else None
     return found if isinstance(found, dict) else {}
+
+
+def _text(claim: Any) -> str:
+    """A claim that is no text says nothing."""
+    return claim if isinstance(claim, str) else ""
 
 
 def _purposes(sent: Any) -> list[PurposeOfUse]:

@@ -28,6 +28,7 @@ class Requester:
     issuer         iss
     subject        sub: the user, or the app where there is none
     client_id      the app; None: the token does not name it
+    jti            of the token; "": it has none
     audience       aud: what the token calls this server, first (for UserName of an audit message, ITI TF-2: 3.72.5.1)
     purpose_of_use   extensions.ihe_iua.purpose_of_use
     patients       the patient whom the token is for, in each way in which it names him; (): it is for all
@@ -36,6 +37,7 @@ class Requester:
     issuer: str
     subject: str
     client_id: str | None = None
+    jti: str = ""
     audience: str = ""
     purpose_of_use: tuple[PurposeOfUse, ...] = ()
     patients: tuple[str, ...] = field(default=(), repr=False)

@@ -9,14 +9,13 @@ from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import unquote_plus
 
-from aiohttp import web
-
 from mhd.actor import Mhd
 from mhd.fhir.operation_outcome import Issue, IssueType, Outcome, Refused
 from mhd.messages import FHIR_READ, FhirTransaction
 from server.audit.audited_transactions import AUDITED_TRANSACTIONS, AuditedTransaction
-from server.audit.happened import AuditOutcome, AuditPort, AuditUnavailable, Client, Happened
+from server.audit.happened import AuditOutcome, AuditPort, AuditUnavailable, Client, Code, Happened, User
 from server.fhir_exchange import Exchange
+from server.requester import Requester
 from xds.audit import NOTHING_ACCESSED, Accessed, AccessedObject
 from xds.errors import XdsError
 
@@ -83,7 +82,7 @@ class FhirAudit:
         happened = Happened(
             transaction=row,
             outcome=outcome,
-            client=_client(self._exchange.http),
+            client=_client(self._exchange),
             url=mhd.base,
             base=mhd.base,
             accessed=accessed,
@@ -91,6 +90,7 @@ class FhirAudit:
             patient_keys=await _patient_keys(accessed, mhd),
             query=as_sent(self._exchange) if row.is_search else b"",
             request_id=self._exchange.request_id,
+            user=_user(self._exchange.requester),
         )
         try:
             await self._port.told(happened)
@@ -125,9 +125,18 @@ def _without_token(name: bytes, pair: bytes) -> bytes:
     return name + b"=" + _REMOVED if plain in _SECRET else pair
 
 
-def _client(request: web.Request) -> Client:
+def _client(exchange: Exchange) -> Client:
+    request, requester = exchange.http, exchange.requester
     certificate = request.transport.get_extra_info("peercert") if request.transport else None
-    return Client(_subject(certificate or {}), request.remote or "")
+    app = (requester.client_id or "") if requester else ""
+    return Client(_subject(certificate or {}), request.remote or "", app)
+
+
+def _user(requester: Requester | None) -> User | None:
+    if requester is None:
+        return None
+    purposes = tuple(Code(each.system, each.code) for each in requester.purpose_of_use)
+    return User(requester.subject, requester.issuer, requester.jti, purposes)
 
 
 def _subject(certificate: Mapping[str, Any]) -> str:

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
+from urllib.parse import quote
 
 from mhd.fhir.exact_text import Json
 from mhd.mapping.identifiers import cx_identifier
 from server.audit.audited_transactions import AuditedTransaction, Coding
-from server.audit.happened import AuditOutcome, Client, Happened, User
+from server.audit.happened import AuditOutcome, Client, Code, Happened, User
 from xds.audit import AccessedKind, AccessedObject
 from xds.hl7v2 import CX
 
@@ -27,6 +28,11 @@ _APPLICATION_SERVER: Final = Coding(
     "http://terminology.hl7.org/CodeSystem/security-source-type", "4", "Application Server"
 )
 _USER: Final = Coding("http://terminology.hl7.org/CodeSystem/v3-ParticipationType", "IRCP", "information recipient")
+_OAUTH_USER: Final = Coding(
+    "https://profiles.ihe.net/ITI/BALP/CodeSystem/UserAgentTypes", "UserOauthAgent", "User OAuth Agent participant"
+)
+_JTI: Final = "urn:ietf:params:oauth:jti:"
+_OF_URIS: Final = ":/?#[]@!$&'()*+,;=%"
 _IP_ADDRESS: Final = "2"
 _URI: Final = "5"
 
@@ -100,7 +106,10 @@ def _profile(happened: Happened, patient_id: str) -> str:
 def _client(client: Client, row: AuditedTransaction) -> Json:
     return {
         "type": {"coding": [row.client._asdict()]},
-        "who": {"display": client.name or client.address},
+        "who": {
+            **({"identifier": {"value": client.id}} if client.id else {}),
+            "display": client.name or client.address,
+        },
         "requestor": False,
         "network": {"address": client.address, "type": _IP_ADDRESS},
     }
@@ -116,13 +125,18 @@ def _server(url: str, row: AuditedTransaction, observer: Observer) -> Json:
 
 
 def _user(user: User) -> Json:
-    purposes = [{"coding": [each._asdict()]} for each in user.purposes_of_use]
+    purposes = [{"coding": [_named(each)]} for each in user.purposes_of_use]
     return {
-        "type": {"coding": [_USER._asdict()]},
-        "who": {"display": user.name},
+        "type": {"coding": [_USER._asdict(), _OAUTH_USER._asdict()]},
+        "who": {"identifier": {"system": user.issuer, "value": user.subject}, "display": user.subject},
         "requestor": True,
+        **({"policy": [_JTI + quote(user.jti, safe=_OF_URIS)]} if user.jti else {}),
         **({"purposeOfUse": purposes} if purposes else {}),
     }
+
+
+def _named(code: Code) -> Json:
+    return {**({"system": code.system} if code.system else {}), "code": code.code}
 
 
 # About whom and what -----------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple, Protocol
 
-from server.audit.audited_transactions import AuditedTransaction, Coding
+from server.audit.audited_transactions import AuditedTransaction
 from xds.audit import Accessed
 
 
@@ -23,22 +23,37 @@ class AuditOutcome(Enum):
     """It could not be answered, or we failed."""
 
 
+class Code(NamedTuple):
+    """system: "": none is named."""
+
+    system: str
+    code: str
+
+
 class Client(NamedTuple):
     """Who asks, as far as that is known.
 
     name      subject of its TLS certificate; "": it showed none
     address   of the connection
+    id        of the app, as an access token has it; "": there is no token, or it does not name the app
     """
 
     name: str
     address: str
+    id: str = ""
 
 
 class User(NamedTuple):
-    """On whose behalf the client asks, and what for."""
+    """On whose behalf the client asks, and what for, as an access token says.
 
-    name: str
-    purposes_of_use: tuple[Coding, ...] = ()
+    issuer     who vouches for the subject
+    jti        of the token; "": it has none
+    """
+
+    subject: str
+    issuer: str
+    jti: str = ""
+    purposes_of_use: tuple[Code, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

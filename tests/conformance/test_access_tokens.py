@@ -153,10 +153,15 @@ async def test_who_asks_is_known_to_whoever_answers(sent: Any) -> None:
     issuer = AuthorizationServer()
     claims = issuer.claims(aud=["other", AUDIENCE], extensions={"ihe_iua": {"purpose_of_use": sent}})
     assert requester_of(claims, [AUDIENCE]) == Requester(
-        issuer.issuer, "user-1", client_id="app-1", audience=AUDIENCE, purpose_of_use=(PurposeOfUse("s", "TREAT"),)
+        issuer.issuer,
+        "user-1",
+        client_id="app-1",
+        jti="1",
+        audience=AUDIENCE,
+        purpose_of_use=(PurposeOfUse("s", "TREAT"),),
     )
     odd = issuer.claims(
-        client_id=None, azp="app-2", extensions={"ihe_iua": {"purpose_of_use": ["TREAT", {"code": ""}]}}
+        client_id=None, jti=7, azp="app-2", extensions={"ihe_iua": {"purpose_of_use": ["TREAT", {"code": ""}]}}
     )
     assert requester_of(odd, [AUDIENCE]) == Requester(issuer.issuer, "user-1", client_id="app-2", audience=AUDIENCE)
 

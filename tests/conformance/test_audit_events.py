@@ -20,6 +20,7 @@ from mhd.mapping.identifiers import resource_id
 from schemas.samples import path as sample
 from tests.audit_profiles import audit_problems
 from tests.builders import CONTENT, PATIENT, REPOSITORY, document_entry, submission, submission_set, unmeasured
+from tests.conformance.authorization_server import AUDIENCE, AuthorizationServer, authorization_server
 from tests.conformance.fhir_wire import FhirReply, FhirWire
 from tests.conformance.test_fhir_submissions import JSON, provided
 from tests.conformance.test_find_document_references import FORM, of, some_patient
@@ -240,6 +241,60 @@ async def test_a_server_in_front_of_another_registry_leaves_events_as_well(tmp_p
 
     assert [each["outcome"] for each in events] == ["0", "0", "4"]
     assert [patients(each) for each in events] == [[of(patient)], [of(patient)], []]
+
+
+async def test_the_user_of_an_access_token_the_app_and_the_purpose_are_told(tmp_path: Path) -> None:
+    patient = some_patient()
+    purpose = {"system": "http://terminology.hl7.org/CodeSystem/v3-ActReason", "code": "TREAT"}
+    async with authorization_server() as issuer, audited(tmp_path, mhd=asking_tokens_of(issuer)) as server:
+        token = issuer.token("ITI-67", extensions={"ihe_iua": {"purpose_of_use": [purpose]}})
+
+        reply = await server.fhir.get(
+            "DocumentReference", {"patient.identifier": of(patient)}, Authorization=f"Bearer {token}"
+        )
+
+        event = server.event()
+    assert reply.status == 200
+    client, _, user = event["agent"]
+    assert client["who"] == {"identifier": {"value": "app-1"}, "display": "127.0.0.1"}
+    assert user["who"]["identifier"] == {"system": issuer.issuer, "value": "user-1"}
+    assert user["requestor"] is True
+    assert user["policy"] == ["urn:ietf:params:oauth:jti:1"]
+    assert user["purposeOfUse"] == [{"coding": [purpose]}]
+    assert token not in str(event)
+
+
+async def test_whoever_is_not_let_in_leaves_no_event_and_can_not_fill_the_outbox(tmp_path: Path) -> None:
+    sought = {"patient.identifier": of(some_patient())}
+    async with authorization_server() as issuer, audited(tmp_path, mhd=asking_tokens_of(issuer)) as server:
+        for headers in ({}, {"Authorization": f"Bearer {issuer.token('ITI-66')}"}):
+            assert (await server.fhir.get("DocumentReference", sought, **headers)).status == 401
+
+        assert server.events() == []
+
+
+async def test_what_is_forbidden_to_a_token_of_another_patient_leaves_an_event_of_its_user(tmp_path: Path) -> None:
+    own, other = some_patient(), some_patient()
+    async with (
+        authorization_server() as issuer,
+        audited(tmp_path, mhd=asking_tokens_of(issuer, patient_tokens="forbid")) as server,
+    ):
+        await server.registered(own, other)
+        token = issuer.token("ITI-67", extensions={"ihe_iua": {"person_id": own.text}})
+
+        reply = await server.fhir.get(
+            "DocumentReference", {"patient.identifier": of(other)}, Authorization=f"Bearer {token}"
+        )
+
+        event = server.event()
+    assert reply.status == 403
+    assert (event["outcome"], event["agent"][2]["who"]["display"]) == ("4", "user-1")
+
+
+def asking_tokens_of(issuer: AuthorizationServer, **iua: Any) -> Json:
+    """Settings of [mhd]."""
+    issuers = [{"issuer": issuer.issuer, "jwks_url": issuer.url}]
+    return {"iua": {"issuers": issuers, "audience": [AUDIENCE], **iua}}
 
 
 async def test_the_client_is_named_by_its_certificate(

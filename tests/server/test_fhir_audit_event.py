@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from server.audit.audited_transactions import AUDITED_TRANSACTIONS, Coding
+from server.audit.audited_transactions import AUDITED_TRANSACTIONS
 from server.audit.fhir_audit_event import Observer, audit_events
-from server.audit.happened import AuditOutcome, Client, Happened, User
+from server.audit.happened import AuditOutcome, Client, Code, Happened, User
 from tests.audit_profiles import audit_problems
 from tests.builders import OTHER_PATIENT, PATIENT
 from tests.fhir_validity import assert_is_fhir
@@ -18,7 +18,7 @@ from xds.audit import Accessed, AccessedKind, AccessedObject
 NOW = datetime(2026, 11, 30, 17, 30, 15, 123456, UTC)
 OBSERVER = Observer("urn:oid:1.2.3", "The hospital")
 BASE = "https://toimik.example/fhir"
-TREATMENT = Coding("http://terminology.hl7.org/CodeSystem/v3-ActReason", "TREAT", "treatment")
+USER = User("mari", "https://id.example", "a b", (Code("urn:of:purposes", "TREAT"),))
 KINDS = {"ITI-65": AccessedKind.SUBMISSION_SET, "ITI-68": AccessedKind.DOCUMENT}
 
 
@@ -51,13 +51,23 @@ def test_the_event_of_every_transaction_is_what_its_profile_asks(name: str) -> N
 
 @pytest.mark.parametrize("name", AUDITED_TRANSACTIONS)
 def test_the_user_and_the_purpose_are_told_where_they_are_known(name: str) -> None:
-    [event] = audit_events(happened(name, user=User("dr Mari Tamm", (TREATMENT,))), OBSERVER, NOW)
+    [event] = audit_events(happened(name, user=USER), OBSERVER, NOW)
 
     assert_is_fhir(event)
     assert audit_problems(event) == []
     user = event["agent"][2]
-    assert (user["who"], user["requestor"]) == ({"display": "dr Mari Tamm"}, True)
-    assert user["purposeOfUse"][0]["coding"][0]["code"] == "TREAT"
+    assert user["who"] == {"identifier": {"system": "https://id.example", "value": "mari"}, "display": "mari"}
+    assert user["requestor"] is True
+    assert user["policy"] == ["urn:ietf:params:oauth:jti:a%20b"]
+    assert user["purposeOfUse"] == [{"coding": [{"system": "urn:of:purposes", "code": "TREAT"}]}]
+    assert [each["code"] for each in user["type"]["coding"]] == ["IRCP", "UserOauthAgent"]
+
+
+def test_an_app_that_a_token_names_is_told_beside_its_certificate() -> None:
+    [event] = audit_events(happened("ITI-67", client=Client("CN=Gateway", "10.1.2.3", "app-1")), OBSERVER, NOW)
+
+    assert_is_fhir(event)
+    assert event["agent"][0]["who"] == {"identifier": {"value": "app-1"}, "display": "CN=Gateway"}
 
 
 def test_events_of_two_patients_name_one_each() -> None:
