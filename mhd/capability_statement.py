@@ -14,6 +14,7 @@ from mhd.searching.search import SearchType
 
 _CHANGED: Final = "2026-11-30"  # the day on which what is told here was last changed
 _SECURITY_TYPES: Final = "http://profiles.ihe.net/fhir/ihe.securityTypes/CodeSystem/securityTypes"
+_BY_ETAG: Final = "not-match"  # If-None-Match is heeded, If-Modified-Since is not
 _STATEMENT: Final = f"{MHD}CapabilityStatement/IHE.MHD."
 
 
@@ -88,7 +89,7 @@ def _statements(capabilities: Capabilities) -> Iterator[str]:
 
 
 def _resources(capabilities: Capabilities) -> Iterator[Json]:
-    yield {"type": "Binary", "interaction": [{"code": "read"}]}
+    yield {"type": "Binary", "interaction": [{"code": "read"}], "conditionalRead": _BY_ETAG}
     references = _searchable(DOCUMENT_REFERENCES, "DocumentReference")
     if capabilities.simplified_publish:
         references["interaction"].append({"code": "create"})
@@ -105,7 +106,12 @@ def _resources(capabilities: Capabilities) -> Iterator[Json]:
     if capabilities.patients:
         feed = {"conditionalUpdate": True} if capabilities.patient_feed else {}
         interactions = ["read", *(["update"] if capabilities.patient_feed else [])]
-        yield {"type": "Patient", "interaction": [{"code": each} for each in interactions], **feed}
+        yield {
+            "type": "Patient",
+            "interaction": [{"code": each} for each in interactions],
+            "conditionalRead": _BY_ETAG,
+            **feed,
+        }
 
 
 def _searchable(kind: SearchType, *profiles: str) -> Json:
@@ -117,6 +123,7 @@ def _searchable(kind: SearchType, *profiles: str) -> Json:
         "interaction": [{"code": "read"}, {"code": "vread"}, {"code": "search-type"}],
         "versioning": "versioned",
         "readHistory": True,
+        "conditionalRead": _BY_ETAG,
         "searchParam": [
             {"name": each.name}
             | ({"definition": each.definition} if each.definition else {})

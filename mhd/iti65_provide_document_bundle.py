@@ -28,6 +28,7 @@ from mhd.submitting.conditional_creates import is_conditional, judge_patient_con
 from mhd.submitting.delayed import Delayed
 from mhd.submitting.document_contents import Contents, FhirXml, ProvidedDocuments, contents_of
 from mhd.submitting.elsewhere import Elsewhere
+from mhd.submitting.entry_conditions import judge_conditions, judge_matches
 from mhd.submitting.on_demand import OnDemand
 from mhd.submitting.registered_objects import RegisteredObjects
 from mhd.submitting.resubmission import answer_to_resubmission, was_removed
@@ -90,6 +91,7 @@ async def submit_bundle(
     bundle, name = await asyncio.to_thread(_sound_and_named, resource, options.entries_limit, sent)
     reading = Reading()
     judge_parts(bundle, reading)
+    judge_conditions(bundle, reading)
     level = judge_profiles(bundle, options.minimal, reading, strict=strict)
     patient_id = await patient_of_bundle(bundle, submitting.patients, reading)
     try:
@@ -141,6 +143,7 @@ async def _submitted(
         called = name
         draft = drafted(called, lookup)
         judge_patches(bundle, draft, domain, reading)
+        await judge_matches(bundle, lookup, domain, submitting.stored, reading)
         judge_rest(bundle, lookup.there.keys(), draft.submission.objects, reading)
         if reading.failed:
             raise Refused(*reading.distinct())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 from urllib.parse import urljoin
@@ -65,6 +65,9 @@ _ROWS: Final = {row.part: row for row in PARTS}
 _BY_TYPE: Final = {row.resource_type: row.part for row in PARTS if row.resource_type != "List"}
 _LISTS: Final = {SUBMISSION_SET: Part.SUBMISSION_SET, FOLDER: Part.FOLDER}
 
+CONDITIONS: Final = ("ifMatch", "ifNoneMatch", "ifModifiedSince")
+"""Of a request, beside ifNoneExist (FHIR R4: bundle.html)."""
+
 
 @dataclass(frozen=True, slots=True)
 class BundleEntry:
@@ -73,6 +76,7 @@ class BundleEntry:
     full_url        None: nobody can refer to it
     part            None: it is nothing that MHD knows
     if_none_exist   the search that has to find nothing, or else it is not made; None: it is made in any case
+    conditions      by name: what else its request depends on, of CONDITIONS
     """
 
     number: int
@@ -82,6 +86,7 @@ class BundleEntry:
     url: str
     part: Part | None
     if_none_exist: str | None = None
+    conditions: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def path(self) -> str:
@@ -205,6 +210,7 @@ def _entry(number: int, entry: Json) -> BundleEntry:
         request["url"],
         _part(resource, request),
         request.get("ifNoneExist"),
+        {name: request[name] for name in CONDITIONS if name in request},
     )
 
 
