@@ -85,9 +85,12 @@ class AuditFeed:
     async def run(self) -> None:
         """Send for ever; whatever goes wrong is tried again."""
         while True:
-            with _locked(self._directory / _LOCK) as is_ours:
-                if is_ours:
-                    await self._sending()
+            try:
+                with _locked(self._directory / _LOCK) as is_ours:
+                    if is_ours:
+                        await self._sending()
+            except Exception:
+                log.exception("Sending audit events failed; it is tried again")
             await asyncio.sleep(_ANOTHER_SENDS_SECONDS)
 
     async def _sending(self) -> None:

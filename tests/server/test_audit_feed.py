@@ -81,6 +81,18 @@ async def test_events_wait_for_a_repository_that_is_down_and_come_in_order(tmp_p
     assert request_ids(repository) == asked
 
 
+async def test_sending_goes_on_after_a_fault_that_nobody_foresaw(tmp_path: Path) -> None:
+    repository = audit_repository()
+    lock = tmp_path / "data" / "audit" / "sender.lock"
+    lock.mkdir(parents=True)  # in the place of a file
+    async with repository.up(), server(tmp_path, repository) as fhir:
+        await searched(fhir, "r-1")
+        lock.rmdir()
+        await repository.has_taken(1)
+
+    assert request_ids(repository) == ["r-1"]
+
+
 async def test_nobody_waits_for_a_repository_that_says_nothing(tmp_path: Path) -> None:
     repository = audit_repository()
     repository.silent = True
