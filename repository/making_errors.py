@@ -56,9 +56,8 @@ class Told:
         )
 
     def unavailable(self) -> XdsError:
-        return self.error(
-            ErrorCode.REPOSITORY_ERROR, "can not be made now: its source does not answer in time. Ask again later."
-        )
+        what = "can not be made now: its source does not answer in time. Ask again later."
+        return self.error(ErrorCode.REPOSITORY_ERROR, what, for_now=True)
 
     def too_large(self, size_limit: int) -> XdsError:
         return self.error(
@@ -105,11 +104,11 @@ class Told:
         answer = f"the Document Registry answers {', '.join(codes)}"
         return self.error(code, f"was made and can not be kept: {answer}. {advice}")
 
-    def error(self, code: ErrorCode, what: str) -> XdsError:
-        """what: the end of a sentence that begins with the document."""
+    def error(self, code: ErrorCode, what: str, *, for_now: bool = False) -> XdsError:
+        """what: the end of a sentence that begins with the document. for_now: it may be made later."""
         unique_id = self.entry.unique_id or ""
         kind = "delayed" if self._is_delayed else "on-demand"
-        return XdsError(code, f"The {kind} document {shown(unique_id)} {what}", unique_id)
+        return XdsError(code, f"The {kind} document {shown(unique_id)} {what}", unique_id, for_now=for_now)
 
 
 def _media_type(text: str) -> str:

@@ -83,12 +83,15 @@ class RegistryError:
 
     code_context   a sentence that tells the sender what to change
     location       the object and attribute, or "" where the sentence says it all
+    for_now        the same request may be answered later, though the code does not say so. ebRS has no place for it: it
+                   is told in this process alone
     """
 
     code: ErrorCode | str  # a foreign registry may send codes that we do not know
     code_context: str
     location: str = ""
     severity: Severity = Severity.ERROR
+    for_now: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +114,9 @@ class Finding:
 class XdsError(Exception):
     """A transaction is refused. `errors` is all that was found, never only the first."""
 
-    def __init__(self, code: ErrorCode, code_context: str, location: str = "") -> None:
+    def __init__(self, code: ErrorCode, code_context: str, location: str = "", *, for_now: bool = False) -> None:
         super().__init__(f"{code}: {code_context}")
-        self.errors: tuple[RegistryError, ...] = (RegistryError(code, code_context, location),)
+        self.errors: tuple[RegistryError, ...] = (RegistryError(code, code_context, location, for_now=for_now),)
 
     @classmethod
     def of(cls, errors: Iterable[RegistryError]) -> XdsError:

@@ -216,7 +216,9 @@ def issue_of(error: RegistryError, expression: str = "", issue_type: IssueType |
         issue_type=issue_type,
         diagnostics="" if expression else error.location,
     )
-    return found.as_warning() if error.severity is Severity.WARNING else found
+    if error.severity is Severity.WARNING:
+        return found.as_warning()
+    return replace(found, code=IssueType.TRANSIENT, http=HTTPStatus.SERVICE_UNAVAILABLE) if error.for_now else found
 
 
 def outcome_of(errors: Sequence[RegistryError]) -> Outcome:

@@ -383,6 +383,7 @@ async def test_whatever_its_source_does_nothing_is_kept_and_the_next_try_works(
     assert "secret" not in error.code_context
     assert by_fhir.resource["resourceType"] == "OperationOutcome"
     assert (by_fhir.status >= 400, by_fhir.status != 410) == (True, True)
+    assert by_fhir.status == 503 or "Ask again later" not in sentence
     assert sentence in by_fhir.issue["details"]["text"]
     assert left_over(settings) == []
     assert await entry_of(wire, entry.unique_id or "") == entry

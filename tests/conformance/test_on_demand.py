@@ -359,14 +359,33 @@ async def test_fhir_apps_retrieve_what_is_made_for_them(wire: Wire, fhir: FhirWi
     assert binary.resource["data"] == "dHVlc2RheQ=="
 
 
-async def test_fhir_apps_are_told_why_a_document_is_not_made(
-    wire: Wire, fhir: FhirWire, summaries: SummaryServer
+TOLD_TO_APPS: Sequence[tuple[str, Any, int, str, str]] = (
+    ("404", status(404), 404, "not-found", "nothing that it could be made of now"),
+    ("401", status(401), 500, "exception", "its source has failed"),
+    ("429", status(429), 503, "transient", "Ask again later"),
+    ("503 again and again", status(503), 503, "transient", "Ask again later"),
+    ("silence", silent, 503, "transient", "Ask again later"),
+    ("an answer that is cut off", cut_off, 503, "transient", "Ask again later"),
+)
+
+
+@pytest.mark.parametrize(
+    ("answer", "http", "issue", "sentence"), [row[1:] for row in TOLD_TO_APPS], ids=[row[0] for row in TOLD_TO_APPS]
+)
+@pytest.mark.parametrize("kept", [False, True], ids=["made for each", "kept"])
+async def test_fhir_apps_are_told_why_a_document_is_not_made_and_whether_to_come_again(
+    wire: Wire, fhir: FhirWire, summaries: SummaryServer, kept: bool, answer: Any, http: int, issue: str, sentence: str
 ) -> None:
-    entry = await promised(wire)
-    summaries.refuses(entry.unique_id or "", 404)
+    entry = await (promised_and_kept(wire) if kept else promised(wire))
+    summaries.answers[entry.unique_id or ""] = answer
+
     reply = await fhir.get(f"Binary/{entry.entry_uuid.removeprefix('urn:uuid:')}")
-    assert reply.status == 404
-    assert "nothing that it could be made of now" in reply.issue["details"]["text"]
+
+    assert (reply.status, reply.issue["code"]) == (http, issue)
+    assert sentence in reply.issue["details"]["text"]
+    assert ("Retry-After" in reply.headers) is (http == 503)
+    code_of_xds = "XDSDocumentUniqueIdError" if http == 404 else "XDSRepositoryError"
+    assert reply.issue["details"]["coding"] == [{"code": code_of_xds}]
 
 
 async def test_a_repository_in_front_of_a_registry_elsewhere_makes_documents_as_well(
