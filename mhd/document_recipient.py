@@ -19,12 +19,12 @@ from mhd.iti106_generate_metadata import CdaReader, generate_metadata
 from mhd.mapping.domain import MhdDomain
 from mhd.messages import FhirAnswer, FhirRequest
 from mhd.patients import AskedOnce, PatientKeys, PatientResolver
+from mhd.registered_objects import RegisteredObjects
 from mhd.submitting.bundle_answer import StoredResources
 from mhd.submitting.delayed import Delayed
 from mhd.submitting.document_contents import FhirXml
 from mhd.submitting.elsewhere import Elsewhere, Nowhere
 from mhd.submitting.on_demand import OnDemand
-from mhd.submitting.registered_objects import RegisteredObjects
 from mhd.submitting.submission_draft import NewUuid
 from mhd.submitting.submission_options import SubmissionOptions
 from xds.actors import DocumentRegistry, DocumentRepository, ObjectCodec

@@ -15,12 +15,12 @@ from mhd.iti66_find_document_lists import LISTS, find_document_lists
 from mhd.iti67_find_document_references import DOCUMENT_REFERENCES, find_document_references
 from mhd.iti68_retrieve_document import FoundDocument, retrieve_document
 from mhd.messages import FhirAnswer, FhirRequest
+from mhd.registered_objects import RegisteredObjects
 from mhd.searching.one_patient import OfOnePatient
 from mhd.searching.past_versions import links_of_past
 from mhd.searching.resource_reads import read_object, read_patient, read_version
 from mhd.searching.search import Search, SearchType
 from mhd.searching.search_request import Pair
-from mhd.submitting.registered_objects import RegisteredObjects
 from xds.actors import DocumentRegistry, DocumentRepository, ObjectCodec
 
 

@@ -25,8 +25,8 @@ from mhd.mapping.document_reference import entry_of, resource_of
 from mhd.mapping.identifiers import resource_id
 from mhd.mapping.reading import Reading
 from mhd.messages import FHIR_XML, FhirAnswer, FhirRequest
+from mhd.registered_objects import current
 from mhd.submitting.composition import composition_of, document_reference_of
-from mhd.submitting.registered_objects import current
 from mhd.submitting.single_document_bundle import submit_document
 from mhd.submitting.submission_options import SubmissionOptions
 from xds.audit import Accessed, AccessedKind, AccessedObject

@@ -20,6 +20,7 @@ from mhd.mapping.domain import MhdDomain
 from mhd.mapping.reading import Reading
 from mhd.messages import FhirAnswer, FhirRequest
 from mhd.patients import PatientResolver
+from mhd.registered_objects import RegisteredObjects
 from mhd.submitting.bundle_answer import Answering, StoredResources, Submitted, answer_of
 from mhd.submitting.bundle_patches import judge_patches
 from mhd.submitting.bundle_patient import patient_of_bundle
@@ -30,7 +31,6 @@ from mhd.submitting.document_contents import Contents, FhirXml, ProvidedDocument
 from mhd.submitting.elsewhere import Elsewhere
 from mhd.submitting.entry_conditions import judge_conditions, judge_matches
 from mhd.submitting.on_demand import OnDemand
-from mhd.submitting.registered_objects import RegisteredObjects
 from mhd.submitting.resubmission import answer_to_resubmission, was_removed
 from mhd.submitting.submission_draft import Draft, NewUuid, Registered, draft_of
 from mhd.submitting.submission_lookup import looked_up

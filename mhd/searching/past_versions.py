@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mhd.submitting.registered_objects import RegisteredObjects
+from mhd.registered_objects import RegisteredObjects
 from xds.metadata import RELATIONSHIPS, AssociationType, ObjectKind
 from xds.paged_search import Link, PagedObject
 

@@ -18,8 +18,8 @@ from mhd.mapping.domain import MhdDomain
 from mhd.mapping.identifiers import entry_uuid_of, unique_id_of
 from mhd.mapping.reading import Reading
 from mhd.patients import PatientResolver
+from mhd.registered_objects import Known, RegisteredObjects
 from mhd.searching.search_values import Token, split, token
-from mhd.submitting.registered_objects import Known, RegisteredObjects
 from mhd.submitting.transaction_bundle import BundleEntry, Part, TransactionBundle
 from xds.errors import ErrorCode
 from xds.hl7v2 import CX

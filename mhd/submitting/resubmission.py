@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from mhd.fhir.operation_outcome import Issue, IssueType, Refused, xds_issue
 from mhd.mapping.identifiers import resource_id
-from mhd.submitting.registered_objects import RegisteredObjects
+from mhd.registered_objects import RegisteredObjects
 from mhd.submitting.submission_draft import Draft
 from xds.actors import RegistryResponse
 from xds.errors import ErrorCode

@@ -10,8 +10,8 @@ from mhd.fhir.operation_outcome import IssueType
 from mhd.mapping.domain import MhdDomain
 from mhd.mapping.identifiers import UNIQUE_ID, identifiers_of_kind, unique_id_of
 from mhd.mapping.reading import Reading
+from mhd.registered_objects import RegisteredObjects, current
 from mhd.submitting.conditional_creates import found_there
-from mhd.submitting.registered_objects import RegisteredObjects, current
 from mhd.submitting.submission_draft import Registered, sent_entry_uuids
 from mhd.submitting.submission_references import SentReference, members_of, own_entry_uuid, relations_of
 from mhd.submitting.transaction_bundle import BundleEntry, Part, TransactionBundle

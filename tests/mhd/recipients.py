@@ -17,9 +17,9 @@ from mhd.mapping.document_reference import resource_of
 from mhd.mapping.domain import MhdDomain
 from mhd.messages import FhirAnswer, FhirRequest
 from mhd.patients import NoPatientKeys
+from mhd.registered_objects import RegisteredObjects
 from mhd.searching.renderer import Completion, Renderer
 from mhd.searching.resource_reads import read_object
-from mhd.submitting.registered_objects import RegisteredObjects
 from mhd.submitting.submission_options import SubmissionOptions
 from registry.actor import Registry
 from registry.metadata_store import Criteria, MetadataStore

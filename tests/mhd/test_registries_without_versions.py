@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from mhd.fhir.operation_outcome import Refused
-from mhd.submitting.registered_objects import RegisteredObjects
+from mhd.registered_objects import RegisteredObjects
 from server.remote_pages import RemotePages
 from tests.builders import document_entry, registered
 from xds.actors import Found, QueryRequest, QueryResponse, RegistryResponse

@@ -1,4 +1,4 @@
-"""What a registry holds of the objects that a submission speaks of: asked by stored queries [ITI-18].
+"""What a registry holds of the objects that a submission, or a past version, speaks of: by stored queries [ITI-18].
 
 So it is the same for the registry of this process and for one of somebody else's.
 """
