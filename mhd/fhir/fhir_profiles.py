@@ -85,16 +85,17 @@ def _row_problems(resource: Json, row: Row, place: str) -> Iterator[Issue]:
     *parents, last = row.path.split(".")
     for holder, path in _holders(resource, parents, place):
         values, at = _values(holder, last, path)
+        what = f"The extension {last[len(_EXTENSION) : -1]} of {path}" if last.startswith(_EXTENSION) else at
         if len(values) < row.least:
             code = ErrorCode.REGISTRY_METADATA_ERROR if row.is_of_xds else ErrorCode.REPOSITORY_METADATA_ERROR
-            yield xds_issue(code, f"{at} is missing; MHD needs it.", at, issue_type=IssueType.REQUIRED)
+            yield xds_issue(code, f"{what} is missing; MHD needs it.", at, issue_type=IssueType.REQUIRED)
         if row.most is not None and len(values) > row.most:
-            what = (
+            wrong = (
                 "is not allowed here; leave it out"
                 if row.most == 0
                 else f"may stand at most {row.most} times; leave the others out"
             )
-            yield _refused(f"{at} {what}.", at, IssueType.STRUCTURE)
+            yield _refused(f"{what} {wrong}.", at, IssueType.STRUCTURE)
         for value, each in _numbered(values, holder, last, at):
             yield from _value_problems(value, row, each)
 

@@ -31,6 +31,11 @@ async def patient_of_bundle(bundle: TransactionBundle, patients: PatientResolver
             reading.issues.append(found.problem)
         if found.patient_id is not None:
             named[entry.number] = found.patient_id
+            if asked.get("reference", "").startswith("#"):
+                reading.warn(
+                    path,
+                    "The contained Patient of the subject is not kept, but his identifier; send subject.identifier.",
+                )
     sets = bundle.of(Part.SUBMISSION_SET)
     first = next((each for each in (*sets, *entries) if each.number in named), None)
     if first is None:

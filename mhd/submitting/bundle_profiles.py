@@ -11,7 +11,7 @@ from mhd.fhir.fhir_profiles import profile_problems
 from mhd.fhir.operation_outcome import Issue, IssueSeverity, IssueType
 from mhd.mapping.code_systems import CodeSystems
 from mhd.mapping.document_reference import STATUSES
-from mhd.mapping.identifiers import UNIQUE_ID, identifiers_of_kind, unique_id_of
+from mhd.mapping.identifiers import ENTRY_UUID, UNIQUE_ID, entry_uuid_of, identifiers_of_kind, unique_id_of
 from mhd.mapping.reading import Reading
 from mhd.submitting.submission_options import Minimal
 from mhd.submitting.transaction_bundle import BundleEntry, Part, TransactionBundle
@@ -100,6 +100,11 @@ def _own_rules(entry: BundleEntry) -> Iterator[Issue]:
                 path = f"{entry.resource_path}.identifier[{number}].value"
                 reading.refuse(path, f"The uniqueId of a SubmissionSet is {identifier.get('value', '')[:100]!r}; "
                                      "send urn:oid: and an OID.")  # fmt: skip
+        for number, identifier in identifiers_of_kind(entry.resource.get("identifier", ()), ENTRY_UUID):
+            if "type" in identifier and entry_uuid_of(identifier.get("value", "")) is None:
+                path = f"{entry.resource_path}.identifier[{number}].value"
+                reading.refuse(path, f"The entryUUID of a SubmissionSet is {identifier.get('value', '')[:100]!r}; "
+                                     "send urn:uuid: and a UUID.")  # fmt: skip
     if entry.part is Part.DOCUMENT and STATUSES.get(entry.resource["status"]) == STATUSES["superseded"]:
         path = f"{entry.resource_path}.status"
         sentence = "A document that is submitted is current; send current. What it replaces becomes superseded."

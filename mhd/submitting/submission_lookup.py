@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 
 from mhd.fhir.operation_outcome import IssueType
 from mhd.mapping.domain import MhdDomain
-from mhd.mapping.identifiers import UNIQUE_ID, identifiers_of_kind, unique_id_of
+from mhd.mapping.identifiers import ENTRY_UUID, UNIQUE_ID, entry_uuid_of, identifiers_of_kind, unique_id_of
 from mhd.mapping.reading import Reading
 from mhd.registered_objects import RegisteredObjects, current
 from mhd.submitting.conditional_creates import found_there
@@ -82,11 +82,11 @@ async def _changed(
 ) -> Folder | None:
     """The Folder that a PUT changes; None: it makes a new one, or is refused."""
     by_id = own_entry_uuid(entry.url, domain)
-    if by_id:
-        by_version = await registered.newest_folders([by_id])
-        found = list(by_version.values()) or await registered.folders(entry_uuids=[by_id])
-    else:
-        found = await registered.folders(unique_ids=_named(entry, domain))
+    unique_ids, uuids = ([], [by_id]) if by_id else _named(entry, domain)
+    found = [
+        *await registered.folders(unique_ids=unique_ids),
+        *((await registered.newest_folders(uuids)).values() or await registered.folders(entry_uuids=uuids)),
+    ]
     folder = next((each for each in found if each.availability_status != AvailabilityStatus.DEPRECATED), None)
     if folder is not None:
         path = f"{entry.resource_path}.title"
@@ -101,13 +101,18 @@ async def _changed(
     return folder
 
 
-def _named(entry: BundleEntry, domain: MhdDomain) -> list[str]:
-    """The uniqueIds that a conditional PUT asks for; for a PUT without condition, those of the Folder itself."""
+def _named(entry: BundleEntry, domain: MhdDomain) -> tuple[list[str], list[str]]:
+    """The uniqueIds and UUIDs that a conditional PUT asks for; without a condition, those of the Folder itself."""
     query = entry.url.partition("?")[2]
     if query:
         asked = [value.rpartition("|") for name, value in parse_qsl(query) if name == "identifier"]
-        found = [unique_id_of({"system": system, "value": value}, domain.code_systems) for system, _, value in asked]
+        as_unique_id = as_uuid = [
+            {"value": value} | ({"system": system} if system else {}) for system, _, value in asked
+        ]
     else:
-        own = identifiers_of_kind(entry.resource.get("identifier", ()), UNIQUE_ID)
-        found = [unique_id_of(each, domain.code_systems) for _, each in own]
-    return [each for each in found if each]
+        own = entry.resource.get("identifier", ())
+        as_unique_id = [each for _, each in identifiers_of_kind(own, UNIQUE_ID)]
+        as_uuid = [each for _, each in identifiers_of_kind(own, ENTRY_UUID)]
+    unique_ids = [unique_id_of(each, domain.code_systems) for each in as_unique_id]
+    uuids = [entry_uuid_of(each.get("value", "")) for each in as_uuid]
+    return [each for each in unique_ids if each], [each for each in uuids if each]

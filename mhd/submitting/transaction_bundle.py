@@ -215,7 +215,9 @@ def _entry(number: int, entry: Json) -> BundleEntry:
 
 
 def _part(resource: Json, request: Json) -> Part | None:
-    kind = resource.get("resourceType") or request["url"].partition("/")[0].partition("?")[0]
+    if not resource:  # it only asks: for the Patient whom the Bundle is about, and for nothing else
+        return Part.PATIENT if re.match(r"Patient(?![A-Za-z])", request["url"]) else None
+    kind = resource["resourceType"]
     if kind == "List":
         return _LISTS.get(kind_of_list(resource) or "")
     if kind == "Bundle" and resource.get("type") != "document":
@@ -253,7 +255,7 @@ def judge_parts(bundle: TransactionBundle, reading: Reading) -> None:
 
 def _judge_entry(entry: BundleEntry, reading: Reading) -> None:
     if entry.part is None:
-        what = entry.resource.get("resourceType", entry.url)
+        what = entry.resource.get("resourceType") or f"{entry.method} of {entry.url[:100]!r}"
         reading.refuse(
             entry.path,
             f"{entry.path} is a {what} that Provide Document Bundle has no place for; send only Lists with the "

@@ -225,6 +225,10 @@ def adding(resource: Json, method: str = "POST", url: str = "") -> Change:
     return change
 
 
+def asking(method: str, url: str) -> Change:
+    return lambda bundle: bundle["entry"].append({"request": {"method": method, "url": url}})
+
+
 def twice(number: int) -> Change:
     def change(bundle: Json) -> None:
         bundle["entry"].append(deepcopy(bundle["entry"][number]) | {"fullUrl": uuid4().urn})
@@ -269,6 +273,16 @@ BROKEN: tuple[tuple[str, Change, int, tuple[str | None, str, str]], ...] = (
     ("SubmissionSets", twice(0), 422, (REPOSITORY_ERROR, "structure", "Bundle.entry")),
     ("Observation", adding({"resourceType": "Observation", "status": "final", "code": {"text": "x"}}), 422,
      (REPOSITORY_ERROR, "not-supported", "Bundle.entry[3]")),
+    ("DELETE", asking("DELETE", "DocumentReference/4f3b9b0e-0000-4000-8000-000000000009"), 422,
+     (REPOSITORY_ERROR, "not-supported", "Bundle.entry[3]")),
+    ("search", asking("GET", "DocumentReference?patient=1"), 422,
+     (REPOSITORY_ERROR, "not-supported", "Bundle.entry[3]")),
+    ("read of a List", asking("GET", "List/1"), 422, (REPOSITORY_ERROR, "not-supported", "Bundle.entry[3]")),
+    ("HEAD of a Binary", asking("HEAD", "Binary/1"), 422, (REPOSITORY_ERROR, "not-supported", "Bundle.entry[3]")),
+    ("read of a document Bundle", asking("GET", "Bundle/1"), 422,
+     (REPOSITORY_ERROR, "not-supported", "Bundle.entry[3]")),
+    ("DELETE of a Patient", asking("DELETE", "Patient/1"), 422,
+     (REPOSITORY_ERROR, "not-supported", "Bundle.entry[3].request.method")),
     ("method", setting("1.request.method", "PUT"), 422,
      (REPOSITORY_ERROR, "not-supported", "Bundle.entry[1].request.method")),
     ("url", setting("1.request.url", "Binary"), 422, (REPOSITORY_ERROR, "value", "Bundle.entry[1].request.url")),
@@ -311,6 +325,8 @@ BROKEN: tuple[tuple[str, Change, int, tuple[str | None, str, str]], ...] = (
     ("language too long", setting(f"{ATTACHMENT}.language", "e" * 300), 422,
      (REPOSITORY_ERROR, "code-invalid", f"{DOCUMENT}.content[0].attachment.language")),
     ("sourceId", setting("0.resource.extension", None), 422, (REPOSITORY_ERROR, "required", f"{SET}.extension")),
+    ("entryUUID of the set", setting("0.resource.identifier.1.value", "urn:uuid:4f3b9b0e"), 422,
+     (REPOSITORY_ERROR, "value", f"{SET}.identifier[1].value")),
     ("uniqueId of the set", setting("0.resource.identifier.0.value", "urn:uuid:4f3b9b0e-0000-4000-8000-000000000009"),
      422, (REPOSITORY_ERROR, "value", f"{SET}.identifier[0].value")),
     ("patient differs", setting("1.resource.subject.identifier.value", "4711"), 422,
@@ -562,12 +578,14 @@ def _put(case: Folder, form: str) -> tuple[Json, Mapping[str, str]]:
     urls = {
         "id": f"List/{resource_id(case.entry_uuid)}",
         "condition": f"List?identifier=urn:ietf:rfc:3986|urn:oid:{case.unique_id}",
+        "without system": f"List?identifier=urn:oid:{case.unique_id}",
+        "entryUUID": f"List?identifier=urn:ietf:rfc:3986|{case.entry_uuid}",
         "identifiers": "List",
     }
     return {}, {"method": "PUT", "url": urls[form]}
 
 
-@pytest.mark.parametrize("form", ["id", "condition", "identifiers"])
+@pytest.mark.parametrize("form", ["id", "condition", "without system", "entryUUID", "identifiers"])
 async def test_a_put_adds_members_to_a_folder(tmp_path: Path, form: str) -> None:
     case, old, new = folder(), document_entry(), document_entry()
     first = bundle_of(sent_list(submission_set(), old, case), sent_list(case, old), *sent_document(old))
@@ -657,6 +675,34 @@ async def test_a_subject_names_the_patient_in_any_of_these_forms(tmp_path: Path,
         assert (await stored(place, entry)).patient_id == PATIENT
     assert isinstance(answer.resource, dict)
     assert answer.resource["entry"][3]["response"]["status"] == "200 OK"
+
+
+async def test_a_patient_who_is_contained_counts_by_his_identifier_and_is_told_not_to_be_kept(tmp_path: Path) -> None:
+    entry = document_entry()
+    bundle = bundle_with(entry)
+    patient = {"resourceType": "Patient", "id": "whose", "identifier": [_IDENTIFIER]}
+    bundle["entry"][1]["resource"].setdefault("contained", []).append(patient)
+    bundle["entry"][1]["resource"]["subject"] = {"reference": "#whose"}
+
+    async with affinity(tmp_path) as place:
+        answer = await place.provided(bundle)
+
+        assert (await stored(place, entry)).patient_id == PATIENT
+    assert isinstance(answer.resource, dict)
+    [issue] = answer.resource["entry"][1]["response"]["outcome"]["issue"]
+    assert (issue["severity"], issue["expression"]) == ("warning", [f"{DOCUMENT}.subject"])
+
+
+async def test_a_missing_extension_is_told_by_its_name(tmp_path: Path) -> None:
+    bundle = bundle_with()
+    del bundle["entry"][0]["resource"]["extension"]
+
+    async with affinity(tmp_path) as place:
+        refused = await refusal(place, bundle)
+
+    told = [each.text for each in refused.outcome.issues if each.expression == f"{SET}.extension"]
+    names = {each.split(" of ")[0] for each in told}
+    assert names == {"The extension ihe-sourceId", "The extension ihe-designationType"}
 
 
 async def test_a_bundle_may_ask_for_the_patient_that_it_is_about(tmp_path: Path) -> None:
