@@ -12,10 +12,12 @@ from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from mhd.fhir.fhir_structure import structure_problems
-from mhd.fhir.operation_outcome import Issue, IssueSeverity, IssueType, Outcome, Refused
+from mhd.fhir.operation_outcome import Issue, IssueSeverity, IssueType, Outcome, Refused, outcome_of
 from mhd.mapping.identifiers import cx_of
 from mhd.messages import FhirAnswer, Json
 from mhd.patients import PatientKeys
+from xds.audit import Accessed, AccessedKind, AccessedObject
+from xds.errors import XdsError
 from xds.hl7v2 import CX
 from xds.patient_feeds import FeedRefused, PatientFeeds, Reason
 
@@ -46,6 +48,15 @@ class PatientFeed:
         if problems := structure_problems(patient, "Patient"):
             raise Refused(*problems)
         named = _named(parameters)
+        try:
+            return await self._put(named, patient)
+        except Refused as refusal:
+            refusal.accessed = Accessed.of(named)
+            raise
+        except XdsError as refusal:
+            raise Refused(*outcome_of(refusal.errors).issues, accessed=Accessed.of(named)) from refusal
+
+    async def _put(self, named: CX, patient: Json) -> FhirAnswer:
         identifiers = [cx for each in patient.get("identifier") or () if (cx := cx_of(each)) is not None]
         if named not in identifiers:
             raise Refused(
@@ -63,16 +74,26 @@ class PatientFeed:
     async def _taken(self, named: CX, patient: Json) -> FhirAnswer:
         was_active = await self.feeds.is_active(named)
         successors, predecessors = list(_linked(patient, REPLACED_BY)), list(_linked(patient, _REPLACES))
+        concerned: list[CX] = []
         for survivor in successors:
-            await self.feeds.merge([survivor], [named])
+            concerned += await self.feeds.merge([survivor], [named])
         if not successors:
             named = await self.feeds.admit([named])
+            concerned.append(named)
         for subsumed in predecessors:
-            await self.feeds.merge([named], [subsumed])
+            concerned += await self.feeds.merge([named], [subsumed])
         known = Issue(IssueType.INFORMATIONAL, "The patient is known.", severity=IssueSeverity.INFORMATION)
         key = await self.keys.patient_key(named.text)
         location = f"{self.base}/Patient/{key}" if key is not None else None
-        return FhirAnswer(Outcome((known,)).resource(), 200 if was_active or successors else 201, location)
+        is_new = not (was_active or successors)
+        objects = (AccessedObject(AccessedKind.PATIENT, key),) if key is not None else ()
+        patient_ids = tuple(dict.fromkeys(each.text for each in concerned))
+        return FhirAnswer(
+            Outcome((known,)).resource(),
+            201 if is_new else 200,
+            location,
+            accessed=Accessed(patient_ids, objects, is_new),
+        )
 
 
 def refused(refusal: FeedRefused, expression: str) -> Refused:

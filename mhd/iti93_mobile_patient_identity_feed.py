@@ -8,17 +8,19 @@ merges one of its patients meanwhile, some were taken; sent again it does no har
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import uuid4
 
 from mhd.fhir.fhir_structure import structure_problems
-from mhd.fhir.operation_outcome import Issue, IssueType, Refused
+from mhd.fhir.operation_outcome import Issue, IssueType, Refused, outcome_of
 from mhd.iti104_patient_identity_feed import REPLACED_BY, refused
 from mhd.mapping.identifiers import cx_of
 from mhd.messages import FhirAnswer, Json
+from xds.audit import Accessed, AccessedKind, AccessedObject
+from xds.errors import XdsError
 from xds.hl7v2 import CX
 from xds.patient_feeds import FeedRefused, PatientFeeds, Told
 
@@ -43,7 +45,26 @@ class MobilePatientFeed:
         header = _header(message)
         history = _history(message)
         by_url = {str(entry.get("fullUrl", "")): _patient(entry) for entry in history}
-        judged = [_judged(number, entry, by_url) for number, entry in enumerate(history)]
+        sent = AccessedObject(AccessedKind.MESSAGE, _name_of(message, header))
+        try:
+            judged = [_judged(number, entry, by_url) for number, entry in enumerate(history)]
+            concerned = await self._taken(judged)
+        except Refused as refusal:
+            refusal.accessed = Accessed(self._named(history), (sent,))
+            raise
+        except XdsError as refusal:
+            accessed = Accessed(self._named(history), (sent,))
+            raise Refused(*outcome_of(refusal.errors).issues, accessed=accessed) from refusal
+        return FhirAnswer(_response(header), accessed=Accessed(_each_once(concerned), (sent,)))
+
+    def _named(self, history: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+        """Everybody of whom a message is that was refused; whoever has no id of this domain, by the first he has."""
+        named = (_identifiers(_patient(each)) for each in history)
+        return _each_once(self.feeds.own(each) or each[0] for each in named if each)
+
+    async def _taken(self, judged: Sequence[Told]) -> list[CX]:
+        """Take what a message says; everybody whom that concerns. Raises Refused."""
+        concerned: list[CX] = []
         try:
             await self.feeds.judge(judged)
         except FeedRefused as refusal:
@@ -51,16 +72,25 @@ class MobilePatientFeed:
         for number, told in enumerate(judged):
             try:
                 if told.surviving:
-                    await self.feeds.merge(told.surviving, told.patient_ids)
+                    concerned += await self.feeds.merge(told.surviving, told.patient_ids)
                 else:
-                    await self.feeds.admit(told.patient_ids)
+                    concerned.append(await self.feeds.admit(told.patient_ids))
             except FeedRefused as refusal:
                 raise _refused(refusal, number) from refusal
-        return FhirAnswer(_response(header))
+        return concerned
 
 
 def _refused(refusal: FeedRefused, number: int) -> Refused:
     return refused(refusal, f"Bundle.entry[1].resource.entry[{number}].resource.identifier")
+
+
+def _each_once(patient_ids: Iterable[CX]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(each.text for each in patient_ids))
+
+
+def _name_of(message: Json, header: Json) -> str:
+    """What its sender calls the MessageHeader: its URL, or its id; "" where it has neither."""
+    return str(message["entry"][0].get("fullUrl") or header.get("id") or "")
 
 
 def _header(message: Json) -> Json:

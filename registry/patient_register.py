@@ -156,6 +156,13 @@ class PatientRegister:
         identities = await self.store.identities([patient_id.text])
         self._require_active(role, patient_id, identities.get(patient_id.text))
 
+    def own(self, patient_ids: Sequence[CX]) -> CX | None:
+        """See PatientFeeds."""
+        try:
+            return self._own(patient_ids)
+        except FeedRefused:
+            return None
+
     def canonical(self, patient_id: CX) -> CX:
         """The patient id as XDS writes it: number and OID of the authority, and nothing else."""
         authority = patient_id.assigning_authority
@@ -224,6 +231,9 @@ class FeedsOfOthers(PatientFeeds):
     async def judge(self, message: Sequence[Told]) -> None:
         with _busy_told():
             await self.register.judge(message)
+
+    def own(self, patient_ids: Sequence[CX]) -> CX | None:
+        return self.register.own(patient_ids)
 
     async def is_active(self, patient_id: CX) -> bool:
         with _busy_told():

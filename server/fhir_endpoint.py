@@ -60,6 +60,7 @@ class _Route(NamedTuple):
     transaction: FhirTransaction
     answer: Answering
     scope: str | None
+    path: str
     resource_id: str
 
 
@@ -156,7 +157,7 @@ class _Answered:
         if admission is not None and route.scope is not None:
             self._exchange.requester = await admission.requester(self._request, route.scope)
             shown = await admission.shown(mhd, self._exchange.requester, route.scope)
-        await self._audit.begun(route.transaction, mhd, route.resource_id)
+        await self._audit.begun(route.transaction, mhd, route.path, route.resource_id)
         self._exchange.disclosing = self._audit.succeeded
         answer = await route.answer(shown, self._exchange, route.resource_id)
         if not isinstance(answer, FhirAnswer):
@@ -243,7 +244,7 @@ def routed(method: str, raw_path: str) -> _Route:
                 http=HTTPStatus.METHOD_NOT_ALLOWED,
             )
         )
-    return _Route(found.transaction, found.answer, found.scope, resource_id)
+    return _Route(found.transaction, found.answer, found.scope, path, resource_id)
 
 
 def methods_of(raw_path: str) -> list[str]:

@@ -1,7 +1,8 @@
 """Whether an AuditEvent meets the profiles that it claims, by the constraints that lie beside the project.
 
 They are of MHD's profiles, with all that those of BALP ask on which they build. So a profile of BALP is one of MHD
-without what MHD has added.
+without what MHD has added, and those of PIXm, which build on BALP as well, are one of MHD with other codes. The one of
+PMIR builds on none, and is written out here.
 """
 
 from __future__ import annotations
@@ -23,6 +24,63 @@ _OF_MHD = {
     "Query": ("FindDocumentReferences.Audit.Responder", ("subtype:iti67", "entity:patient")),
 }
 """By profile of BALP, one of MHD that builds on it, and what that asks beyond it."""
+_PIXM = "https://profiles.ihe.net/ITI/PIXm/StructureDefinition/IHE.PIXm.Feed."
+_OF_PIXM = {"Create.Audit.Manager": ("create", "C"), "Update.Audit.Manager": ("update", "U")}
+"""By profile of PIXm: the interaction and the action. The rest is MHD's Simplified Publish, of another transaction."""
+_DCM = "http://dicom.nema.org/resources/ontology/DCM"
+_PMIR = "https://profiles.ihe.net/ITI/PMIR/StructureDefinition/IHE.PMIR.Feed.Audit"
+_OF_PMIR: list[dict[str, Any]] = [
+    {"id": "AuditEvent.type", "patternCoding": {"system": _DCM, "code": "110110", "display": "Patient Record"}},
+    {
+        "id": "AuditEvent.subtype",
+        "min": 1,
+        "patternCoding": {
+            "system": "urn:ihe:event-type-code", "code": "ITI-93", "display": "Mobile Patient Identity Feed",
+        },
+    },
+    {"id": "AuditEvent.action", "min": 1, "patternCode": "E"},
+    {"id": "AuditEvent.outcome", "min": 1},
+    {"id": "AuditEvent.entity", "slicing": {"rules": "closed"}, "min": 2},
+    {"id": "AuditEvent.entity:patient", "min": 1},
+    {"id": "AuditEvent.entity:patient.what", "min": 1},
+    {
+        "id": "AuditEvent.entity:patient.type",
+        "patternCoding": {
+            "system": "http://terminology.hl7.org/CodeSystem/audit-entity-type", "code": "1", "display": "Person",
+        },
+    },
+    {
+        "id": "AuditEvent.entity:patient.role",
+        "patternCoding": {
+            "system": "http://terminology.hl7.org/CodeSystem/object-role", "code": "1", "display": "Patient",
+        },
+    },
+    {"id": "AuditEvent.entity:message", "min": 1, "max": "1"},
+    {"id": "AuditEvent.entity:message.what", "min": 1},
+    {
+        "id": "AuditEvent.entity:message.type",
+        "patternCoding": {
+            "system": "http://hl7.org/fhir/resource-types", "code": "MessageHeader", "display": "MessageHeader",
+        },
+    },
+    {"id": "AuditEvent.entity:message.name", "patternString": "urn:ihe:iti:pmir:2019:patient-feed"},
+    *(
+        rule
+        for name, code, display in (
+            ("source", "110153", "Source Role ID"), ("destination", "110152", "Destination Role ID"),
+        )
+        for rule in (
+            {"id": f"AuditEvent.agent:{name}", "min": 1, "max": "1"},
+            {
+                "id": f"AuditEvent.agent:{name}.type",
+                "patternCodeableConcept": {"coding": [{"system": _DCM, "code": code, "display": display}]},
+            },
+            {"id": f"AuditEvent.agent:{name}.who", "min": 1},
+            {"id": f"AuditEvent.agent:{name}.network.address", "min": 1},
+            {"id": f"AuditEvent.agent:{name}.network.type", "min": 1},
+        )
+    ),
+]  # fmt: skip
 _CODES = {"AllSearchVS": _SEARCHES, "AllReadVS": _READS}
 
 
@@ -49,6 +107,10 @@ def audit_problems(event: dict[str, Any]) -> list[str]:
 
 
 def _rules(profile: str) -> list[dict[str, Any]]:
+    if profile == _PMIR:
+        return _OF_PMIR
+    if profile.startswith(_PIXM):
+        return _rules_of_pixm(*_OF_PIXM[profile.removeprefix(_PIXM)])
     name = profile.removeprefix(_BALP)
     if name not in _OF_MHD:
         found: list[dict[str, Any]] = _profiles()[profile]["rules"]
@@ -60,6 +122,26 @@ def _rules(profile: str) -> list[dict[str, Any]]:
     return [{**each, "min": 1} if "slicing" in each else each for each in own]
 
 
+def _rules_of_pixm(interaction: str, action: str) -> list[dict[str, Any]]:
+    published: list[dict[str, Any]] = _profiles()[f"{PROFILE}IHE.MHD.SimplifiedPublish.Audit.Recipient"]["rules"]
+    changed: dict[str, dict[str, Any]] = {
+        "AuditEvent.subtype:anyCreate": {
+            "patternCoding": {"system": "http://hl7.org/fhir/restful-interaction", "code": interaction}
+        },
+        "AuditEvent.subtype:iti105": {
+            "patternCoding": {
+                "system": "urn:ihe:event-type-code", "code": "ITI-104", "display": "Patient Identity Feed FHIR",
+            }
+        },
+        "AuditEvent.action": {"patternCode": action},
+    }  # fmt: skip
+    added: list[dict[str, Any]] = [
+        {"id": "AuditEvent.entity:patient.what.identifier", "min": 1},
+        {"id": "AuditEvent.entity:patient.what.reference", "max": "0"},
+    ]
+    return [*({**each, **changed.get(each["id"], {})} for each in published), *added]
+
+
 def _problems(event: dict[str, Any], rules: list[dict[str, Any]]) -> Iterator[str]:
     slices: dict[tuple[str, str], list[_Rule]] = {}
     for rule in (_rule(each) for each in rules):
@@ -67,6 +149,11 @@ def _problems(event: dict[str, Any], rules: list[dict[str, Any]]) -> Iterator[st
             yield from _broken(event, rule, _ROOT)
         else:
             slices.setdefault(rule.slice_of, []).append(rule)
+    for name in (each["id"].partition(".")[2] for each in rules if each.get("slicing", {}).get("rules") == "closed"):
+        of_name = [own for (list_name, _), own in slices.items() if list_name == name]
+        strange = [each for each in event.get(name, ()) if not any(_is_member(each, own) for own in of_name)]
+        if strange:
+            yield f"{name} has what belongs to no slice: {strange}"
     for (name, slice_name), own in slices.items():
         head = next(each for each in own if not each.path)
         members = [each for each in event.get(name, ()) if _is_member(each, own)]

@@ -17,12 +17,14 @@ class AccessedKind(StrEnum):
     DOCUMENT_ENTRY = "DocumentEntry"
     DOCUMENT = "Document"
     PATIENT = "Patient"
+    MESSAGE = "Message"
 
 
 class AccessedObject(NamedTuple):
     """One object.
 
-    id   logicalID of a registered object, entryUUID of the entry of a document, patient_key of a patient; as in a URL
+    id   logicalID of a registered object, entryUUID of the entry of a document, patient_key of a patient, as in a URL;
+         of a message what its sender called it, "" where he called it nothing
     """
 
     kind: AccessedKind
@@ -34,10 +36,12 @@ class Accessed:
     """What a transaction read or made, or was asked for.
 
     patient_ids   CX text of everybody whose data that is; also of who was asked for and has none
+    is_new        by a transaction that makes something or changes it: it was made
     """
 
     patient_ids: tuple[str, ...] = ()
     objects: tuple[AccessedObject, ...] = ()
+    is_new: bool = False
 
     @classmethod
     def of(cls, patient_id: CX | None, *objects: AccessedObject) -> Self:

@@ -52,6 +52,10 @@ class PatientFeeds(Protocol):
         """Refuse a message of several patients before any of it is taken, in the order in which it says it."""
         ...
 
+    def own(self, patient_ids: Sequence[CX]) -> CX | None:
+        """Which of one patient's ids is that of this affinity domain; None: none can be."""
+        ...
+
     async def is_active(self, patient_id: CX) -> bool:
         """Whether a feed named this patient, and none merged it into another."""
         ...

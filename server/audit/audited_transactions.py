@@ -1,4 +1,6 @@
-"""What an audit event says of each transaction: one row for each (MHD 4.2.4: 3.65.5.1 to 3.106.5.1; BALP 1.1).
+"""What an audit event says of each transaction: one row for each.
+
+MHD 4.2.4: 3.65.5.1 to 3.106.5.1; PIXm 3.0.5: 3.104.5.1; PMIR 1.6: 3.93.5.1; BALP 1.1.4 for what is read beside these.
 
 The profiles compare displays letter by letter. A transaction that has no row leaves no event.
 """
@@ -9,7 +11,6 @@ from enum import Enum
 from typing import Final, NamedTuple
 
 from mhd.fhir.canonicals import profile
-from xds.audit import AccessedKind
 
 _DCM: Final = "http://dicom.nema.org/resources/ontology/DCM"
 _EVENT_TYPES: Final = "http://terminology.hl7.org/CodeSystem/audit-event-type"
@@ -17,6 +18,8 @@ _INTERACTIONS: Final = "http://hl7.org/fhir/restful-interaction"
 _IHE: Final = "urn:ihe:event-type-code"
 _OBJECT_ROLES: Final = "http://terminology.hl7.org/CodeSystem/object-role"
 _BALP: Final = "https://profiles.ihe.net/ITI/BALP/StructureDefinition/IHE.BasicAudit."
+_PIXM: Final = "https://profiles.ihe.net/ITI/PIXm/StructureDefinition/IHE.PIXm."
+_PMIR: Final = "https://profiles.ihe.net/ITI/PMIR/StructureDefinition/IHE.PMIR."
 
 
 class Coding(NamedTuple):
@@ -32,6 +35,7 @@ class Action(Enum):
 
     CREATE = "C"
     READ = "R"
+    UPDATE = "U"
     EXECUTE = "E"
 
 
@@ -39,12 +43,14 @@ SOURCE: Final = Coding(_DCM, "110153", "Source Role ID")
 DESTINATION: Final = Coding(_DCM, "110152", "Destination Role ID")
 
 IMPORT: Final = Coding(_DCM, "110107", "Import")
+PATIENT_RECORD: Final = Coding(_DCM, "110110", "Patient Record")
 REST: Final = Coding(_EVENT_TYPES, "rest", "Restful Operation")
 
 SEARCH: Final = Coding(_INTERACTIONS, "search-type", "search-type")
 READ: Final = Coding(_INTERACTIONS, "read", "read")
 VREAD: Final = Coding(_INTERACTIONS, "vread", "vread")
 CREATE: Final = Coding(_INTERACTIONS, "create", "create")
+UPDATE: Final = Coding(_INTERACTIONS, "update", "update")
 
 JOB: Final = Coding(_OBJECT_ROLES, "20", "Job")
 QUERY: Final = Coding(_OBJECT_ROLES, "24", "Query")
@@ -57,9 +63,11 @@ class AuditedTransaction(NamedTuple):
 
     client, server       the roles of the two: data flows from Source to Destination
     object_role          of what was read or made; QUERY: it is a search, whose event holds the request itself
-    of_id                what the id in a URL is of, where there is one
     profile              that an event of a success meets
     profile_of_nobody    the same where no patient was concerned; "": there is none
+    is_closed            that profile knows no entities but its own: an event with an X-Request-Id does not meet it
+    has_patient_ids      patients are told by their identifiers alone, and not by references to their resources
+    where_new            what is different where something new was made; None: nothing
     """
 
     name: str
@@ -71,7 +79,9 @@ class AuditedTransaction(NamedTuple):
     object_role: Coding
     profile: str
     profile_of_nobody: str = ""
-    of_id: AccessedKind | None = None
+    is_closed: bool = False
+    has_patient_ids: bool = False
+    where_new: AuditedTransaction | None = None
 
     @property
     def is_search(self) -> bool:
@@ -96,6 +106,13 @@ def _create(number: int, title: str, name: str) -> AuditedTransaction:
     )  # fmt: skip
 
 
+def _feed(interaction: Coding, action: Action, name: str, where_new: AuditedTransaction | None) -> AuditedTransaction:
+    return AuditedTransaction(
+        "ITI-104", REST, (interaction, _iti(104, "Patient Identity Feed FHIR")), action, SOURCE, DESTINATION,
+        DOMAIN_RESOURCE, f"{_PIXM}Feed.{name}.Audit.Manager", has_patient_ids=True, where_new=where_new,
+    )  # fmt: skip
+
+
 def _read(name: str, interaction: Coding) -> AuditedTransaction:
     return AuditedTransaction(
         name, REST, (interaction,), Action.READ, DESTINATION, SOURCE, DOMAIN_RESOURCE, f"{_BALP}PatientRead"
@@ -113,8 +130,13 @@ AUDITED_TRANSACTIONS: Final = {
         _search(67, "Find Document References", "FindDocumentReferences"),
         AuditedTransaction(
             "ITI-68", REST, (READ, _iti(68, "Retrieve Document")), Action.READ, DESTINATION, SOURCE, REPORT,
-            profile("IHE.MHD.RetrieveDocument.Audit.Responder"), of_id=AccessedKind.DOCUMENT,
+            profile("IHE.MHD.RetrieveDocument.Audit.Responder"),
         ),
+        AuditedTransaction(
+            "ITI-93", PATIENT_RECORD, (_iti(93, "Mobile Patient Identity Feed"),), Action.EXECUTE, SOURCE, DESTINATION,
+            DOMAIN_RESOURCE, f"{_PMIR}Feed.Audit", is_closed=True,
+        ),
+        _feed(UPDATE, Action.UPDATE, "Update", _feed(CREATE, Action.CREATE, "Create", None)),
         _create(105, "Simplified Publish", "SimplifiedPublish"),
         _create(106, "Generate Metadata", "GenerateMetadata"),
         _read("FHIR-read", READ),

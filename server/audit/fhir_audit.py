@@ -16,7 +16,7 @@ from server.audit.audited_transactions import AUDITED_TRANSACTIONS, AuditedTrans
 from server.audit.happened import AuditOutcome, AuditPort, AuditUnavailable, Client, Code, Happened, User
 from server.fhir_exchange import Exchange
 from server.requester import Requester
-from xds.audit import NOTHING_ACCESSED, Accessed, AccessedObject
+from xds.audit import NOTHING_ACCESSED, Accessed, AccessedKind, AccessedObject
 from xds.errors import XdsError
 
 _UNAUDITED: Final = Issue(
@@ -29,6 +29,13 @@ _OF_VERSION: Final = "/_history/"
 _PAIR: Final = re.compile(rb"(?<=[?&\n])([^?&=\s]+)=[^&\s]*")
 _SECRET: Final = frozenset({"access_token", "id_token", "refresh_token", "token", "client_secret", "assertion"})
 _REMOVED: Final = b"(removed)"
+_KINDS: Final = {
+    "Binary": AccessedKind.DOCUMENT,
+    "DocumentReference": AccessedKind.DOCUMENT_ENTRY,
+    "List": AccessedKind.SUBMISSION_SET,  # or a Folder: the event says List of both
+    "Patient": AccessedKind.PATIENT,
+}
+"""By the beginning of a path: of what the id is that ends it."""
 
 
 class FhirAudit:
@@ -41,9 +48,11 @@ class FhirAudit:
         self._mhd: Mhd | None = None
         self._asked = NOTHING_ACCESSED
 
-    async def begun(self, transaction: FhirTransaction, mhd: Mhd, resource_id: str) -> None:
-        """The request is about to be answered by these actors. resource_id: "" where its URL has none.
+    async def begun(self, transaction: FhirTransaction, mhd: Mhd, path: str, resource_id: str) -> None:
+        """The request is about to be answered by these actors.
 
+        path          below the base, as in the row of the interaction
+        resource_id   "" where the URL has none
         Raises Refused (503).
         """
         is_of_version = transaction is FHIR_READ and _OF_VERSION in resource_id
@@ -55,8 +64,9 @@ class FhirAudit:
         except AuditUnavailable:
             raise Refused(_UNAUDITED) from None
         self._row, self._mhd = row, mhd
-        if row.of_id is not None and resource_id:
-            self._asked = Accessed(objects=(AccessedObject(row.of_id, resource_id),))
+        kind = _KINDS.get(path.partition("/")[0])
+        if kind is not None and resource_id:
+            self._asked = Accessed(objects=(AccessedObject(kind, resource_id),))
 
     async def succeeded(self, accessed: Accessed) -> None:
         """Nothing is left but to send the answer. Raises Refused (503)."""
@@ -69,7 +79,8 @@ class FhirAudit:
         description = f"HTTP {outcome.http_status}: {', '.join(codes)}"
         ended = AuditOutcome.SERIOUS_FAILURE if is_ours else AuditOutcome.MINOR_FAILURE
         try:
-            await self._told(ended, replace(self._asked, patient_ids=accessed.patient_ids), description)
+            asked = replace(accessed, objects=self._asked.objects or accessed.objects)
+            await self._told(ended, asked, description)
         except Refused as unaudited:
             return unaudited.outcome
         return outcome
@@ -80,7 +91,7 @@ class FhirAudit:
             return
         self._row = None  # one request, one telling, also where that fails
         happened = Happened(
-            transaction=row,
+            transaction=row.where_new if row.where_new is not None and accessed.is_new else row,
             outcome=outcome,
             client=_client(self._exchange),
             url=mhd.base,

@@ -10,6 +10,7 @@ from typing import Final
 from urllib.parse import quote
 
 from mhd.fhir.exact_text import Json
+from mhd.iti93_mobile_patient_identity_feed import EVENT
 from mhd.mapping.identifiers import cx_identifier
 from server.audit.audited_transactions import AuditedTransaction, Coding
 from server.audit.happened import AuditOutcome, Client, Code, Happened, User
@@ -20,6 +21,10 @@ _ENTITY_TYPES: Final = "http://terminology.hl7.org/CodeSystem/audit-entity-type"
 _PERSON: Final = Coding(_ENTITY_TYPES, "1", "Person")
 _SYSTEM_OBJECT: Final = Coding(_ENTITY_TYPES, "2", "System Object")
 _PATIENT: Final = Coding("http://terminology.hl7.org/CodeSystem/object-role", "1", "Patient")
+_MESSAGE: Final = {
+    "type": {"system": "http://hl7.org/fhir/resource-types", "code": "MessageHeader", "display": "MessageHeader"},
+    "name": EVENT,
+}
 _REQUEST_ID: Final = {
     "system": "https://profiles.ihe.net/ITI/BALP/CodeSystem/BasicAuditEntityType",
     "code": "XrequestId",
@@ -93,9 +98,9 @@ def _event(happened: Happened, observer: Observer, now: datetime, patient_id: st
 
 
 def _profile(happened: Happened, patient_id: str) -> str:
-    """The profile that it meets; "": those are of what succeeded."""
+    """The profile that it meets; "": none, for those are of what succeeded."""
     row = happened.transaction
-    if happened.outcome is not AuditOutcome.SUCCESS:
+    if happened.outcome is not AuditOutcome.SUCCESS or (row.is_closed and happened.request_id):
         return ""
     return row.profile if patient_id else row.profile_of_nobody
 
@@ -152,6 +157,9 @@ def _each_entity(happened: Happened, patient_id: str) -> Iterator[Json]:
     if patient_id:
         yield {"what": _patient(happened, patient_id), "type": _PERSON._asdict(), "role": _PATIENT._asdict()}
     for each in happened.accessed.objects:
+        if each.kind is AccessedKind.MESSAGE:
+            yield {"what": _named_message(each), **_MESSAGE}
+            continue
         yield {
             "what": _what(each, happened.base),
             "type": _SYSTEM_OBJECT._asdict(),
@@ -168,12 +176,17 @@ def _each_entity(happened: Happened, patient_id: str) -> Iterator[Json]:
 
 
 def _patient(happened: Happened, patient_id: str) -> Json:
-    key = happened.patient_keys.get(patient_id)
+    key = None if happened.transaction.has_patient_ids else happened.patient_keys.get(patient_id)
     return {
         **({"reference": f"{happened.base}/Patient/{key}"} if key else {}),
         "type": "Patient",
         "identifier": cx_identifier(CX(patient_id)),
     }
+
+
+def _named_message(accessed: AccessedObject) -> Json:
+    """A message is kept nowhere, so that it has a name and no URL."""
+    return {"type": "MessageHeader", **({"identifier": {"value": accessed.id}} if accessed.id else {})}
 
 
 def _what(accessed: AccessedObject, base: str) -> Json:

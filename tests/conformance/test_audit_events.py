@@ -19,11 +19,21 @@ from mhd.fhir.fhir_json import written
 from mhd.mapping.identifiers import resource_id
 from schemas.samples import path as sample
 from tests.audit_profiles import audit_problems
-from tests.builders import CONTENT, PATIENT, REPOSITORY, document_entry, submission, submission_set, unmeasured
+from tests.builders import (
+    CONTENT,
+    PATIENT,
+    PATIENT_AUTHORITY,
+    REPOSITORY,
+    document_entry,
+    submission,
+    submission_set,
+    unmeasured,
+)
 from tests.conformance.authorization_server import AUDIENCE, AuthorizationServer, authorization_server
 from tests.conformance.fhir_wire import FhirReply, FhirWire
 from tests.conformance.test_fhir_submissions import JSON, provided
 from tests.conformance.test_find_document_references import FORM, of, some_patient
+from tests.conformance.test_patient_feeds import fhir_message, fhir_patient, identifier_of, process, put
 from tests.conformance.wire import Wire, running_server
 from tests.fhir_validity import assert_is_fhir
 from tests.mhd.recipients import bundle_of, bundle_with, sent_document, sent_list
@@ -36,6 +46,7 @@ from xds.hl7v2 import CX
 __all__ = ["authority", "certificates"]
 
 BASE = "https://toimik.example/fhir"
+OF_ONE_AUTHORITY = {"assigning_authorities": [{"oid": PATIENT_AUTHORITY}]}
 
 
 class Audited:
@@ -351,6 +362,82 @@ async def test_generated_metadata_leaves_an_event_of_its_documentreference(tmp_p
 async def generated(fhir: FhirWire, sent: Json) -> FhirReply:
     path = "DocumentReference/$generate-metadata"
     return await fhir.send("POST", path, data=io.BytesIO(written(sent)), headers={"Content-Type": JSON})
+
+
+async def test_a_patient_who_is_fed_leaves_an_event_of_a_creation_and_then_of_an_update(tmp_path: Path) -> None:
+    patient = some_patient()
+    async with audited(tmp_path) as server:
+        wire = server.wire
+        answers = [(await put(wire, patient, fhir_patient(patient)))[0] for _ in range(2)]
+        created, updated = server.events()
+
+    assert answers == [201, 200]
+    assert (created["action"], updated["action"]) == ("C", "U")
+    assert displays(created) == ["create", "Patient Identity Feed FHIR"]
+    assert displays(updated) == ["update", "Patient Identity Feed FHIR"]
+    assert roles(created) == roles(updated) == ["Source Role ID", "Destination Role ID"]
+    assert patients(created) == patients(updated) == [of(patient)]
+    assert whats(created, "Domain Resource") == whats(updated, "Domain Resource")
+    assert created["meta"]["profile"] == [
+        "https://profiles.ihe.net/ITI/PIXm/StructureDefinition/IHE.PIXm.Feed.Create.Audit.Manager"
+    ]
+
+
+async def test_a_merge_leaves_an_event_of_each_of_the_two(tmp_path: Path) -> None:
+    survivor, subsumed = some_patient(), some_patient()
+    link = [{"type": "replaced-by", "other": {"identifier": identifier_of(survivor)}}]
+    async with audited(tmp_path) as server:
+        for each in (survivor, subsumed):
+            await put(server.wire, each, fhir_patient(each))
+        server.events()
+
+        assert (await put(server.wire, subsumed, fhir_patient(subsumed, active=False, link=link)))[0] == 200
+
+        events = server.events()
+    assert sorted(patients(each) for each in events) == sorted([[of(survivor)], [of(subsumed)]])
+    assert {each["action"] for each in events} == {"U"}
+
+
+async def test_a_message_of_a_feed_leaves_an_event_of_each_of_its_patients(tmp_path: Path) -> None:
+    jane, john = some_patient(), some_patient()
+    async with audited(tmp_path, patients=OF_ONE_AUTHORITY) as server:
+        status, _ = await process(server.wire, fhir_message(fhir_patient(jane), fhir_patient(john)))
+        events = server.events()
+
+    assert status == 200
+    assert sorted(patients(each) for each in events) == sorted([[of(jane)], [of(john)]])
+    for event in events:
+        assert (event["outcome"], event["action"], event["type"]["display"]) == ("0", "E", "Patient Record")
+        assert displays(event) == ["Mobile Patient Identity Feed"]
+        assert event["meta"]["profile"] == ["https://profiles.ihe.net/ITI/PMIR/StructureDefinition/IHE.PMIR.Feed.Audit"]
+        assert event["entity"][1]["what"] == {"type": "MessageHeader", "identifier": {"value": "urn:uuid:1"}}
+
+
+async def test_a_feed_that_is_refused_leaves_an_event_of_a_failure_with_its_patients(tmp_path: Path) -> None:
+    jane, stranger = some_patient(), some_patient()
+    lost = {"type": "replaced-by", "other": {"display": "somebody"}}
+    async with audited(tmp_path, patients=OF_ONE_AUTHORITY) as server:
+        assert (await put(server.wire, jane, fhir_patient(stranger)))[0] == 400
+        by_put = server.event()
+        status, _ = await process(server.wire, fhir_message(fhir_patient(jane), fhir_patient(stranger, link=[lost])))
+        by_message = server.events()
+
+    assert status == 400
+    assert (by_put["outcome"], patients(by_put)) == ("4", [of(jane)])
+    assert {each["outcome"] for each in by_message} == {"4"}
+    assert sorted(patients(each) for each in by_message) == sorted([[of(jane)], [of(stranger)]])
+    assert all("meta" not in each for each in [by_put, *by_message])
+
+
+@pytest.mark.parametrize("path", ["DocumentReference", "List", "Patient", "Binary"])
+async def test_a_read_of_what_is_not_there_leaves_an_event_of_what_was_asked_for(tmp_path: Path, path: str) -> None:
+    asked = f"{path}/5e3f3a8e-1111-4222-8333-944445555666"
+    async with audited(tmp_path) as server:
+        assert (await server.fhir.get(asked)).status == 404
+        event = server.event()
+
+    assert event["outcome"] == "4"
+    assert [each["what"]["reference"] for each in event["entity"]] == [f"{BASE}/{asked}"]
 
 
 async def test_each_patient_of_a_search_has_an_event_of_their_own(tmp_path: Path) -> None:

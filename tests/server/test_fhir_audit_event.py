@@ -10,6 +10,7 @@ import pytest
 from server.audit.audited_transactions import AUDITED_TRANSACTIONS
 from server.audit.fhir_audit_event import Observer, audit_events
 from server.audit.happened import AuditOutcome, Client, Code, Happened, User
+from server.fhir_interactions import INTERACTIONS
 from tests.audit_profiles import audit_problems
 from tests.builders import OTHER_PATIENT, PATIENT
 from tests.fhir_validity import assert_is_fhir
@@ -19,7 +20,12 @@ NOW = datetime(2026, 11, 30, 17, 30, 15, 123456, UTC)
 OBSERVER = Observer("urn:oid:1.2.3", "The hospital")
 BASE = "https://toimik.example/fhir"
 USER = User("mari", "https://id.example", "a b", (Code("urn:of:purposes", "TREAT"),))
-KINDS = {"ITI-65": AccessedKind.SUBMISSION_SET, "ITI-68": AccessedKind.DOCUMENT}
+KINDS = {
+    "ITI-65": AccessedKind.SUBMISSION_SET,
+    "ITI-68": AccessedKind.DOCUMENT,
+    "ITI-93": AccessedKind.MESSAGE,
+    "ITI-104": AccessedKind.PATIENT,
+}
 
 
 def happened(name: str = "ITI-68", **changes: Any) -> Happened:
@@ -49,6 +55,10 @@ def test_the_event_of_every_transaction_is_what_its_profile_asks(name: str) -> N
     assert event["source"]["site"] == "The hospital"
 
 
+def test_whatever_needs_a_scope_leaves_events() -> None:
+    assert {each.transaction.name for each in INTERACTIONS if each.scope is not None} <= AUDITED_TRANSACTIONS.keys()
+
+
 @pytest.mark.parametrize("name", AUDITED_TRANSACTIONS)
 def test_the_user_and_the_purpose_are_told_where_they_are_known(name: str) -> None:
     [event] = audit_events(happened(name, user=USER), OBSERVER, NOW)
@@ -68,6 +78,26 @@ def test_an_app_that_a_token_names_is_told_beside_its_certificate() -> None:
 
     assert_is_fhir(event)
     assert event["agent"][0]["who"] == {"identifier": {"value": "app-1"}, "display": "CN=Gateway"}
+
+
+def test_an_update_of_what_is_not_there_yet_is_a_creation() -> None:
+    row = AUDITED_TRANSACTIONS["ITI-104"]
+    assert row.where_new is not None
+    updated, created = (
+        audit_events(happened("ITI-104", transaction=each), OBSERVER, NOW)[0] for each in (row, row.where_new)
+    )
+
+    assert audit_problems(updated) == audit_problems(created) == []
+    assert (updated["action"], created["action"]) == ("U", "C")
+    assert [each["subtype"][0]["code"] for each in (updated, created)] == ["update", "create"]
+
+
+def test_a_profile_without_room_for_the_request_id_is_not_claimed_beside_it() -> None:
+    [event] = audit_events(happened("ITI-93", request_id="r1"), OBSERVER, NOW)
+
+    assert_is_fhir(event)
+    assert "meta" not in event
+    assert event["entity"][-1]["what"]["identifier"]["value"] == "r1"
 
 
 def test_events_of_two_patients_name_one_each() -> None:
