@@ -39,6 +39,24 @@ def test_a_rendering_is_a_small_part_of_its_size() -> None:
     assert len(SHIPPED.compress_body(rendering)) < len(rendering) / 5
 
 
+@pytest.mark.parametrize("size", [200_000, 3_000_000])
+def test_a_rendering_may_be_larger_than_what_is_looked_back_at(size: int) -> None:
+    content = b"".join([b"<rim:Slot name='%d'/>" % number for number in range(size // 20)])
+
+    for compressed in (SHIPPED.compress(content), SHIPPED.compress_body(content)):
+        assert len(compressed) < len(content) / 2
+        assert SHIPPED.restore(compressed) == content
+
+
+def test_what_is_compressed_says_how_long_it_was_and_with_which_dictionary() -> None:
+    for compressed in (SHIPPED.compress(b"a rendering"), SHIPPED.compress_body(b"a body")):
+        said = zstandard.get_frame_parameters(compressed)
+
+        assert said.has_checksum
+        assert said.dict_id == (1 << 15) + 2
+        assert said.content_size in (len(b"a rendering"), len(b"a body"))
+
+
 def test_threads_do_not_disturb_one_another() -> None:
     def round_trips(number: int) -> bool:
         contents = [b"%d %d" % (number, n) * 300 for n in range(300)]
