@@ -120,7 +120,7 @@ def _searchable(kind: SearchType, *profiles: str) -> Json:
         "supportedProfile": [
             profile(f"IHE.MHD.{level}.{each}") for each in profiles for level in ("Minimal", "Comprehensive")
         ],
-        "interaction": [{"code": "read"}, {"code": "vread"}, {"code": "search-type"}],
+        "interaction": [{"code": "read"}, {"code": "vread"}, {"code": "history-instance"}, {"code": "search-type"}],
         "versioning": "versioned",
         "readHistory": True,
         "conditionalRead": _BY_ETAG,

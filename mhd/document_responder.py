@@ -8,7 +8,7 @@ Resources by their ids               resource_reads.py
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mhd.iti66_find_document_lists import LISTS, find_document_lists
@@ -18,10 +18,12 @@ from mhd.messages import FhirAnswer, FhirRequest
 from mhd.registered_objects import RegisteredObjects
 from mhd.searching.one_patient import OfOnePatient
 from mhd.searching.past_versions import links_of_past
+from mhd.searching.resource_history import history_request, read_history
 from mhd.searching.resource_reads import read_object, read_patient, read_version
 from mhd.searching.search import Search, SearchType
 from mhd.searching.search_request import Pair
 from xds.actors import DocumentRegistry, DocumentRepository, ObjectCodec
+from xds.paged_search import Link, PagedObject
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,17 +89,43 @@ class DocumentResponder:
         """A version of a List. Raises Refused, XdsError."""
         return await self._version(LISTS, resource_id, version)
 
+    async def document_reference_history(
+        self, resource_id: str, parameters: Iterable[Pair], said: FhirRequest
+    ) -> FhirAnswer:
+        """The versions of a DocumentReference. Raises Refused, XdsError."""
+        return await self._history(DOCUMENT_REFERENCES, resource_id, parameters, said)
+
+    async def list_history(self, resource_id: str, parameters: Iterable[Pair], said: FhirRequest) -> FhirAnswer:
+        """The versions of a List. Raises Refused, XdsError."""
+        return await self._history(LISTS, resource_id, parameters, said)
+
     async def _version(self, kind: SearchType, resource_id: str, version: str) -> FhirAnswer:
-        registered = RegisteredObjects(self.registry, self.codec)
         return await read_version(
             kind.resource,
             resource_id,
             version,
             kind.kinds,
             registry=self.search.registry,
-            links=lambda found: links_of_past(found, registered),
+            links=self._links_of_past,
             completion=self.search.completion,
         )
+
+    async def _history(
+        self, kind: SearchType, resource_id: str, parameters: Iterable[Pair], said: FhirRequest
+    ) -> FhirAnswer:
+        return await read_history(
+            kind.resource,
+            resource_id,
+            kind.kinds,
+            history_request(parameters, sizes=self.search.sizes, strict=said.strict),
+            registry=self.search.registry,
+            links=self._links_of_past,
+            completion=self.search.completion,
+            moment=self.search.now(),
+        )
+
+    async def _links_of_past(self, versions: Sequence[PagedObject]) -> Mapping[str, Sequence[Link]]:
+        return await links_of_past(versions, RegisteredObjects(self.registry, self.codec))
 
     async def patient(self, resource_id: str) -> FhirAnswer:
         """A Patient by its id. Raises Refused, XdsError."""

@@ -34,6 +34,7 @@ ITI_104: Final = FhirTransaction("ITI-104", "Patient Identity Feed FHIR")
 ITI_105: Final = FhirTransaction("ITI-105", "Simplified Publish")
 ITI_106: Final = FhirTransaction("ITI-106", "Generate Metadata")
 FHIR_READ: Final = FhirTransaction("FHIR-read", "read")
+FHIR_HISTORY: Final = FhirTransaction("FHIR-history", "history")
 FHIR_CAPABILITIES: Final = FhirTransaction("FHIR-capabilities", "capabilities")
 
 

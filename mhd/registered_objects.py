@@ -148,7 +148,7 @@ class RegisteredObjects:
         try:
             return _of(kind, await self._each(query_id, parameter, values, *others))
         except Refused as refusal:
-            if refusal.outcome.is_for_now:
+            if refusal.outcome.is_for_now or _is_too_much(refusal):
                 raise
             return ()  # a registry that knows no versions knows neither logicalIDs nor levels
 
@@ -158,11 +158,11 @@ class RegisteredObjects:
         response = await self._asked(query, ReturnType.OBJECT_REF, "$XDSFolderEntryUUID", [entry_uuid], both)
         return frozenset(each.entry_uuid for each in response.found)
 
-    async def all_associations(self, entry_uuid: str) -> Sequence[Association]:
-        """The Associations that have an object at an end, whatever their status."""
-        every_status = ("$XDSAssociationStatus", (listed(AvailabilityStatus),))
-        found = await self._versions(Association, GET_ASSOCIATIONS, "$uuid", [entry_uuid], _ALL_VERSIONS, every_status)
-        return found or _of(Association, await self._found(GET_ASSOCIATIONS, "$uuid", [entry_uuid]))
+    async def all_associations(self, entry_uuids: Iterable[str]) -> Sequence[Association]:
+        """The Associations that have one of these objects at an end, whatever their status."""
+        asked, every_status = list(entry_uuids), ("$XDSAssociationStatus", (listed(AvailabilityStatus),))
+        found = await self._versions(Association, GET_ASSOCIATIONS, "$uuid", asked, _ALL_VERSIONS, every_status)
+        return found or _of(Association, await self._each(GET_ASSOCIATIONS, "$uuid", asked))
 
     async def submission(self, unique_id: str, *, on_demand: bool = False) -> Sequence[AnyObject]:
         """A SubmissionSet by its uniqueId, and all that was submitted with it; empty where there is none.
@@ -179,8 +179,23 @@ class RegisteredObjects:
         wanted = list(dict.fromkeys(values))
         found: list[AnyObject] = []
         for start in range(0, len(wanted), _MOST_AT_ONCE):
-            found += await self._found(query_id, parameter, wanted[start : start + _MOST_AT_ONCE], *others)
+            found += await self._in_parts(query_id, parameter, wanted[start : start + _MOST_AT_ONCE], *others)
         return found
+
+    async def _in_parts(
+        self, query_id: str, parameter: str, values: Sequence[str], *others: tuple[str, tuple[str, ...]]
+    ) -> Sequence[AnyObject]:
+        """What has one of the values, asked for in halves where the registry finds more than it gives at once."""
+        try:
+            return await self._found(query_id, parameter, values, *others)
+        except Refused as refusal:
+            if len(values) == 1 or not _is_too_much(refusal):
+                raise
+        middle = len(values) // 2
+        halves = [
+            await self._in_parts(query_id, parameter, each, *others) for each in (values[:middle], values[middle:])
+        ]
+        return [*halves[0], *halves[1]]
 
     async def _found(
         self, query_id: str, parameter: str, values: Sequence[str], *others: tuple[str, tuple[str, ...]]
@@ -208,6 +223,11 @@ class RegisteredObjects:
 
 _NO_ANSWER: Final = RegistryError(ErrorCode.REGISTRY_NOT_AVAILABLE, "The registry gave no answer; try again later.")
 _SINGLE: Final = frozenset({"$XDSFolderEntryUUID", "$XDSSubmissionSetEntryUUID", "$XDSSubmissionSetUniqueId"})
+
+
+def _is_too_much(refusal: Refused) -> bool:
+    """Whether there is more than a registry gives at once."""
+    return any(each.xds_code == ErrorCode.TOO_MANY_RESULTS for each in refusal.outcome.issues)
 
 
 def _listed(name: str, values: Sequence[str]) -> str:

@@ -23,7 +23,7 @@ from mhd.messages import FhirAnswer, FhirTransaction
 from server.audit.fhir_audit import FhirAudit
 from server.audit.happened import AuditPort
 from server.fhir_exchange import ClientGone, Exchange
-from server.fhir_interactions import ID, INTERACTIONS, OF_VERSION, Answering, Interaction
+from server.fhir_interactions import ID, INTERACTIONS, OF_HISTORY, OF_VERSION, Answering, Interaction
 from server.metrics import Metrics
 from server.metrics import Outcome as Ended
 from server.requester import Admission, TokenRefused
@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 PATH: Final = "/fhir"
 
 _RESOURCE_ID: Final = re.compile(r"[A-Za-z0-9.-]{1,64}")
+_ID_OF_HISTORY: Final = re.compile(r"([A-Za-z0-9.-]{1,64})/_history")
 _VERSIONED_ID: Final = re.compile(r"[A-Za-z0-9.-]{1,64}/_history/[A-Za-z0-9.-]{1,64}")
 _BUSY: Final = Issue(
     IssueType.THROTTLED,
@@ -261,6 +262,8 @@ def _row_of(raw_path: str) -> tuple[str, str]:
     kind, _, rest = below.partition("/")
     if f"{kind}/{OF_VERSION}" in _ROWS and _VERSIONED_ID.fullmatch(rest):
         return f"{kind}/{OF_VERSION}", rest
+    if f"{kind}/{OF_HISTORY}" in _ROWS and (of_history := _ID_OF_HISTORY.fullmatch(rest)):
+        return f"{kind}/{OF_HISTORY}", of_history[1]
     parent, _, last = below.rpartition("/")
     if f"{parent}/{ID}" in _ROWS and _RESOURCE_ID.fullmatch(last):
         return f"{parent}/{ID}", last

@@ -11,6 +11,7 @@ from mhd.actor import Mhd
 from mhd.fhir.operation_outcome import Issue, IssueType, Refused
 from mhd.messages import (
     FHIR_CAPABILITIES,
+    FHIR_HISTORY,
     FHIR_READ,
     ITI_65,
     ITI_66,
@@ -31,7 +32,8 @@ Answering: TypeAlias = Callable[[Mhd, Exchange, str], Awaitable[FhirAnswer | web
 
 ID: Final = "{id}"
 OF_VERSION: Final = "{id}/_history/{version}"
-"""What stands in a path in place of an id, and of an id with the version of what it names."""
+OF_HISTORY: Final = "{id}/_history"
+"""What stands in a path in place of an id, of an id with the version of what it names, and of one with all of them."""
 
 
 class Interaction(NamedTuple):
@@ -92,6 +94,14 @@ async def _list_version(mhd: Mhd, _exchange: Exchange, versioned_id: str) -> Fhi
     return await mhd.responder.list_version(*_id_and_version(versioned_id))
 
 
+async def _document_reference_history(mhd: Mhd, exchange: Exchange, resource_id: str) -> FhirAnswer:
+    return await mhd.responder.document_reference_history(resource_id, exchange.parameters, exchange.said())
+
+
+async def _list_history(mhd: Mhd, exchange: Exchange, resource_id: str) -> FhirAnswer:
+    return await mhd.responder.list_history(resource_id, exchange.parameters, exchange.said())
+
+
 def _id_and_version(versioned_id: str) -> tuple[str, str]:
     resource_id, _, version = versioned_id.partition("/_history/")
     return resource_id, version
@@ -137,6 +147,8 @@ INTERACTIONS: Final = (
     Interaction("GET", f"List/{ID}", FHIR_READ, _list, ITI_66.name),
     Interaction("GET", f"DocumentReference/{OF_VERSION}", FHIR_READ, _document_reference_version, ITI_67.name),
     Interaction("GET", f"List/{OF_VERSION}", FHIR_READ, _list_version, ITI_66.name),
+    Interaction("GET", f"DocumentReference/{OF_HISTORY}", FHIR_HISTORY, _document_reference_history, ITI_67.name),
+    Interaction("GET", f"List/{OF_HISTORY}", FHIR_HISTORY, _list_history, ITI_66.name),
     Interaction("GET", f"Patient/{ID}", FHIR_READ, _patient, ITI_67.name),
     Interaction("PUT", "Patient", ITI_104, _patient_feed, ITI_104.name),
     Interaction("POST", "$process-message", ITI_93, _mobile_patient_feed, ITI_93.name),

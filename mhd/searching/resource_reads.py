@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -43,11 +43,7 @@ async def read_object(
     resource_id   its logicalID; the entryUUID of one of its versions leads there as well
     Raises Refused: 404, or 410 where it was removed; XdsError.
     """
-    uuid = entry_uuid_of(resource_id)
-    found = await _named(uuid, kinds, registry) if uuid else None
-    if found is None:
-        raise await _not_there(resource, resource_id, kinds, registry)
-    return _shown(found, completion)
+    return shown(await newest_of(resource, resource_id, kinds, registry), completion)
 
 
 async def read_version(
@@ -69,28 +65,36 @@ async def read_version(
     links         tells what the associations of a past version said
     Raises Refused: 404, or 410 where the object, or this version of it, was removed; XdsError.
     """
-    uuid = entry_uuid_of(resource_id)
-    newest = await _named(uuid, kinds, registry) if uuid else None
-    if newest is None:
-        raise await _not_there(resource, resource_id, kinds, registry)
+    newest = await newest_of(resource, resource_id, kinds, registry)
     found: PagedObject | None = newest
     if newest.version != version:
-        found = next((each for each in await _versions(newest, registry) if each.version == version), None)
+        found = next((each for each in await older_versions(newest, registry) if each.version == version), None)
         if found is None:
             raise _no_version(f"{resource} {resource_id!r}", version, newest.version)
-        found = found._replace(links=tuple(await links(found)))
-    shown = _shown(found or newest, completion)
+        found = found._replace(links=tuple((await links([found]))[found.entry_uuid]))
+    told = shown(found or newest, completion)
     of_version = f"/_history/{version}"
-    accessed = tuple(each._replace(id=f"{each.id}{of_version}") for each in shown.accessed.objects)
+    accessed = tuple(each._replace(id=f"{each.id}{of_version}") for each in told.accessed.objects)
     return replace(
-        shown,
-        headers={"Content-Location": f"{shown.headers['Content-Location']}{of_version}"},
-        accessed=replace(shown.accessed, objects=accessed),
+        told,
+        headers={"Content-Location": f"{told.headers['Content-Location']}{of_version}"},
+        accessed=replace(told.accessed, objects=accessed),
     )
 
 
-LinksOfPast: TypeAlias = Callable[[PagedObject], Awaitable[Sequence[Link]]]
-"""What begins at a version that is not the newest, whatever became of it since. Raises Refused."""
+LinksOfPast: TypeAlias = Callable[[Sequence[PagedObject]], Awaitable[Mapping[str, Sequence[Link]]]]
+"""By entryUUID: what begins at versions that are not the newest, whatever became of it since. Raises Refused."""
+
+
+async def newest_of(
+    resource: str, resource_id: str, kinds: tuple[ObjectKind, ...], registry: PagedRegistry
+) -> PagedObject:
+    """The newest version of a registered object. Raises Refused: 404, or 410 where it was removed; XdsError."""
+    uuid = entry_uuid_of(resource_id)
+    found = await _named(uuid, kinds, registry) if uuid else None
+    if found is None:
+        raise await _not_there(resource, resource_id, kinds, registry)
+    return found
 
 
 async def _named(uuid: str, kinds: Sequence[ObjectKind], registry: PagedRegistry) -> PagedObject | None:
@@ -106,11 +110,12 @@ async def _named(uuid: str, kinds: Sequence[ObjectKind], registry: PagedRegistry
     return None
 
 
-async def _versions(newest: PagedObject, registry: PagedRegistry) -> Sequence[PagedObject]:
+async def older_versions(newest: PagedObject, registry: PagedRegistry) -> Sequence[PagedObject]:
+    """The versions of an object but the newest, in no order. Raises XdsError."""
     if newest.kind not in VERSIONED:
         return ()
     named = one("logical_id", Operator.ANY_OF, newest.logical_id or newest.entry_uuid)
-    return await meeting(named, newest.kind, registry)
+    return [each for each in await meeting(named, newest.kind, registry) if each.entry_uuid != newest.entry_uuid]
 
 
 def _no_version(what: str, version: str, newest: str) -> Refused:
@@ -135,7 +140,8 @@ async def _newest(named: Condition, kind: ObjectKind, registry: PagedRegistry) -
     return (await registry.page(search)).objects
 
 
-def _shown(found: PagedObject, completion: Completion) -> FhirAnswer:
+def shown(found: PagedObject, completion: Completion) -> FhirAnswer:
+    """An object as it is answered to a read of it."""
     resource = completion.with_base(completion.resource(found))
     answer = answer_of(resource)
     headers = {"Content-Location": orjson.loads(completion.with_base(completion.full_url(found)))}

@@ -75,10 +75,14 @@ class Search:
             total=page.total,
             links=links,
             completion=self.completion,
-            moment=_instant(self.clock()),
+            moment=self.now(),
             made=page.made,
         )
         return FhirAnswer(body, accessed=Accessed(_whose(wanted, page)))
+
+    def now(self) -> str:
+        """An instant."""
+        return self.clock().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
     def _read(self, kind: SearchType, parameters: Iterable[Pair], strict: bool) -> SearchRequest:
         return search_request(parameters, kind.parameters, sizes=self.sizes, strict=strict, sorts=tuple(kind.sorts))
@@ -99,7 +103,3 @@ def _whose(wanted: Sequence[Wanted], page: SearchPage) -> tuple[str, ...]:
     """Whose objects were asked for; where nobody was named, whose are shown."""
     asked = [patient_id for each in wanted for patient_id in each.patient_ids]
     return tuple(dict.fromkeys(asked or (each.patient_id for each in page.objects)))
-
-
-def _instant(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

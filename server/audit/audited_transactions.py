@@ -49,6 +49,7 @@ REST: Final = Coding(_EVENT_TYPES, "rest", "Restful Operation")
 SEARCH: Final = Coding(_INTERACTIONS, "search-type", "search-type")
 READ: Final = Coding(_INTERACTIONS, "read", "read")
 VREAD: Final = Coding(_INTERACTIONS, "vread", "vread")
+HISTORY: Final = Coding(_INTERACTIONS, "history-instance", "history-instance")
 CREATE: Final = Coding(_INTERACTIONS, "create", "create")
 UPDATE: Final = Coding(_INTERACTIONS, "update", "update")
 
@@ -113,9 +114,9 @@ def _feed(interaction: Coding, action: Action, name: str, where_new: AuditedTran
     )  # fmt: skip
 
 
-def _read(name: str, interaction: Coding) -> AuditedTransaction:
+def _read(name: str, *interactions: Coding) -> AuditedTransaction:
     return AuditedTransaction(
-        name, REST, (interaction,), Action.READ, DESTINATION, SOURCE, DOMAIN_RESOURCE, f"{_BALP}PatientRead"
+        name, REST, interactions, Action.READ, DESTINATION, SOURCE, DOMAIN_RESOURCE, f"{_BALP}PatientRead"
     )
 
 
@@ -141,6 +142,7 @@ AUDITED_TRANSACTIONS: Final = {
         _create(106, "Generate Metadata", "GenerateMetadata"),
         _read("FHIR-read", READ),
         _read("FHIR-vread", VREAD),
+        _read("FHIR-history", VREAD, HISTORY),  # the profile has it that one of them is a read or a vread
     )
 }  # fmt: skip
 """By name of the transaction, as logs and metrics have it; they do not tell a read of a version from another."""

@@ -238,6 +238,20 @@ async def test_a_read_of_a_version_leaves_an_event_of_that_version(tmp_path: Pat
     assert whats(event, "Domain Resource") == [f"{BASE}/{path}"]
 
 
+async def test_a_history_leaves_an_event_of_all_versions(tmp_path: Path) -> None:
+    patient = some_patient()
+    async with audited(tmp_path) as server:
+        [document] = await server.registered(patient)
+        path = f"DocumentReference/{document}/_history"
+
+        assert (await server.fhir.get(path)).status == 200
+
+        event = server.event()
+    assert displays(event) == ["vread", "history-instance"]
+    assert whats(event, "Domain Resource") == [f"{BASE}/{path}"]
+    assert patients(event) == [of(patient)]
+
+
 async def test_a_server_in_front_of_another_registry_leaves_events_as_well(tmp_path: Path) -> None:
     patient = some_patient()
     async with running_server(tmp_path / "behind") as behind, aiohttp.ClientSession() as session:

@@ -306,7 +306,8 @@ async def test_each_version_of_a_document_is_read_by_its_number(wire: Wire, app:
     assert (await app.send("HEAD", f"{path}/_history/2")).status == 200
 
 
-async def test_a_past_version_tells_what_it_related_to_and_what_it_held(wire: Wire, app: FhirWire) -> None:
+async def a_document_with_an_addendum_and_in_a_folder(wire: Wire) -> tuple[DocumentEntry, DocumentEntry, Folder]:
+    """The document, its addendum, and the Folder that holds it."""
     patient = some_patient()
     entry, case = document_entry(patient_id=patient), folder(patient_id=patient)
     addendum = document_entry(patient_id=patient)
@@ -314,6 +315,11 @@ async def test_a_past_version_tells_what_it_related_to_and_what_it_held(wire: Wi
     assert (await wire.register(sent)).registry_response.succeeded
     appended = submission(addendum, associations=(association(AssociationType.APND, addendum, entry),))
     assert (await wire.register(appended)).registry_response.succeeded
+    return entry, addendum, case
+
+
+async def test_a_past_version_tells_what_it_related_to_and_what_it_held(wire: Wire, app: FhirWire) -> None:
+    entry, addendum, case = await a_document_with_an_addendum_and_in_a_folder(wire)
     await updated(wire, next_version(entry))
     await updated(wire, next_version(addendum))
     await updated(wire, next_version(case, title=text("Renamed")), submission_set_status=None)

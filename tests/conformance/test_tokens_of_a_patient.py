@@ -109,7 +109,9 @@ async def test_what_is_his_is_found_and_read(world: World, policy: str) -> None:
     for path in (
         f"DocumentReference/{own.document}",
         f"DocumentReference/{own.document}/_history/1",
+        f"DocumentReference/{own.document}/_history",
         f"List/{own.submission_set}",
+        f"List/{own.submission_set}/_history",
         f"Patient/{own.key}",
     ):
         assert (await world.get(policy, path)).status == 200
@@ -151,6 +153,8 @@ async def test_what_belongs_to_another_patient_is_not_there_or_is_forbidden(worl
     for path in (
         f"DocumentReference/{others.document}",
         f"DocumentReference/{others.document}/_history/1",
+        f"DocumentReference/{others.document}/_history",
+        f"List/{others.submission_set}/_history",
         f"List/{others.submission_set}",
         f"List/{others.submission_set}/_history/1",
         f"Patient/{others.key}",
