@@ -68,6 +68,12 @@ class KeptDossiers:
             kept = dossier.objects
             return {number: kept[number] for number in numbers if number in kept}
 
+    def are_there(self, moment: Moment) -> bool:
+        """Whether any objects of the dossier are kept."""
+        with self._lock:
+            dossier = self._looked_at(moment)
+            return dossier is not None and bool(dossier.objects)
+
     def total(self, moment: Moment, question: Hashable) -> int | None:
         """How many objects of the dossier a search finds, where that is kept."""
         with self._lock:

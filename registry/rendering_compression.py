@@ -91,6 +91,17 @@ class RenderingCompression:
         except zstandard.ZstdError:
             return self._restore_with_older(compressed)
 
+    def restore_all(self, compressed: Sequence[bytes]) -> list[bytes]:
+        """What was compressed, one by one, as restore() has it."""
+        if not compressed:
+            return []
+        restored = [self.restore(compressed[0])]  # and this thread has what it restores with
+        try:
+            restored += map(self._own.decompress, compressed[1:])
+        except zstandard.ZstdError:
+            return [self.restore(each) for each in compressed]
+        return restored
+
     def restored_or_as_is(self, compressed: bytes) -> bytes:
         """What was compressed, or what is there instead: for whoever compares it with what it should be."""
         try:

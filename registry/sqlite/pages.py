@@ -2,8 +2,9 @@
 
 The order of a page is that of an index over each dossier (schemas/sql/registry_index.sql), so that a page of a large
 dossier reads no more than one of a small dossier, where the search is for what the index covers. The statements are as
-many whatever the page has on it. First it is read which objects are on the page; of those, what is not kept
-(registry/kept_dossiers.py) is read and restored.
+many whatever the page has on it. Where nothing of the dossier is kept (registry/kept_dossiers.py) and the index gives
+the order, one statement reads the objects of the page. Otherwise it is first read which objects those are; of them,
+what is not kept is read and restored.
 """
 
 # ruff: noqa: S608 - statements are put together from names of our own; values are parameters
@@ -14,7 +15,7 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from functools import cache, lru_cache
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import orjson
 
@@ -57,6 +58,11 @@ class ObjectPlace(NamedTuple):
 
     row_id: int
     key: str
+
+
+ObjectRow: TypeAlias = tuple[int, str, str, str | None, str | None, int, bytes]
+"""An object as it is read: its id, the time by which it is ordered, and _COLUMNS."""
+_COLUMNS: Final = "o.entry_uuid, o.logical_id, o.version, f.resource IS NOT NULL, coalesce(f.resource, o.ebrim)"
 
 
 class PageSearch(NamedTuple):
@@ -126,11 +132,33 @@ class PageSearch(NamedTuple):
     ) -> Page:
         search = self.search
         total = None if search.after else self._total(connection, kept)
-        places = self._places(connection) if search.limit and total != 0 else []
-        objects = _Objects(search.kind, connection, compression, kept).at(places[: search.limit], self.dossiers)
+        objects, more = self._objects(connection, compression, kept) if search.limit and total != 0 else ((), False)
         if unmerged and not search.patient_ids:
             require_unmerged({each.patient_id for each in objects}, connection)
-        return Page(objects, len(places) > search.limit, total, search.as_of or self._moment())
+        return Page(objects, more, total, search.as_of or self._moment())
+
+    def _objects(
+        self, connection: sqlite3.Connection, compression: RenderingCompression, kept: KeptDossiers
+    ) -> tuple[tuple[PagedObject, ...], bool]:
+        """The objects of the page, and whether there are more after them."""
+        limit = self.search.limit
+        objects = _Objects(self.search.kind, connection, compression, kept)
+        if self._in_order and self.dossiers is not None and not kept.are_there(self.dossiers[0].moment):
+            rows = self._rows(connection)
+            return objects.of(rows[:limit], self.dossiers[0]), len(rows) > limit
+        places = self._places(connection)
+        return objects.at(places[:limit], self.dossiers), len(places) > limit
+
+    @property
+    def _in_order(self) -> bool:
+        """Whether an index gives the objects one after the other, so that none is read that is not shown."""
+        ordered = self.search.ordered_by == _COVERED.get(self.search.kind)
+        return ordered and self.dossiers is not None and len(self.dossiers) == 1
+
+    def _rows(self, connection: sqlite3.Connection) -> list[ObjectRow]:
+        """The objects of the page, and one more, read at once."""
+        where, values = self._found()
+        return connection.execute(_rows_statement(self.search, where), values).fetchall()
 
     def _total(self, connection: sqlite3.Connection, kept: KeptDossiers) -> int:
         total = self._kept_total(kept)
@@ -156,10 +184,13 @@ class PageSearch(NamedTuple):
 
     def _places(self, connection: sqlite3.Connection) -> list[ObjectPlace]:
         """Where the objects of the page are, and that of one more."""
-        search = self.search
+        where, values = self._found()
+        return list(map(ObjectPlace._make, connection.execute(_places_statement(self.search, where), values)))
+
+    def _found(self) -> Sql:
+        """The condition of what is on the page, or comes after it; its values, and how many rows are wanted."""
         where = _all(self.place, self._seen_then(), self._after(), self.condition)
-        text = _statement(search, where.text)
-        return list(map(ObjectPlace._make, connection.execute(text, (*where.values, search.limit + 1))))
+        return Sql(where.text, (*where.values, self.search.limit + 1))
 
     def _moment(self) -> str:
         """What is registered by now: the last number that the one dossier in question has given out."""
@@ -227,29 +258,42 @@ class _Objects(NamedTuple):
             found.update(read)
         return tuple([_placed(found[place.row_id], place) for place in places])
 
+    def of(self, rows: Sequence[ObjectRow], dossier: PagedDossier) -> tuple[PagedObject, ...]:
+        """The objects of these rows, with their links. None of them is kept; now they are. Raises StoreDamaged."""
+        found = links_of(self._restored(rows, {dossier.patient: dossier.patient_id}), self._linked)
+        self.kept.counted(0, len(found))
+        self.kept.keep(dossier.moment, {row[0]: each for row, each in zip(rows, found, strict=True)})
+        return found
+
     def _read(self, places: Sequence[ObjectPlace], patients: Mapping[int, str]) -> dict[int, PagedObject]:
         """By row id. Raises StoreDamaged."""
-        restore = self.compression.restore
-        ids = [place.row_id for place in places]
+        keys = dict(places)
         # In the order in which they lie in the file.
-        wanted = orjson.dumps(sorted(ids)).decode()
-        found = self.connection.execute(_objects(TABLES[self.kind]), (wanted,)).fetchall()
-        rows = {row[0]: row for row in found}
-        objects = [
+        wanted = orjson.dumps(sorted(keys)).decode()
+        found = {row[0]: row for row in self.connection.execute(_objects(TABLES[self.kind]), (wanted,))}
+        rows = [(row_id, keys[row_id], *found[row_id][2:]) for row_id in keys]
+        return dict(zip(keys, links_of(self._restored(rows, patients), self._linked), strict=True))
+
+    def _restored(self, rows: Sequence[ObjectRow], patients: Mapping[int, str]) -> list[PagedObject]:
+        """Without links. patients: by the number of the dossier."""
+        kind = self.kind
+        restored = self.compression.restore_all([row[-1] for row in rows])
+        return [
             PagedObject(
-                self.kind,
+                kind,
                 entry_uuid,
-                patients[place.row_id >> NUMBER_BITS],
-                Place(place.key, str(place.row_id)),
-                None if resource is None else restore(resource),
-                None if ebrim is None else restore(ebrim),
-                logical_id=logical_id or entry_uuid,
-                version=version or "1",
+                patients[row_id >> NUMBER_BITS],
+                Place(key, str(row_id)),
+                rendering if is_resource else None,
+                None if is_resource else rendering,
+                (),
+                logical_id or entry_uuid,
+                version or "1",
             )
-            for place in places
-            for _, entry_uuid, resource, ebrim, logical_id, version in (rows[place.row_id],)
+            for (row_id, key, entry_uuid, logical_id, version, is_resource, _), rendering in zip(
+                rows, restored, strict=True
+            )
         ]
-        return dict(zip(ids, links_of(objects, self._linked), strict=True))
 
     def _linked(self, criteria: Criteria) -> Any:
         found = Search.of(criteria, self.connection)
@@ -260,7 +304,7 @@ class _Objects(NamedTuple):
 def _objects(table: str) -> str:
     # CROSS JOIN: SQLite keeps the order in which the tables are written.
     return (
-        "SELECT o.id, o.entry_uuid, f.resource, iif(f.resource IS NULL, o.ebrim, NULL), o.logical_id, o.version "
+        f"SELECT o.id, NULL, {_COLUMNS} "
         f"FROM json_each(?) AS wanted CROSS JOIN {table} AS o ON o.id = wanted.value "
         "LEFT JOIN fhir_resources AS f ON f.id = o.id"
     )
@@ -298,15 +342,20 @@ def _key(search: PagedSearch) -> str:
 
 
 @lru_cache(maxsize=1024)
-def _written(kind_table: str, key: str, descending: bool, where: str) -> str:
+def _written(columns: str, tables: str, key: str, descending: bool, where: str) -> str:
     direction = "DESC" if descending else "ASC"
     return (
-        f"SELECT o.id, {key} FROM {kind_table} AS o WHERE {where} ORDER BY {key} {direction}, o.id {direction} LIMIT ?"
+        f"SELECT o.id, {key}{columns} FROM {tables} WHERE {where} ORDER BY {key} {direction}, o.id {direction} LIMIT ?"
     )
 
 
-def _statement(search: PagedSearch, where: str) -> str:
-    return _written(TABLES[search.kind], _key(search), search.descending, where)
+def _places_statement(search: PagedSearch, where: str) -> str:
+    return _written("", f"{TABLES[search.kind]} AS o", _key(search), search.descending, where)
+
+
+def _rows_statement(search: PagedSearch, where: str) -> str:
+    tables = f"{TABLES[search.kind]} AS o LEFT JOIN fhir_resources AS f ON f.id = o.id"
+    return _written(f", {_COLUMNS}", tables, _key(search), search.descending, where)
 
 
 def _all(*conditions: Sql) -> Sql:
