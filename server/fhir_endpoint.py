@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import Final, NamedTuple
@@ -20,6 +20,7 @@ from aiohttp import hdrs, web
 from mhd.actor import Mhd, MhdAt
 from mhd.fhir.operation_outcome import Issue, IssueType, Outcome, Refused, outcome_of, xds_issue
 from mhd.messages import FhirAnswer, FhirTransaction
+from server.audit.asked_elsewhere import Asked, noting_what_is_asked
 from server.audit.fhir_audit import FhirAudit
 from server.audit.happened import AuditPort
 from server.fhir_exchange import ClientGone, Exchange
@@ -108,7 +109,8 @@ class FhirEndpoint:
         self._requests += 1
         self._metrics.in_flight.inc()
         try:
-            return await _Answered(self, request, Exchange(request, self._limits)).response()
+            with noting_what_is_asked() as asked:
+                return await _Answered(self, request, Exchange(request, self._limits), asked).response()
         finally:
             self._requests -= 1
             self._metrics.in_flight.dec()
@@ -124,11 +126,13 @@ class FhirEndpoint:
 class _Answered:
     """One request, answered, logged and counted."""
 
-    def __init__(self, endpoint: FhirEndpoint, request: web.Request, exchange: Exchange) -> None:
+    def __init__(
+        self, endpoint: FhirEndpoint, request: web.Request, exchange: Exchange, asked: Sequence[Asked] = ()
+    ) -> None:
         self._endpoint = endpoint
         self._request = request
         self._exchange = exchange
-        self._audit = FhirAudit(endpoint.audit, exchange)
+        self._audit = FhirAudit(endpoint.audit, exchange, asked)
         self._transaction: FhirTransaction | None = None
         self._started = time.perf_counter()
 

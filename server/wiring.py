@@ -27,6 +27,7 @@ from repository.on_demand_snapshots import Snapshots
 from repository.settling import IsRegistered
 from server.access_control import admission
 from server.affinity_domain import known_codes, known_patients, patient_register
+from server.audit.asked_elsewhere import NotedRegistry, NotedRepository
 from server.audit.audit_trail import AuditTrail
 from server.audit.audit_wiring import audit_trail
 from server.code_file import ChangingCodes
@@ -186,7 +187,7 @@ async def _mhd(
 
 def _on_demand(settings: Settings, registry: DocumentRegistry, made: OnDemandDocuments | None) -> OnDemand | None:
     """How MHD has on-demand documents registered; None: it takes none."""
-    if made is None or not settings.mhd.on_demand_documents or not isinstance(registry, Registry | RemoteRegistry):
+    if made is None or not settings.mhd.on_demand_documents or not isinstance(registry, Registry | NotedRegistry):
         return None
     return OnDemand(
         register=registry.register_on_demand,
@@ -223,7 +224,7 @@ async def _repository_elsewhere(settings: Settings) -> AsyncIterator[DocumentRep
     connector = aiohttp.TCPConnector(keepalive_timeout=_KEPT_ALIVE_SECONDS)
     async with aiohttp.ClientSession(connector=connector) as session:
         remote = RemoteRepository(settings.repository_url, session, tls=client_context(settings.tls))
-        yield RepositoryElsewhere(remote)
+        yield NotedRepository(RepositoryElsewhere(remote), settings.repository_url)
 
 
 @asynccontextmanager
@@ -242,7 +243,8 @@ async def _registry(
     # A registry that closes an idle connection at the moment of a request would leave its outcome unknown.
     connector = aiohttp.TCPConnector(keepalive_timeout=_KEPT_ALIVE_SECONDS)
     async with aiohttp.ClientSession(connector=connector) as session:
-        yield RemoteRegistry(_registry_url(settings), session, tls=client_context(settings.tls))
+        url = _registry_url(settings)
+        yield NotedRegistry(RemoteRegistry(url, session, tls=client_context(settings.tls)), url)
 
 
 @asynccontextmanager

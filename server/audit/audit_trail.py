@@ -41,10 +41,10 @@ class AuditTrail:
             self.counted(1, False)
             raise AuditUnavailable("there is no room for an audit event")
 
-    async def told(self, happened: Happened) -> None:
-        expected = len(happened.accessed.patient_ids) or 1
+    async def told(self, *happened: Happened) -> None:
+        expected = sum(len(each.accessed.patient_ids) or 1 for each in happened)
         try:
-            await self._kept(self._events(happened))
+            await self._kept([event for each in happened for event in self._events(each)])
         except NotKept as problem:
             self.counted(expected, False)
             log.error("An audit event is not kept", extra={"why": str(problem)})

@@ -1,7 +1,7 @@
 """What an audit event says of each transaction: one row for each.
 
 MHD 4.2.4: 3.65.5.1 to 3.106.5.1; PIXm 3.0.5: 3.104.5.1; PMIR 1.6: 3.93.5.1; BALP 1.1.4 for what is read beside these.
-
+ITI TF-2: 3.18.5.1, 3.41.5.1, 3.42.5.1, 3.43.6.1 and 3.61.5.1 for what others are asked; ITI-57 is told like ITI-42.
 The profiles compare displays letter by letter. A transaction that has no row leaves no event.
 """
 
@@ -11,6 +11,7 @@ from enum import Enum
 from typing import Final, NamedTuple
 
 from mhd.fhir.canonicals import profile
+from xds.transactions import ITI_18, ITI_41, ITI_42, ITI_43, ITI_57, ITI_61, Transaction
 
 _DCM: Final = "http://dicom.nema.org/resources/ontology/DCM"
 _EVENT_TYPES: Final = "http://terminology.hl7.org/CodeSystem/audit-event-type"
@@ -43,6 +44,8 @@ SOURCE: Final = Coding(_DCM, "110153", "Source Role ID")
 DESTINATION: Final = Coding(_DCM, "110152", "Destination Role ID")
 
 IMPORT: Final = Coding(_DCM, "110107", "Import")
+EXPORT: Final = Coding(_DCM, "110106", "Export")
+QUERY_EVENT: Final = Coding(_DCM, "110112", "Query")
 PATIENT_RECORD: Final = Coding(_DCM, "110110", "Patient Record")
 REST: Final = Coding(_EVENT_TYPES, "rest", "Restful Operation")
 
@@ -60,11 +63,11 @@ DOMAIN_RESOURCE: Final = Coding(_OBJECT_ROLES, "4", "Domain Resource")
 
 
 class AuditedTransaction(NamedTuple):
-    """What is always the same in the events of a transaction, seen from the server.
+    """What is always the same in the events of a transaction, seen from this server.
 
     client, server       the roles of the two: data flows from Source to Destination
     object_role          of what was read or made; QUERY: it is a search, whose event holds the request itself
-    profile              that an event of a success meets
+    profile              that an event of a success meets; "": there is none, as of what is SOAP
     profile_of_nobody    the same where no patient was concerned; "": there is none
     is_closed            that profile knows no entities but its own: an event with an X-Request-Id does not meet it
     has_patient_ids      patients are told by their identifiers alone, and not by references to their resources
@@ -78,7 +81,7 @@ class AuditedTransaction(NamedTuple):
     client: Coding
     server: Coding
     object_role: Coding
-    profile: str
+    profile: str = ""
     profile_of_nobody: str = ""
     is_closed: bool = False
     has_patient_ids: bool = False
@@ -114,6 +117,14 @@ def _feed(interaction: Coding, action: Action, name: str, where_new: AuditedTran
     )  # fmt: skip
 
 
+def _sent(transaction: Transaction, action: Action = Action.READ) -> AuditedTransaction:
+    return AuditedTransaction(transaction.name, EXPORT, (_of(transaction),), action, SOURCE, DESTINATION, JOB)
+
+
+def _of(transaction: Transaction) -> Coding:
+    return Coding(_IHE, transaction.name, transaction.title)
+
+
 def _read(name: str, *interactions: Coding) -> AuditedTransaction:
     return AuditedTransaction(
         name, REST, interactions, Action.READ, DESTINATION, SOURCE, DOMAIN_RESOURCE, f"{_BALP}PatientRead"
@@ -146,3 +157,16 @@ AUDITED_TRANSACTIONS: Final = {
     )
 }  # fmt: skip
 """By name of the transaction, as logs and metrics have it; they do not tell a read of a version from another."""
+
+ASKED_TRANSACTIONS: Final = {
+    each.name: each
+    for each in (
+        AuditedTransaction("ITI-18", QUERY_EVENT, (_of(ITI_18),), Action.EXECUTE, SOURCE, DESTINATION, QUERY),
+        AuditedTransaction("ITI-43", IMPORT, (_of(ITI_43),), Action.CREATE, DESTINATION, SOURCE, REPORT),
+        _sent(ITI_41),
+        _sent(ITI_42),
+        _sent(ITI_57, Action.UPDATE),
+        _sent(ITI_61),
+    )
+}
+"""By name: those that this server asks of others, as their clients tell them."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from http import HTTPStatus
 from typing import Any, Final
@@ -12,7 +12,8 @@ from urllib.parse import unquote_plus
 from mhd.actor import Mhd
 from mhd.fhir.operation_outcome import Issue, IssueType, Outcome, Refused
 from mhd.messages import FHIR_READ, FhirTransaction
-from server.audit.audited_transactions import AUDITED_TRANSACTIONS, AuditedTransaction
+from server.audit.asked_elsewhere import Asked
+from server.audit.audited_transactions import ASKED_TRANSACTIONS, AUDITED_TRANSACTIONS, AuditedTransaction
 from server.audit.happened import AuditOutcome, AuditPort, AuditUnavailable, Client, Code, Happened, User
 from server.fhir_exchange import Exchange
 from server.requester import Requester
@@ -41,9 +42,11 @@ _KINDS: Final = {
 class FhirAudit:
     """The audit of one request. Where there is no trail, or nothing to tell of such requests, it does nothing."""
 
-    def __init__(self, port: AuditPort | None, exchange: Exchange) -> None:
+    def __init__(self, port: AuditPort | None, exchange: Exchange, asked_elsewhere: Sequence[Asked] = ()) -> None:
+        """asked_elsewhere: what other hosts are asked meanwhile; it grows."""
         self._port = port
         self._exchange = exchange
+        self._asked_elsewhere = asked_elsewhere
         self._row: AuditedTransaction | None = None
         self._mhd: Mhd | None = None
         self._asked = NOTHING_ACCESSED
@@ -104,9 +107,24 @@ class FhirAudit:
             user=_user(self._exchange.requester),
         )
         try:
-            await self._port.told(happened)
+            await self._port.told(happened, *(_of_ours(each, happened) for each in self._asked_elsewhere))
         except AuditUnavailable:
             raise Refused(_UNAUDITED) from None
+
+
+def _of_ours(asked: Asked, request: Happened) -> Happened:
+    """What this server asked on behalf of a request; about its patients, where the message names none."""
+    return replace(
+        request,
+        transaction=ASKED_TRANSACTIONS[asked.transaction],
+        outcome=asked.outcome,
+        client=None,
+        url=asked.url,
+        accessed=Accessed(asked.patient_ids or request.accessed.patient_ids),
+        named=asked.named,
+        description=asked.description,
+        query=asked.query,
+    )
 
 
 async def _patient_keys(accessed: Accessed, mhd: Mhd) -> dict[str, str]:

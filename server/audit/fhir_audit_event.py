@@ -6,14 +6,15 @@ import base64
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from ipaddress import ip_address
 from typing import Final
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from mhd.fhir.exact_text import Json
 from mhd.iti93_mobile_patient_identity_feed import EVENT
 from mhd.mapping.identifiers import cx_identifier
 from server.audit.audited_transactions import AuditedTransaction, Coding
-from server.audit.happened import AuditOutcome, Client, Code, Happened, User
+from server.audit.happened import Client, Code, Happened, Named, User
 from xds.audit import AccessedKind, AccessedObject
 from xds.hl7v2 import CX
 
@@ -38,6 +39,7 @@ _OAUTH_USER: Final = Coding(
 )
 _JTI: Final = "urn:ietf:params:oauth:jti:"
 _OF_URIS: Final = ":/?#[]@!$&'()*+,;=%"
+_MACHINE_NAME: Final = "1"
 _IP_ADDRESS: Final = "2"
 _URI: Final = "5"
 
@@ -84,8 +86,7 @@ def _event(happened: Happened, observer: Observer, now: datetime, patient_id: st
         "outcome": happened.outcome.value,
         **({"outcomeDesc": happened.description} if happened.description else {}),
         "agent": [
-            _client(happened.client, row),
-            _server(happened.url, row, observer),
+            *_both_sides(happened, observer),
             *([_user(happened.user)] if happened.user else ()),
         ],
         "source": {
@@ -100,12 +101,26 @@ def _event(happened: Happened, observer: Observer, now: datetime, patient_id: st
 def _profile(happened: Happened, patient_id: str) -> str:
     """The profile that it meets; "": none, for those are of what succeeded."""
     row = happened.transaction
-    if happened.outcome is not AuditOutcome.SUCCESS or (row.is_closed and happened.request_id):
+    if happened.outcome.is_failure or (row.is_closed and happened.request_id):
         return ""
     return row.profile if patient_id else row.profile_of_nobody
 
 
 # Who ---------------------------------------------------------------------------------------------------------------
+
+
+def _both_sides(happened: Happened, observer: Observer) -> tuple[Json, Json]:
+    """Client and server; one of the two is this server."""
+    row = happened.transaction
+    if happened.client is not None:
+        return _client(happened.client, row), _server(observer.reference, _at_url(happened.url), row)
+    own = {
+        "type": {"coding": [row.client._asdict()]},
+        "who": observer.reference,
+        "requestor": False,
+        "network": _at_host(happened.base),
+    }
+    return own, _server({"identifier": {"value": happened.url}}, _at_host(happened.url), row)
 
 
 def _client(client: Client, row: AuditedTransaction) -> Json:
@@ -120,13 +135,22 @@ def _client(client: Client, row: AuditedTransaction) -> Json:
     }
 
 
-def _server(url: str, row: AuditedTransaction, observer: Observer) -> Json:
-    return {
-        "type": {"coding": [row.server._asdict()]},
-        "who": observer.reference,
-        "requestor": False,
-        "network": {"address": url, "type": _URI},
-    }
+def _server(who: Json, network: Json, row: AuditedTransaction) -> Json:
+    return {"type": {"coding": [row.server._asdict()]}, "who": who, "requestor": False, "network": network}
+
+
+def _at_url(url: str) -> Json:
+    return {"address": url, "type": _URI}
+
+
+def _at_host(url: str) -> Json:
+    """The host alone, as audit messages of SOAP transactions have it (NetworkAccessPointID)."""
+    host = urlsplit(url).hostname or url
+    try:
+        ip_address(host)
+    except ValueError:
+        return {"address": host, "type": _MACHINE_NAME}
+    return {"address": host, "type": _IP_ADDRESS}
 
 
 def _user(user: User) -> Json:
@@ -165,12 +189,11 @@ def _each_entity(happened: Happened, patient_id: str) -> Iterator[Json]:
             "type": _SYSTEM_OBJECT._asdict(),
             "role": row.object_role._asdict(),
         }
-    if happened.query:
-        yield {
-            "type": _SYSTEM_OBJECT._asdict(),
-            "role": row.object_role._asdict(),
-            "query": base64.b64encode(happened.query).decode(),
-        }
+    query = {"query": base64.b64encode(happened.query).decode()} if happened.query else {}
+    for name in happened.named:
+        yield {**_by_name(name), "type": _SYSTEM_OBJECT._asdict(), "role": row.object_role._asdict(), **query}
+    if query and not happened.named:
+        yield {"type": _SYSTEM_OBJECT._asdict(), "role": row.object_role._asdict(), **query}
     if happened.request_id:
         yield {"what": {"identifier": {"value": happened.request_id}}, "type": _REQUEST_ID}
 
@@ -182,6 +205,11 @@ def _patient(happened: Happened, patient_id: str) -> Json:
         "type": "Patient",
         "identifier": cx_identifier(CX(patient_id)),
     }
+
+
+def _by_name(named: Named) -> Json:
+    details = [{"type": kind, "valueString": value} for kind, value in named.details]
+    return {"what": {"identifier": {"value": named.id}}, **({"detail": details} if details else {})}
 
 
 def _named_message(accessed: AccessedObject) -> Json:

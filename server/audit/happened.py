@@ -22,6 +22,10 @@ class AuditOutcome(Enum):
     SERIOUS_FAILURE = "8"
     """It could not be answered, or we failed."""
 
+    @property
+    def is_failure(self) -> bool:
+        return self is not AuditOutcome.SUCCESS
+
 
 class Code(NamedTuple):
     """system: "": none is named."""
@@ -56,12 +60,24 @@ class User(NamedTuple):
     purposes_of_use: tuple[Code, ...] = ()
 
 
+class Named(NamedTuple):
+    """What was sent or asked for by a name, where no URL tells it.
+
+    details   pairs of a type and a value, as an audit message has them
+    """
+
+    id: str
+    details: tuple[tuple[str, str], ...] = ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Happened:
     """One request and its outcome.
 
+    client         None: this server has asked
     url            of the server, as the client knows it
     base           of FHIR resources; references are to what is below it
+    named          what is told by name, beside what was accessed
     description    of a failure: status and codes
     patient_keys   by patient id, the id of the Patient resource; where it has one
     query          the request itself, of a search
@@ -70,10 +86,11 @@ class Happened:
 
     transaction: AuditedTransaction
     outcome: AuditOutcome
-    client: Client
+    client: Client | None
     url: str
     base: str
     accessed: Accessed
+    named: tuple[Named, ...] = ()
     description: str = ""
     patient_keys: dict[str, str]
     query: bytes = b""
@@ -92,6 +109,9 @@ class AuditPort(Protocol):
         """A transaction is about to be done. Raises AuditUnavailable: it must not be, for want of room."""
         ...
 
-    async def told(self, happened: Happened) -> None:
-        """Keep what happened; when this returns, it is on the disk. Raises AuditUnavailable: do not answer."""
+    async def told(self, *happened: Happened) -> None:
+        """Keep all that happened, together; when this returns, it is on the disk.
+
+        Raises AuditUnavailable: do not answer.
+        """
         ...

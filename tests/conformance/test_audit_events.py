@@ -42,10 +42,12 @@ from tests.mhd.test_iti106_generate_metadata import DEFAULTS, SAMPLE, parameters
 from tests.server.test_serving import authority, certificates, client_context
 from tests.shared_material import shared
 from xds.hl7v2 import CX
+from xds.metadata import Submission
 
 __all__ = ["authority", "certificates"]
 
 BASE = "https://toimik.example/fhir"
+FIND_DOCUMENTS = "urn:uuid:14d4debf-8f97-4251-9a74-a90016b0af0d"
 OF_ONE_AUTHORITY = {"assigning_authorities": [{"oid": PATIENT_AUTHORITY}]}
 
 
@@ -262,10 +264,145 @@ async def test_a_server_in_front_of_another_registry_leaves_events_as_well(tmp_p
             await server.fhir.get("DocumentReference", {"patient.identifier": of(patient)})
             await server.fhir.get(f"Binary/{resource_id(entry.entry_uuid)}")
             await server.fhir.get("Binary/5e3f3a8e-1111-4222-8333-944445555666")
-            events = server.events()
+            events = [each for each in server.events() if not is_of_what_others_were_asked(each)]
 
     assert [each["outcome"] for each in events] == ["0", "0", "4"]
     assert [patients(each) for each in events] == [[of(patient)], [of(patient)], []]
+
+
+def is_of_what_others_were_asked(event: Json) -> bool:
+    """This server is the client in it."""
+    return bool(event["agent"][0]["who"] == event["source"]["observer"])
+
+
+@asynccontextmanager
+async def in_front_of(behind: str, tmp_path: Path, **settings: Any) -> AsyncIterator[Audited]:
+    """A server that adds its events to a file, and has neither registry nor repository."""
+    urls = {"registry_url": f"{behind}/xds/registry", "repository_url": f"{behind}/xds/repository"}
+    async with audited(tmp_path, **{"actors": ["mhd"], **urls, **settings}) as server:
+        yield server
+
+
+async def test_a_registry_elsewhere_that_is_asked_for_a_search_leaves_an_event_of_each_stored_query(
+    tmp_path: Path,
+) -> None:
+    patient = some_patient()
+    async with (
+        running_server(tmp_path / "behind") as behind,
+        authorization_server() as issuer,
+        in_front_of(behind, tmp_path, mhd=asking_tokens_of(issuer)) as server,
+    ):
+        await Wire(behind, server.wire.session).provide(*one_document_of(patient))
+        headers = {"Authorization": f"Bearer {issuer.token('ITI-67')}", "X-Request-Id": "r-7"}
+
+        await server.fhir.send("GET", "DocumentReference", {"patient.identifier": of(patient)}, headers=headers)
+
+        searched, found, *others = server.events()
+
+    assert displays(searched) == ["search-type", "Find Document References"]
+    assert len(others) == 1  # of the associations of what was found
+    for event in (found, *others):
+        assert (event["type"]["code"], event["action"], event["outcome"]) == ("110112", "E", "0")
+        assert displays(event) == ["Registry Stored Query"]
+        assert roles(event)[:2] == ["Source Role ID", "Destination Role ID"]
+        own, registry, user = event["agent"]
+        assert own["who"] == event["source"]["observer"] == {"identifier": {"value": f"urn:oid:{REPOSITORY}"}}
+        assert own["network"] == {"address": "toimik.example", "type": "1"}
+        assert registry["who"] == {"identifier": {"value": f"{behind}/xds/registry"}}
+        assert registry["network"] == {"address": "127.0.0.1", "type": "2"}
+        assert user == searched["agent"][2]
+        assert patients(event) == [of(patient)]
+        assert event["entity"][-1] == searched["entity"][-1]  # the X-Request-Id
+    [asked] = entities(found, "Query")
+    assert asked["what"] == {"identifier": {"value": FIND_DOCUMENTS}}
+    assert asked["detail"] == [{"type": "QueryEncoding", "valueString": "UTF-8"}]
+    assert query(found).startswith("<query:AdhocQueryRequest")
+    assert patient.text.replace("&", "&amp;") in query(found)
+
+
+async def test_a_repository_elsewhere_that_is_asked_for_a_document_leaves_an_event_of_it(tmp_path: Path) -> None:
+    patient = some_patient()
+    async with (
+        running_server(tmp_path / "behind", repository_unique_id=REPOSITORY) as behind,
+        in_front_of(behind, tmp_path) as server,
+    ):
+        sent, contents = one_document_of(patient)
+        await Wire(behind, server.wire.session).provide(sent, contents)
+        [entry] = sent.document_entries
+
+        assert (await server.fhir.get(f"Binary/{resource_id(entry.entry_uuid)}")).content == CONTENT
+
+        events = server.events()
+
+    [event] = [each for each in events if displays(each) == ["Retrieve Document Set"]]
+    assert (event["type"]["display"], event["action"], event["outcome"]) == ("Import", "C", "0")
+    assert roles(event) == ["Destination Role ID", "Source Role ID"]
+    assert is_of_what_others_were_asked(event)
+    assert event["agent"][1]["who"] == {"identifier": {"value": f"{behind}/xds/repository"}}
+    assert patients(event) == [of(patient)]
+    [document] = entities(event, "Report")
+    assert document["what"] == {"identifier": {"value": entry.unique_id}}
+    assert document["detail"] == [{"type": "Repository Unique ID", "valueString": REPOSITORY}]
+
+
+async def test_a_bundle_that_is_passed_on_leaves_an_event_of_the_submission_as_well(tmp_path: Path) -> None:
+    entry, item = document_entry(), submission_set()
+    async with (
+        running_server(tmp_path / "behind", repository_unique_id=REPOSITORY) as behind,
+        in_front_of(behind, tmp_path) as server,
+    ):
+        reply = await provided(server.fhir, bundle_of(sent_list(item, entry), *sent_document(entry)))
+        events = server.events()
+
+    assert reply.status == 200
+    [event] = [each for each in events if displays(each) == ["Provide and Register Document Set-b"]]
+    assert (event["type"]["display"], event["action"], event["outcome"]) == ("Export", "R", "0")
+    assert roles(event) == ["Source Role ID", "Destination Role ID"]
+    assert item.patient_id is not None
+    assert patients(event) == [of(item.patient_id)]
+    assert [each["what"] for each in entities(event, "Job")] == [{"identifier": {"value": item.unique_id}}]
+
+
+async def test_a_repository_with_fhir_in_front_of_a_registry_leaves_an_event_of_what_it_registers(
+    tmp_path: Path,
+) -> None:
+    async with (
+        running_server(tmp_path / "behind") as behind,
+        in_front_of(behind, tmp_path, actors=["repository", "mhd"], repository_url=None) as server,
+    ):
+        assert (await provided(server.fhir, bundle_with())).status == 200
+        by_fhir = server.events()
+        assert (await server.wire.provide(*one_document_of(some_patient()))).registry_response.succeeded
+        by_soap = server.events()
+
+    assert ["Register Document Set-b"] in [displays(each) for each in by_fhir]
+    assert by_soap == []
+
+
+async def test_a_registry_elsewhere_that_refuses_or_is_away_leaves_an_event_of_a_failure(tmp_path: Path) -> None:
+    sought = {"patient.identifier": of(some_patient())}
+    async with running_server(tmp_path / "behind", limits={"results": 1}) as behind:
+        patient = some_patient()
+        async with in_front_of(behind, tmp_path) as server:
+            for _ in range(2):
+                await Wire(behind, server.wire.session).provide(*one_document_of(patient))
+            status = (await server.fhir.get("DocumentReference", {"patient.identifier": of(patient)})).status
+            searched, refused = server.events()
+    assert status == 400
+    assert (searched["outcome"], refused["outcome"]) == ("4", "4")
+    assert refused["outcomeDesc"] == "XDSTooManyResults"
+    assert patients(refused) == [of(patient)]
+
+    async with in_front_of(behind, tmp_path / "again") as server:
+        assert (await server.fhir.get("DocumentReference", sought)).status == 503
+        searched, unanswered = server.events()
+    assert (searched["outcome"], unanswered["outcome"]) == ("8", "8")
+    assert unanswered["outcomeDesc"] == "XDSRegistryNotAvailable"
+
+
+def one_document_of(patient: CX) -> tuple[Submission, dict[str, bytes]]:
+    entry = unmeasured(document_entry(patient_id=patient))
+    return submission(entry), {entry.entry_uuid: CONTENT}
 
 
 async def test_the_user_of_an_access_token_the_app_and_the_purpose_are_told(tmp_path: Path) -> None:
