@@ -15,6 +15,7 @@ from mhd.searching.search import SearchType
 _CHANGED: Final = "2026-11-30"  # the day on which what is told here was last changed
 _SECURITY_TYPES: Final = "http://profiles.ihe.net/fhir/ihe.securityTypes/CodeSystem/securityTypes"
 _BY_ETAG: Final = "not-match"  # If-None-Match is heeded, If-Modified-Since is not
+_PROCESS_MESSAGE: Final = "http://hl7.org/fhir/OperationDefinition/MessageHeader-process-message"
 _STATEMENT: Final = f"{MHD}CapabilityStatement/IHE.MHD."
 
 
@@ -25,8 +26,9 @@ class Capabilities:
     version       of Toimik
     submissions   ITI-65 is answered
     patients      there are Patient resources
-    patient_feed  ITI-104 is answered
+    patient_feed  ITI-93 and ITI-104 are answered
     access_tokens   a token is asked for (IUA)
+    times_of_change   _lastUpdated can be searched for
     """
 
     version: str
@@ -38,6 +40,13 @@ class Capabilities:
     patients: bool = True
     patient_feed: bool = True
     access_tokens: bool = False
+    times_of_change: bool = True
+
+    @property
+    def parameters_left_out(self) -> frozenset[str]:
+        """Search parameters that would be refused, whatever their value."""
+        left_out = {"targetCommunityIdList": self.target_communities, "_lastUpdated": self.times_of_change}
+        return frozenset(name for name, is_there in left_out.items() if not is_there)
 
 
 def capability_statement(base: str, capabilities: Capabilities) -> Json:
@@ -49,6 +58,8 @@ def capability_statement(base: str, capabilities: Capabilities) -> Json:
     }
     if capabilities.submissions:
         rest["interaction"] = [{"code": "transaction"}]
+    if capabilities.patient_feed:
+        rest["operation"] = [{"name": "process-message", "definition": _PROCESS_MESSAGE}]
     return {
         "resourceType": "CapabilityStatement",
         "status": "active",
@@ -90,13 +101,13 @@ def _statements(capabilities: Capabilities) -> Iterator[str]:
 
 def _resources(capabilities: Capabilities) -> Iterator[Json]:
     yield {"type": "Binary", "interaction": [{"code": "read"}], "conditionalRead": _BY_ETAG}
-    references = _searchable(DOCUMENT_REFERENCES, "DocumentReference")
+    references = _searchable(DOCUMENT_REFERENCES, capabilities, "DocumentReference")
     if capabilities.simplified_publish:
         references["interaction"].append({"code": "create"})
     if capabilities.generate_metadata:
         definition = f"{MHD}OperationDefinition/generate-metadata"
         references["operation"] = [{"name": "generate-metadata", "definition": definition}]
-    lists = _searchable(LISTS, "SubmissionSet", "Folder")
+    lists = _searchable(LISTS, capabilities, "SubmissionSet", "Folder")
     if capabilities.submissions:
         # Of DocumentReferences and Lists in a transaction, and of a DocumentReference where that may be created.
         for each in (references, lists):
@@ -114,7 +125,7 @@ def _resources(capabilities: Capabilities) -> Iterator[Json]:
         }
 
 
-def _searchable(kind: SearchType, *profiles: str) -> Json:
+def _searchable(kind: SearchType, capabilities: Capabilities, *profiles: str) -> Json:
     return {
         "type": kind.resource,
         "supportedProfile": [
@@ -129,6 +140,6 @@ def _searchable(kind: SearchType, *profiles: str) -> Json:
             | ({"definition": each.definition} if each.definition else {})
             | {"type": each.type.value}
             for each in sorted(kind.parameters, key=lambda each: each.name)
-            if ":" not in each.name
+            if ":" not in each.name and each.name not in capabilities.parameters_left_out
         ],
     }

@@ -189,8 +189,9 @@ class _Answered:
         answer = FhirAnswer(outcome.resource(), status, headers={**headers, **retry})
         response = await self._exchange.response(answer, self._exchange.format_of_errors)
         if status == HTTPStatus.METHOD_NOT_ALLOWED:
-            response.headers["Allow"] = ", ".join(methods_of(self._request.rel_url.raw_path))
-        self._ended(response, _ended_by(status), sorted({each.xds_code or each.code for each in outcome.issues}))
+            allowed = (each for each in methods_of(self._request.rel_url.raw_path) if each != self._request.method)
+            response.headers["Allow"] = ", ".join(allowed)
+        self._ended(response, _ended_by(status), sorted({each.xds_code or each.code.value for each in outcome.issues}))
         return response
 
     def _ended(self, response: web.StreamResponse, ended: Ended, errors: list[str] | None = None) -> None:

@@ -17,6 +17,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 from urllib.parse import parse_qsl
 
 from aiohttp import ClientPayloadError, web
+from aiohttp.http_exceptions import ContentEncodingError
 
 from mhd.fhir import fhir_json
 from mhd.fhir.operation_outcome import Issue, IssueType, Refused
@@ -35,6 +36,7 @@ _CONTENT_TYPES: Final = {each: f"{each.value}; charset=utf-8" for each in Format
 _LONG: Final = 256 * 1024  # octets; what takes longer to convert than others should wait goes to a thread
 _REQUEST_ID: Final = re.compile(r"[\x21-\x7e]{1,200}")
 _LONGEST_FORM: Final = 1024 * 1024
+_CODINGS: Final = ("", "identity", "gzip", "deflate")  # what the HTTP library undoes by itself, and nothing
 
 
 _Response = TypeVar("_Response", bound=web.StreamResponse)
@@ -152,6 +154,10 @@ class Exchange:
             raise Refused(Issue(IssueType.STRUCTURE, str(problem))) from None
 
     async def _body(self, most: int) -> bytes:
+        coding = self.http.headers.get("Content-Encoding", "").strip().lower()
+        if coding not in _CODINGS:
+            text = f"The Content-Encoding {coding[:100]!r} is not read here; send gzip, deflate, or none."
+            raise Refused(Issue(IssueType.NOT_SUPPORTED, text, http=HTTPStatus.UNSUPPORTED_MEDIA_TYPE))
         if (self.http.content_length or 0) > most:
             raise _too_large(most)
         received = bytearray()
@@ -171,6 +177,9 @@ class Exchange:
             text = f"Nothing came for {seconds:g} seconds; send the request again without such a pause."
             raise Refused(Issue(IssueType.TRANSIENT, text, http=HTTPStatus.REQUEST_TIMEOUT)) from None
         except (ClientPayloadError, ConnectionError, web.RequestPayloadError) as gone:
+            if isinstance(gone.__cause__, ContentEncodingError):
+                text = "The body is not what Content-Encoding says it is; send it so, or without that header."
+                raise Refused(Issue(IssueType.STRUCTURE, text)) from None
             raise ClientGone(f"the connection was lost after {self.received} bytes") from gone
 
     async def response(self, answer: FhirAnswer, form: Format) -> web.Response:

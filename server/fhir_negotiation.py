@@ -140,7 +140,11 @@ def _format_of_accept(accept: str) -> Format | None:
 
 def wraps_document(accept: str) -> Format | None:
     """The form of FHIR that Accept names in so many words, as `application/fhir+xml`; None: it names none."""
-    named = [each for each in accepted(accept) if each.name in (FHIR_JSON, FHIR_XML) and each.quality > 0]
+    named = [
+        each
+        for each in accepted(accept)
+        if each.name in (FHIR_JSON, FHIR_XML) and each.quality > 0 and _other_version(each.parameters) is None
+    ]
     return Format(max(named, key=lambda each: each.quality).name) if named else None
 
 

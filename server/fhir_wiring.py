@@ -62,6 +62,7 @@ _BASES: Final = 16
 """How many base URLs are remembered: a server has one, or one for each address that it listens on."""
 _KEPT_IN: Final = "fhir-secret"  # a file of the data directory
 _PURPOSE: Final = "cursors of FHIR searches"
+_REST_OF_A_URL: Final = 1024  # octets that it may have beside a cursor
 
 
 def fhir_renderer(settings: Settings) -> Renderer:
@@ -92,7 +93,8 @@ def mhd_at(
     """
     configured = settings.mhd
     renderer = fhir_renderer(settings)
-    cursors = Cursors(pages.secret_for(_PURPOSE), configured.cursor_seconds)
+    longest = settings.limits.url_bytes - _REST_OF_A_URL
+    cursors = Cursors(pages.secret_for(_PURPOSE), configured.cursor_seconds, longest=longest)
     options = submission_options(settings)
     sizes = PageSizes(configured.page_size, configured.largest_page)
 
@@ -209,6 +211,7 @@ def _capabilities(settings: Settings) -> Capabilities:
         target_communities=settings.home_community_id is not None,
         patients=Actor.REGISTRY in settings.actors,
         access_tokens=bool(settings.mhd.iua.issuers),
+        times_of_change=Actor.REGISTRY in settings.actors,
     )
 
 

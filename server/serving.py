@@ -79,7 +79,7 @@ def application(settings: Settings, actors: Wired, in_flight: InFlight) -> web.A
             audit=actors.audit,
         )
         app.router.add_route("*", fhir.path, fhir.answer)
-        app.router.add_route("*", f"{fhir.path}/{{below:.*}}", fhir.answer)
+        app.router.add_route("*", f"{fhir.path}/{{below:(?s:.*)}}", fhir.answer)
     app.router.add_get("/", _welcome(endpoints, fhir))
     health = Health(actors.checks)
     app.router.add_get("/health/live", health.live)
@@ -140,6 +140,7 @@ async def serve(
             handle_signals=False,
             shutdown_timeout=_LAST_SECONDS,
             read_bufsize=_READ_BUFFER_BYTES,
+            max_line_size=settings.limits.url_bytes,
             max_field_size=_longest_header(settings),
         )
         await runner.setup()

@@ -286,6 +286,12 @@ class Limits(_Table):
         description="largest FHIR resource that is sent here; the documents in a Bundle count, as base64",
     )
     fhir_entries: int = Field(3000, ge=3, description="most entries of a Bundle that is sent here")
+    url_bytes: int = Field(
+        32 * 1024,
+        ge=8 * 1024,
+        description="longest URL of a request. That of the next page of a FHIR search holds the search, so a proxy "
+        "should let as long ones pass",
+    )
     documents_per_submission: int = Field(1000, ge=1, description="most documents in one ITI-41")
     documents_per_retrieve: int = Field(1000, ge=1, description="most documents asked for in one ITI-43")
     inline_answer_bytes: int = Field(

@@ -14,6 +14,11 @@ _DATE: Final = re.compile(
 )
 _LAST: Final = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 PREFIXES: Final = ("eq", "ge", "gt", "le", "lt", "sa", "eb")
+_OTHER_PREFIXES: Final = ("ne", "ap")  # those of FHIR that ITI-18 has no place for
+
+
+class PrefixNotSupported(ValueError):
+    """A prefix of FHIR that can not be used here; with a predicate for the name of the parameter."""
 
 
 class DateRange(NamedTuple):
@@ -32,14 +37,15 @@ class DateRange(NamedTuple):
 def date_range(text: str) -> DateRange:
     """What a value of a date parameter means; a date without a zone is in UTC.
 
-    Raises ValueError with a predicate for the name of the parameter.
+    Raises ValueError with a predicate for the name of the parameter, PrefixNotSupported.
     """
     found = _DATE.fullmatch(text)
     if found is None:
         raise ValueError(f"is {text[:60]!r}; send a date such as ge2026-03-01 or lt2026-03-01T10:00:00Z")
     prefix = found["prefix"] or "eq"
     if prefix not in PREFIXES:
-        raise ValueError(f"has the prefix {prefix!r}; those that are known here are {', '.join(PREFIXES)}")
+        problem = PrefixNotSupported if prefix in _OTHER_PREFIXES else ValueError
+        raise problem(f"has the prefix {prefix!r}; those that are known here are {', '.join(PREFIXES)}")
     try:
         start = _start(found)
     except (ValueError, OverflowError):

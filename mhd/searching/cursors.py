@@ -21,7 +21,6 @@ from mhd.searching.search_request import Pair
 from xds.metadata import ObjectKind
 from xds.paged_search import Place
 
-_LONGEST: Final = 20_000
 _MOST_INSIDE: Final = 200_000
 _WORTH_COMPRESSING: Final = 1000
 """Compressing fewer octets takes more than three times as long as sealing them."""
@@ -49,13 +48,19 @@ class Resumption:
 class Cursors:
     """Seals and opens cursors."""
 
-    def __init__(self, secret: bytes, seconds: int) -> None:
-        """secret: 32 octets, the same for every process that is asked. seconds: how long a cursor is of use."""
+    def __init__(self, secret: bytes, seconds: int, *, longest: int = 20_000) -> None:
+        """Cursors for URLs of a certain length.
+
+        secret    32 octets, the same for every process that is asked
+        seconds   how long a cursor is of use
+        longest   characters that it may have
+        """
         self._fernet = Fernet(base64.urlsafe_b64encode(secret))
         self._seconds = seconds
+        self._longest = longest
 
     def sealed(self, resumption: Resumption) -> str:
-        """The text that stands for it in a URL."""
+        """The text that stands for it in a URL. Raises Refused: the search is too long for that."""
         inside = orjson.dumps(
             {
                 "search": resumption.search,
@@ -65,11 +70,15 @@ class Cursors:
                 "after": {kind.value: tuple(each) for kind, each in resumption.after.items()},
             }
         )
-        return self._fernet.encrypt(inside if len(inside) < _WORTH_COMPRESSING else zlib.compress(inside)).decode()
+        short = inside if len(inside) < _WORTH_COMPRESSING else zlib.compress(inside)
+        sealed = self._fernet.encrypt(short).decode()
+        if len(sealed) > self._longest or len(inside) > _MOST_INSIDE:
+            raise Refused(_TOO_LONG)
+        return sealed
 
     def opened(self, text: str, search: str) -> Resumption:
         """What was sealed. Raises Refused: 410 where it is too old, 400 where nothing of ours was sealed in it."""
-        token = text.encode() if text.isascii() and len(text) <= _LONGEST else b""
+        token = text.encode() if text.isascii() and len(text) <= self._longest else b""
         try:
             if self._fernet.extract_timestamp(token) + self._seconds < time.time():
                 raise Refused(_EXPIRED)
@@ -101,6 +110,12 @@ MERGED: Final = Issue(
     http=410,
 )
 """Of a cursor whose search no longer has a next page."""
+_TOO_LONG: Final = Issue(
+    IssueType.TOO_COSTLY,
+    "The search has so many values that the URL of its next page would be too long; ask for fewer of them at a time, "
+    "or with a _count that has room for all that is found.",
+    http=400,
+)
 _EXPIRED: Final = Issue(
     IssueType.EXPIRED, "This page of the search is no longer kept; search again from its first page.", "_page", http=410
 )

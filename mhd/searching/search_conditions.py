@@ -7,14 +7,14 @@ however many are named. The rest is the rows of mhd/searching/search_parameters.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, tzinfo
 from itertools import product
 from typing import Final, Protocol
 
 from mhd.fhir.canonicals import LIST_TYPES
-from mhd.fhir.fhir_dates import in_zone
-from mhd.fhir.operation_outcome import Issue, Refused, xds_issue
+from mhd.fhir.fhir_dates import PrefixNotSupported, in_zone
+from mhd.fhir.operation_outcome import Issue, IssueType, Refused, xds_issue
 from mhd.mapping.code_systems import CodeSystems
 from mhd.mapping.document_list import FOLDER, SUBMISSION_SET
 from mhd.mapping.identifiers import entry_uuid_of, unique_id_of
@@ -196,7 +196,8 @@ def _kinds_of(request: SearchRequest, kinds: Sequence[ObjectKind]) -> Sequence[O
     """Those kinds that every parameter for the type of a List allows."""
     left = list(kinds)
     for occurrence in request.of(Role.LIST_TYPE):
-        meant = {_LISTS.get(code) for system, code in map(token, occurrence.values) if system in (None, LIST_TYPES)}
+        of_lists = [code for system, code in map(token, occurrence.values) if system in (None, LIST_TYPES)]
+        meant = {kind for code, kind in _LISTS.items() if code in of_lists or "" in of_lists}
         left = [each for each in left if (each in meant) is not (occurrence.modifier == NOT)]
     return left
 
@@ -213,6 +214,8 @@ def _conditions(
     for occurrence in request.of(*_OF_COLUMNS):
         try:
             found += _demands(occurrence, kind, systems, zone)
+        except PrefixNotSupported as problem:
+            issues.append(replace(invalid(occurrence.sent_as, str(problem)), code=IssueType.NOT_SUPPORTED))
         except ValueError as problem:
             issues.append(invalid(occurrence.sent_as, str(problem)))
     if issues:

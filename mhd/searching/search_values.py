@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
-from mhd.fhir.fhir_dates import date_range
+from mhd.fhir.fhir_dates import PrefixNotSupported, date_range
 from mhd.mapping.code_systems import CodeSystems
 from mhd.mapping.hl7v2_components import URN_OID, authority_of, escaped
 from mhd.mapping.identifiers import ENCOUNTER_ID
@@ -112,7 +112,7 @@ def moment(text: str, column: str, _: CodeSystems) -> Alternatives:
 def period(text: str, column: str, systems: CodeSystems) -> Alternatives:
     """A time span: it has to overlap with what is asked for."""
     if text[:2] in ("sa", "eb"):
-        raise ValueError(
+        raise PrefixNotSupported(
             f"has the prefix {text[:2]!r}, which is not known here for a period; send eq, ge, gt, le or lt"
         )
     return moment(text, column, systems)

@@ -249,6 +249,9 @@ async def test_what_no_registry_tells_is_refused(both: tuple[Wire, FhirWire, Fhi
         assert reply.status == 400
         assert reply.issue["code"] == "not-supported"
         assert reply.issue["expression"] == [name.partition(":")[0]]
+    [rest] = (await elsewhere.get("metadata")).resource["rest"]
+    assert "_lastUpdated" not in {each["name"] for kind in rest["resource"] for each in kind.get("searchParam", ())}
+    assert "operation" not in rest
 
 
 async def test_a_registry_that_is_away_is_answered_503(tmp_path: Path) -> None:

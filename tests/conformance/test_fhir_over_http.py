@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 from collections.abc import AsyncIterator
 from pathlib import Path
+from uuid import uuid4
 
 import aiohttp
 import pytest
@@ -78,12 +80,14 @@ async def test_a_form_that_there_is_not_is_answered_406(fhir: FhirWire, accept: 
         ("GET", "", "POST"),
         ("POST", "List", "GET, HEAD"),
         ("GET", "DocumentReference/$generate-metadata", "POST"),
+        ("POST", "DocumentReference", "GET, HEAD"),  # mhd.simplified_publish is not set
     ],
 )
 async def test_a_method_that_is_not_answered_is_refused_with_those_that_are(
     fhir: FhirWire, method: str, path: str, allowed: str
 ) -> None:
-    reply = await fhir.send(method, path, headers={"Accept": "application/fhir+xml"})
+    headers = {"Accept": "application/fhir+xml", "Content-Type": "application/fhir+json"}
+    reply = await fhir.send(method, path, data=b'{"resourceType": "DocumentReference"}', headers=headers)
 
     assert reply.status == 405
     assert reply.headers["Allow"] == allowed
@@ -96,7 +100,8 @@ async def test_a_method_that_is_not_answered_is_refused_with_those_that_are(
     [
         "Bundle", "Observation", "Observation/1", "DocumentReference/1/_history", "DocumentReference/_history",
         "DocumentReference/a_b", "DocumentReference/" + "1" * 65, "metadata/x", "List/..%2f..%2fxds", "%00",
-        "List/%c3%28", "DocumentReference/00000000-0000-4000-8000-000000000000", "List/1", "Patient/1",
+        "List/%c3%28", "List/x%0d%0aSet-Cookie:%20x",
+        "DocumentReference/00000000-0000-4000-8000-000000000000", "List/1", "Patient/1",
     ],
 )  # fmt: skip
 async def test_there_is_nothing_where_nothing_is(fhir: FhirWire, path: str) -> None:
@@ -134,6 +139,54 @@ async def test_what_can_not_be_read_is_refused(fhir: FhirWire, content_type: str
 
     assert reply.status == status
     assert reply.issue["code"] == ("not-supported" if status == 415 else "structure")
+
+
+@pytest.mark.parametrize(
+    ("coding", "status", "code"),
+    [("gzip", 400, "structure"), ("deflate", 400, "structure"), ("rot13", 415, "not-supported")],
+)
+async def test_a_body_that_is_not_encoded_as_it_says_is_refused(
+    fhir: FhirWire, coding: str, status: int, code: str
+) -> None:
+    headers = {"Content-Type": "application/fhir+json", "Content-Encoding": coding}
+
+    reply = await fhir.send("POST", "", data=b'{"resourceType": "Bundle"}', headers=headers)
+
+    assert (reply.status, reply.issue["code"]) == (status, code)
+
+
+async def test_a_compressed_body_is_read(fhir: FhirWire) -> None:
+    headers = {**FORM, "Content-Encoding": "gzip"}
+
+    reply = await fhir.send("POST", "List/_search", data=gzip.compress(b"patient=nobody"), headers=headers)
+
+    assert reply.bundle["total"] == 0
+
+
+async def test_a_search_for_as_many_ids_as_may_be_has_pages_too(wire: Wire, fhir: FhirWire) -> None:
+    patient = some_patient()
+    sent = await register(wire, *(document_entry(patient_id=patient) for _ in range(3)))
+    there = [each.entry_uuid.removeprefix("urn:uuid:") for each in sent.document_entries]
+    ids = ",".join([*there, *(str(uuid4()) for _ in range(497))])
+
+    first = await fhir.send("POST", "DocumentReference/_search", data={"_id": ids, "_count": "2"}, headers=FORM)
+    second = await fhir.get(first.link("next") or "")
+
+    assert sorted(first.found + second.found) == sorted(there)
+    assert second.link("next") is None
+
+
+async def test_a_search_that_has_no_room_in_the_url_of_its_next_page_is_refused(wire: Wire, fhir: FhirWire) -> None:
+    patient = some_patient()
+    await register(wire, *(document_entry(patient_id=patient) for _ in range(2)))
+    types = ",".join(["x", *("".join(str(uuid4()) for _ in range(5)) for _ in range(400))])
+    search = {"patient.identifier": of(patient), "type:not": types}
+
+    whole = await fhir.send("POST", "DocumentReference/_search", data=search, headers=FORM)
+    first = await fhir.send("POST", "DocumentReference/_search", data=search | {"_count": "1"}, headers=FORM)
+
+    assert len(whole.found) == 2
+    assert (first.status, first.issue["code"]) == (400, "too-costly")
 
 
 async def test_a_search_is_posted_as_a_form_and_its_url_counts_too(wire: Wire, fhir: FhirWire) -> None:
@@ -207,6 +260,11 @@ async def test_the_capability_statement_tells_what_is_there_in_both_forms(fhir: 
         for parameter in of_type[name]["searchParam"]:
             refused = await fhir.get(kind, [(parameter["name"], ""), *NOBODY.items()])
             assert refused.issue["expression"] == [parameter["name"]]
+    assert [each["name"] for each in rest["operation"]] == ["process-message"]
+    # Without a homeCommunityId of its own, a server knows no community that could be asked for.
+    names = {each["name"] for name in ("DocumentReference", "List") for each in of_type[name]["searchParam"]}
+    assert "_lastUpdated" in names
+    assert "targetCommunityIdList" not in names
     assert (await fhir.get("metadata", If_None_Match=reply.headers["ETag"])).status == 304
 
 

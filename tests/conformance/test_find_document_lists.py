@@ -88,6 +88,7 @@ async def searched(wire: Wire, kept: dict[str, tuple[CX, Submission]]) -> tuple[
         *((*each, False, True) for each in FOLDERS),
         *((*each, True, True) for each in SETS_BESIDE_FOLDERS),
         ("code", "working", False, False),
+        ("code", "https://profiles.ihe.net/ITI/MHD/CodeSystem/MHDlistTypes|", True, True),
         ("sourceId", "1.2.3", False, True),
         ("source.family", "erg", False, True),
         ("status", "current", True, True),

@@ -41,6 +41,8 @@ def path_of(entry: DocumentEntry) -> str:
         ("application/fhir+json", "json"),
         ("application/fhir+xml;q=1.0, application/fhir+json;q=0.9", "xml"),
         ("application/json", "none"),
+        ("application/fhir+json;fhirVersion=5.0", "none"),
+        ("application/fhir+json;fhirVersion=5.0, application/fhir+xml;fhirVersion=4.0", "xml"),
         ("text/html", "none"),
         ("application/pdf;q=0", "none"),
     ],
