@@ -29,7 +29,7 @@ from registry.iti61_on_demand import register_on_demand
 from registry.iti62_remove_metadata import remove_metadata
 from registry.iti92_restricted_update import restricted_update_document_set
 from registry.lifecycle import NewUuid
-from registry.merged_patients import PatientsView
+from registry.merged_patients import PatientsView, survivors
 from registry.metadata_store import MetadataStore, OutcomeOpen, Questions, StoreBusy, StoreFull
 from registry.page_links import sources_of
 from registry.patient_identities import OpenPatients, PatientIdentities
@@ -131,6 +131,10 @@ class Registry:
     async def patient_key(self, patient_id: str) -> str | None:
         """What stands for a patient, see PagedRegistry."""
         return await _unless_busy(self.store.patient_key(patient_id))
+
+    async def survivor_of(self, patient_id: str) -> str:
+        """Who answers for a patient now, see PagedRegistry."""
+        return (await _unless_busy(survivors([patient_id], self.store)))[patient_id]
 
     async def related_to(self, entry_uuids: Collection[str]) -> Collection[str]:
         """What is related, see PagedRegistry."""

@@ -111,6 +111,10 @@ class RemotePages:
         """None: patients are told by their identifiers."""
         return None
 
+    async def survivor_of(self, patient_id: str) -> str:
+        """The same: no query tells who was merged."""
+        return patient_id
+
     async def related_to(self, entry_uuids: Collection[str]) -> Collection[str]:
         """See PagedRegistry. Raises XdsError as the registry says."""
         found = await self._objects([_request(_GET_ASSOCIATIONS, {"entry_uuid": (tuple(sorted(entry_uuids)),)})])

@@ -141,6 +141,13 @@ class PagedRegistry(Protocol):
         """The other way round; None where nothing was registered for the patient."""
         ...
 
+    async def survivor_of(self, patient_id: str) -> str:
+        """The patient id (CX text) that answers for one that was merged; any other itself.
+
+        Raises XdsError as page() does.
+        """
+        ...
+
     async def related_to(self, entry_uuids: Collection[str]) -> Collection[str]:
         """The entryUUIDs of the documents from which an Approved relation leads to one of these documents.
 

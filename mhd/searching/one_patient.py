@@ -64,6 +64,10 @@ class OfOnePatient:
     async def patient_key(self, patient_id: str) -> str | None:
         return await self.registry.patient_key(patient_id) if patient_id == self.patient_id else None
 
+    async def survivor_of(self, patient_id: str) -> str:
+        """The same: under which other id the patient goes on is not his who has a token for this one."""
+        return patient_id
+
     async def related_to(self, entry_uuids: Collection[str]) -> Collection[str]:
         """See PagedRegistry; they are names, and what has them is asked of page()."""
         return await self.registry.related_to(entry_uuids)

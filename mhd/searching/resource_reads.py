@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 import orjson
 
+from mhd.fhir.exact_text import Json
 from mhd.fhir.operation_outcome import Issue, IssueType, Refused
 from mhd.mapping.identifiers import cx_identifier, entry_uuid_of
 from mhd.mapping.identifiers import resource_id as id_of
@@ -160,11 +161,20 @@ def _etag(found: PagedObject, answer: FhirAnswer) -> str | None:
 
 
 async def read_patient(resource_id: str, *, registry: PagedRegistry) -> FhirAnswer:
-    """The Patient for whom something is registered. Raises Refused (404), XdsError."""
+    """The Patient for whom something is registered; of one that was merged, also by whom it was replaced.
+
+    Raises Refused (404), XdsError.
+    """
     patient_id = await registry.patient_of(resource_id)
     if patient_id is None:
         raise missing("Patient", resource_id)
-    resource = {"resourceType": "Patient", "id": resource_id, "identifier": [cx_identifier(CX(patient_id))]}
+    resource: Json = {"resourceType": "Patient", "id": resource_id, "identifier": [cx_identifier(CX(patient_id))]}
+    survivor = await registry.survivor_of(patient_id)
+    if survivor != patient_id:
+        key = await registry.patient_key(survivor)
+        other: Json = {"reference": f"Patient/{key}"} if key else {}
+        other |= {"type": "Patient", "identifier": cx_identifier(CX(survivor))}
+        resource["link"] = [{"other": other, "type": "replaced-by"}]
     accessed = Accessed((patient_id,), (AccessedObject(AccessedKind.PATIENT, resource_id),))
     return replace(answer_of(orjson.dumps(resource)), accessed=accessed)
 

@@ -14,6 +14,7 @@ import pytest_asyncio
 
 from mhd.iti93_mobile_patient_identity_feed import EVENT
 from tests.builders import PATIENT_AUTHORITY, document_entry, submission, unmeasured
+from tests.conformance.fhir_wire import FhirWire
 from tests.conformance.wire import Reply, Wire, running_server
 from tests.hl7v3_builders import patient_feed
 from tests.server.hl7v2_sender import Sender, adt, link_change
@@ -235,6 +236,29 @@ async def test_a_patient_may_be_fed_and_merged_by_fhir(wire: Wire) -> None:
 
     assert [entry.patient_id for entry in await documents_of(wire, jane)] == [jane, jane]
     assert await put(wire, john, fhir_patient(john)) == (HTTPStatus.UNPROCESSABLE_ENTITY, "duplicate")
+
+
+async def test_a_patient_that_was_merged_tells_by_whom_it_was_replaced(wire: Wire) -> None:
+    jane, john, joan = new_patients("jane", "john", "joan")
+    for patient in (jane, john, joan):
+        await put(wire, patient, fhir_patient(patient))
+    for patient in (jane, john):
+        await submit(wire, patient)
+    of_jane, of_john = [(await references(wire, each))[0]["subject"]["reference"] for each in (jane, john)]
+    fhir = FhirWire(wire.base, wire.session)
+    assert "link" not in (await fhir.get(of_john)).resource
+
+    for old, new in ((john, jane), (jane, joan)):
+        link = [{"type": "replaced-by", "other": {"identifier": identifier_of(new)}}]
+        await put(wire, old, fhir_patient(old, active=False, link=link))
+        if new == jane:
+            [link] = (await fhir.get(of_john)).resource["link"]
+            assert link["type"] == "replaced-by"
+            assert link["other"]["identifier"] == identifier_of(jane)
+            assert of_jane.endswith(link["other"]["reference"])
+    merged = [(await fhir.get(each)).resource["link"] for each in (of_john, of_jane)]
+
+    assert {each["other"]["identifier"]["value"] for (each,) in merged} == {joan.id_number}
 
 
 async def test_a_fhir_search_ends_where_its_patient_is_merged_between_two_pages(wire: Wire) -> None:
