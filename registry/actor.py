@@ -31,7 +31,7 @@ from registry.iti92_restricted_update import restricted_update_document_set
 from registry.lifecycle import NewUuid
 from registry.merged_patients import PatientsView, survivors
 from registry.metadata_store import MetadataStore, OutcomeOpen, Questions, StoreBusy, StoreFull
-from registry.page_links import sources_of
+from registry.page_links import sources_in, sources_of
 from registry.patient_identities import OpenPatients, PatientIdentities
 from xds.actors import ObjectCodec, OutcomeUnknown, QueryRequest, QueryResponse, RegistryResponse
 from xds.errors import RegistryError, ResponseStatus, XdsError
@@ -139,6 +139,10 @@ class Registry:
     async def related_to(self, entry_uuids: Collection[str]) -> Collection[str]:
         """What is related, see PagedRegistry."""
         return await _unless_busy(sources_of(entry_uuids, self.store))
+
+    async def relating(self, patient_ids: Collection[str]) -> Collection[str]:
+        """What relates to anything, see PagedRegistry."""
+        return await _unless_busy(sources_in(patient_ids, PatientsView(self.store, self.codec)))
 
     async def removed(self, entry_uuid: str) -> ObjectKind | None:
         """What was removed, see PagedRegistry."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
-from registry.metadata_store import Criteria, Match, MetadataStore, StoredObject
+from registry.metadata_store import Criteria, Finder, Match, StoredObject
 from xds.metadata import RELATIONSHIPS, AssociationType, AvailabilityStatus, ObjectKind
 from xds.paged_search import Link, PagedObject
 
@@ -38,16 +38,22 @@ def link_criteria(objects: Sequence[PagedObject]) -> Criteria | None:
     )
 
 
-async def sources_of(targets: Iterable[str], store: MetadataStore) -> frozenset[str]:
+async def sources_of(targets: Iterable[str], store: Finder) -> frozenset[str]:
     """Where Approved relations to these documents begin."""
-    criteria = Criteria(
-        ObjectKind.ASSOCIATION,
-        (
-            Match.any_of("target_object", tuple(sorted(targets))),
-            Match.any_of("association_type", _SHOWN[ObjectKind.DOCUMENT_ENTRY]),
-            _APPROVED,
-        ),
-    )
+    of_targets = Match.any_of("target_object", tuple(sorted(targets)))
+    return await _sources(Criteria(ObjectKind.ASSOCIATION, (of_targets, *_relations())), store)
+
+
+async def sources_in(patient_ids: Collection[str], store: Finder) -> frozenset[str]:
+    """Where Approved relations between these patients' documents begin."""
+    return await _sources(Criteria(ObjectKind.ASSOCIATION, _relations(), tuple(patient_ids)), store)
+
+
+def _relations() -> tuple[Match, ...]:
+    return (Match.any_of("association_type", _SHOWN[ObjectKind.DOCUMENT_ENTRY]), _APPROVED)
+
+
+async def _sources(criteria: Criteria, store: Finder) -> frozenset[str]:
     return frozenset(each.source_object for each in await store.find(criteria, rendering=False) if each.source_object)
 
 

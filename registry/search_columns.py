@@ -84,6 +84,14 @@ def _author_name_part(item: Any) -> Column:
     return tuple(dict.fromkeys(part for person in people for part in name_parts(person)))
 
 
+def _author(item: Any) -> Column:
+    """Whether there is any: a person, or an institution."""
+    return IS_THERE if item.author else None
+
+
+IS_THERE = "yes"
+
+
 def _service_period(item: Any) -> Column:
     start: DTM | None = item.service_start_time
     stop: DTM | None = item.service_stop_time
@@ -133,6 +141,7 @@ SEARCH_COLUMNS: Mapping[ObjectKind, tuple[SearchColumn, ...]] = {
         SearchColumn("service_period", Shape.TIME, _service_period),
         _plain("mime_type"),
         _plain("language_code"),
+        SearchColumn("author", Shape.ONE, _author),
         _AUTHOR_PERSON,
         _AUTHOR_NAME,
         _AUTHOR_NAME_PART,

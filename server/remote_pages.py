@@ -121,6 +121,15 @@ class RemotePages:
         links = [each for each in found if isinstance(each, Association) and each.association_type in RELATIONSHIPS]
         return {each.source_object for each in links if each.target_object in entry_uuids}
 
+    async def relating(self, patient_ids: Collection[str]) -> Collection[str]:
+        """See PagedRegistry. All documents of the patients are asked about. Raises XdsError as the registry says."""
+        everything = PagedSearch(ObjectKind.DOCUMENT_ENTRY, (), tuple(patient_ids), "creation_time", 0)
+        documents = sorted(each.entry_uuid for each in await self._found(everything))
+        parts = [documents[start : start + _NAMED_AT_ONCE] for start in range(0, len(documents), _NAMED_AT_ONCE)]
+        found = await self._objects([_request(_GET_ASSOCIATIONS, {"entry_uuid": (tuple(each),)}) for each in parts])
+        links = [each for each in found if isinstance(each, Association) and each.association_type in RELATIONSHIPS]
+        return {each.source_object for each in links}.intersection(documents)
+
     async def removed(self, _entry_uuid: str) -> ObjectKind | None:
         """None: no stored query tells what was removed."""
         return None

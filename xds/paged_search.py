@@ -155,6 +155,13 @@ class PagedRegistry(Protocol):
         """
         ...
 
+    async def relating(self, patient_ids: Collection[str]) -> Collection[str]:
+        """The entryUUIDs of these patients' documents from which an Approved relation leads anywhere.
+
+        Raises XdsError as page() does.
+        """
+        ...
+
     async def removed(self, entry_uuid: str) -> ObjectKind | None:
         """What an object was that had this entryUUID and was removed [ITI-62]; None: there was none, or it is there.
 

@@ -72,6 +72,10 @@ class OfOnePatient:
         """See PagedRegistry; they are names, and what has them is asked of page()."""
         return await self.registry.related_to(entry_uuids)
 
+    async def relating(self, _patient_ids: Collection[str]) -> Collection[str]:
+        """See PagedRegistry; those of the one patient."""
+        return await self.registry.relating((self.patient_id,))
+
     async def removed(self, _entry_uuid: str) -> ObjectKind | None:
         """None: of what was removed nobody can say whose it was."""
         return None

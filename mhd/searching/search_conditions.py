@@ -95,7 +95,7 @@ class SearchConditions:
         patient_ids = await self._patient_ids(request)
         found = []
         for kind, each in conditions.items():
-            named = await self._named(request, kind)
+            named = await self._named(request, kind, patient_ids or ())
             if each is not None and named is not None and patient_ids is not None:
                 found.append(Wanted(kind, (*each, *named, *shown_of(kind)), patient_ids))
         return tuple(found)
@@ -128,7 +128,9 @@ class SearchConditions:
         of_systems = [self.patients.of_identifier(each, code) for each in systems] if code else []
         return [each for each in of_systems if each]
 
-    async def _named(self, request: SearchRequest, kind: ObjectKind) -> tuple[Demand, ...] | None:
+    async def _named(
+        self, request: SearchRequest, kind: ObjectKind, patient_ids: tuple[str, ...]
+    ) -> tuple[Demand, ...] | None:
         """The demand for each parameter that names objects; None: one of them names nothing that is there."""
         conditions: list[Demand] = []
         for occurrence in request.of(Role.ID, Role.IDENTIFIER):
@@ -146,11 +148,31 @@ class SearchConditions:
             else:
                 return None
         for occurrence in request.of(Role.RELATES_TO):
-            sources = await self._relating_to(occurrence)
-            if not sources:
+            wants_none = occurrence.modifier == MISSING and _wants_none(occurrence)
+            if occurrence.modifier == MISSING:
+                sources = await self._relating(conditions, kind, patient_ids)
+            else:
+                sources = await self._relating_to(occurrence)
+            having = one("entry_uuid", Operator.ANY_OF, *sorted(sources))
+            if wants_none:
+                conditions += [Neither(((having,),))] if sources else []
+            elif sources:
+                conditions.append(having)
+            else:
                 return None
-            conditions.append(one("entry_uuid", Operator.ANY_OF, *sorted(sources)))
         return tuple(conditions)
+
+    async def _relating(
+        self, named: Sequence[Demand], kind: ObjectKind, patient_ids: tuple[str, ...]
+    ) -> Collection[str]:
+        """entryUUIDs of the documents that relate to any, of those of whom is searched for.
+
+        named   where nobody is: the documents that are
+        """
+        if not patient_ids:
+            search = PagedSearch(kind, tuple(named), (), ORDERED_BY[kind], _MOST_OF_ONE_NAME)
+            patient_ids = tuple({each.patient_id for each in (await self.registry.page(search)).objects})
+        return await self.registry.relating(patient_ids) if patient_ids else ()
 
     async def _relating_to(self, occurrence: Occurrence) -> Collection[str]:
         """entryUUIDs of the documents that relate to one of those that are named, in whatever version."""
@@ -224,14 +246,18 @@ def _conditions(
     return None if _NOTHING in found else tuple(found)
 
 
-_OF_COLUMNS: Final = (Role.CONDITION, Role.TEXT, Role.FAMILY, Role.GIVEN)
+_OF_COLUMNS: Final = (Role.CONDITION, Role.TEXT, Role.FAMILY, Role.GIVEN, Role.MISSING, Role.RELATES_TO)
 _NOTHING: Final = Either(())
 
 
 def _demands(occurrence: Occurrence, kind: ObjectKind, systems: CodeSystems, zone: tzinfo) -> Sequence[Demand]:
     """What a parameter demands, but for names, which are asked for together. Raises ValueError where it is not read."""
     column, meaning = occurrence.parameter.columns.get(kind), occurrence.parameter.meaning
-    if occurrence.modifier == MISSING:
+    if occurrence.parameter.role is Role.RELATES_TO:
+        if occurrence.modifier == MISSING:
+            _wants_none(occurrence)  # the rest is looked up; here it has to be told with all else that can not be read
+        return ()
+    if occurrence.modifier == MISSING or occurrence.parameter.role is Role.MISSING:
         return _as_missing(occurrence, kind)
     if column is None or occurrence.parameter.role in (Role.FAMILY, Role.GIVEN):
         return ()
@@ -246,8 +272,7 @@ def _demands(occurrence: Occurrence, kind: ObjectKind, systems: CodeSystems, zon
 
 def _as_missing(occurrence: Occurrence, kind: ObjectKind) -> Sequence[Demand]:
     """That there is no value that the parameter could find, or that there is one."""
-    if occurrence.values not in (("true",), ("false",)):
-        raise ValueError(f"is {','.join(occurrence.values)[:100]!r}; send true or false")
+    wants_none = _wants_none(occurrence)
     column, role = occurrence.parameter.columns.get(kind), occurrence.parameter.role
     if column is None:
         having: Alternatives = ()
@@ -255,7 +280,14 @@ def _as_missing(occurrence: Occurrence, kind: ObjectKind) -> Sequence[Demand]:
         having = ((one(column, Operator.LIKE, _PARTS_OF_NAMES[role]),),)
     else:
         having = ((one(column, Operator.PRESENT),),)
-    return (Neither(having),) if occurrence.values == ("true",) else _as_conditions(having)
+    return (Neither(having),) if wants_none else _as_conditions(having)
+
+
+def _wants_none(occurrence: Occurrence) -> bool:
+    """Whether `:missing` is true. Raises ValueError where that can not be read."""
+    if occurrence.values not in (("true",), ("false",)):
+        raise ValueError(f"is {','.join(occurrence.values)[:100]!r}; send true or false")
+    return occurrence.values == ("true",)
 
 
 _PARTS_OF_NAMES: Final = {Role.FAMILY: ANY_FAMILY_NAME, Role.GIVEN: ANY_GIVEN_NAME}

@@ -51,6 +51,7 @@ class Role(Enum):
     GIVEN = auto()
     TEXT = auto()  # the beginning of a text, without regard to case and accents
     RELATES_TO = auto()  # references to documents that a document relates to
+    MISSING = auto()  # whether there is a value; nothing else is asked of the column
     LIST_TYPE = auto()  # SubmissionSets, or Folders
     COMMUNITY = auto()
 
@@ -98,6 +99,7 @@ _MODIFIERS: Final[Mapping[tuple[Role, ParameterType], frozenset[str]]] = {
     (Role.FAMILY, _STRING): _OF_STRINGS,
     (Role.GIVEN, _STRING): _OF_STRINGS,
     (Role.TEXT, _STRING): _OF_STRINGS,
+    (Role.RELATES_TO, _REFERENCE): frozenset({MISSING}),
 }
 """Those of FHIR R4: search.html, "Modifiers". An id, an identifier and a code of a List are never missing."""
 
@@ -140,6 +142,7 @@ DOCUMENT_REFERENCE: Final = (
         ("author.family", "author:Practitioner.family"), _STRING, {_ENTRY: "author_name"}, role=Role.FAMILY
     ),
     SearchParameter(("author.given", "author:Practitioner.given"), _STRING, {_ENTRY: "author_name"}, role=Role.GIVEN),
+    SearchParameter(("author:missing",), _TOKEN, {_ENTRY: "author"}, role=Role.MISSING),
     SearchParameter(
         ("description",), _STRING, {_ENTRY: "comments"}, role=Role.TEXT,
         definition=f"{_FHIR}DocumentReference-description",

@@ -20,7 +20,7 @@ from registry.mongodb.database import MongoDatabase
 logger = logging.getLogger(__name__)
 
 LOG_VERSION = 2
-INDEX_VERSION = 4
+INDEX_VERSION = 5
 """Raised where what the index keeps of an object changes; an older index is brought up by `toimik reindex`."""
 
 CHANGES = "changes"

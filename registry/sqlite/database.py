@@ -19,7 +19,7 @@ from registry.metadata_store import StoreBusy, StoreDamaged, StoreFull
 from registry.sqlite.write_turn import WriteTurn
 
 LOG_VERSION = 2
-INDEX_VERSION = 6
+INDEX_VERSION = 7
 """Raised with every change of schemas/sql/registry_index.sql; an older index is brought up by `toimik reindex`."""
 
 INDEX_TABLES = (

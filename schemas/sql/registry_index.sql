@@ -47,6 +47,7 @@ CREATE TABLE document_entries (
     service_period_last TEXT,
     mime_type TEXT,
     language_code TEXT,
+    author TEXT,                      -- 'yes' where there is one: a person, or an institution
     author_person TEXT NOT NULL,
     author_name TEXT NOT NULL,
     author_name_part TEXT NOT NULL,

@@ -292,6 +292,8 @@ async def test_what_has_no_value_has_none_of_those_that_are_not_wanted(wire: Wir
     assert await found(("author.family:missing", "true")) == [2, 3]
     assert await found(("author.given:missing", "false")) == [0, 1]
     assert await found(("author.given:missing", "false"), ("author.family", "kask")) == [1]
+    assert await found(("author:missing", "false")) == [0, 1, 2, 3]
+    assert await found(("author:missing", "true")) == []
     assert await found(("_id:not", f"{ids(entries[0])[0]},{ids(entries[1])[0]}")) == [2, 3]
     assert await found(("identifier:not", f"urn:oid:{entries[3].unique_id}")) == [0, 1, 2]
 
@@ -611,7 +613,9 @@ WRONG = [
     ({"patient": "Patient/1", "creation:not": "2026"}, "not-supported", "creation:not", None),
     ({"patient": "Patient/1", "author.family:not": "x"}, "not-supported", "author.family:not", None),
     ({"patient": "Patient/1", "related:identifier:not": "x|y"}, "not-supported", "related:identifier:not", None),
-    ({"patient": "Patient/1", "relatesto:missing": "true"}, "not-supported", "relatesto:missing", None),
+    ({"patient": "Patient/1", "relatesto:missing": "no"}, "invalid", "relatesto:missing", None),
+    ({"patient": "Patient/1", "author:missing": "no"}, "invalid", "author:missing", None),
+    ({"patient": "Patient/1", "author:not": "Practitioner/1"}, "not-supported", "author:not", None),
     ({"patient.identifier:not": "x|y"}, "not-supported", "patient.identifier:not", None),
     ({"patient:missing": "false"}, "not-supported", "patient:missing", None),
     ({"_id:not": "1"}, "required", "patient", "XDSStoredQueryMissingParam"),
