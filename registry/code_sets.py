@@ -27,11 +27,13 @@ class Policy(StrEnum):
 class CodeSet:
     """The values that one attribute may have.
 
-    values   `code^^scheme`; plain text for mime_type and language_code
+    values     `code^^scheme`; plain text for mime_type and language_code
+    displays   by value, what is shown of it, where the affinity domain says so
     """
 
     values: frozenset[str]
     policy: Policy = Policy.REJECT
+    displays: Mapping[str, str] = field(default_factory=dict)
 
 
 CODED_ATTRIBUTES: Mapping[ObjectKind, tuple[str, ...]] = {

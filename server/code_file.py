@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import tomli_w
 from pydantic import TypeAdapter, ValidationError
@@ -22,6 +22,8 @@ from xds.metadata import Submission
 
 log = logging.getLogger(__name__)
 
+_Told = TypeVar("_Told", covariant=True)
+
 _TABLES = TypeAdapter(dict[str, ConfiguredCodeSet])
 
 
@@ -30,7 +32,9 @@ def code_sets_of(configured: Mapping[str, ConfiguredCodeSet]) -> dict[str, CodeS
     by_attribute = {}
     for attribute, each in configured.items():
         values = (value if isinstance(value, str) else f"{value.code}^^{value.scheme}" for value in each.values)
-        by_attribute[attribute] = CodeSet(frozenset(values), Policy(each.policy.value))
+        coded = (value for value in each.values if not isinstance(value, str) and value.display)
+        displays = {f"{value.code}^^{value.scheme}": value.display for value in coded}
+        by_attribute[attribute] = CodeSet(frozenset(values), Policy(each.policy.value), displays)
     return by_attribute
 
 
@@ -82,7 +86,12 @@ class ChangingCodes:
     @property
     def value_sets(self) -> Mapping[str, frozenset[str]]:
         """By attribute, its codes as `code^^scheme`; whoever looks again sees what the file says then."""
-        return _ValueSets(self)
+        return _Following(self, lambda code_set: code_set.values)
+
+    @property
+    def displays(self) -> Mapping[str, Mapping[str, str]]:
+        """By attribute, what is shown of its codes, where that is said; it is looked at in the same way."""
+        return _Following(self, lambda code_set: code_set.displays)
 
     def findings(self, submission: Submission) -> list[Finding]:
         codes = self.current
@@ -114,11 +123,14 @@ class ChangingCodes:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _ValueSets(Mapping[str, frozenset[str]]):
-    codes: ChangingCodes
+class _Following(Mapping[str, _Told]):
+    """What a code set tells, by attribute, as the file says when it is looked at."""
 
-    def __getitem__(self, attribute: str) -> frozenset[str]:
-        return self.codes.current.by_attribute[attribute].values
+    codes: ChangingCodes
+    told: Callable[[CodeSet], _Told]
+
+    def __getitem__(self, attribute: str) -> _Told:
+        return self.told(self.codes.current.by_attribute[attribute])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.codes.current.by_attribute)

@@ -7,7 +7,7 @@ import hashlib
 import os
 import secrets
 import tomllib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC
 from functools import lru_cache
@@ -38,6 +38,7 @@ from mhd.submitting.elsewhere import Elsewhere, Nowhere
 from mhd.submitting.on_demand import OnDemand
 from mhd.submitting.submission_options import Minimal, SubmissionOptions
 from server.cda_header import read_cda_header
+from server.code_file import ChangingCodes
 from server.fhir_xml import to_xml
 from server.settings import (
     Actor,
@@ -77,7 +78,7 @@ def mhd_at(
     pages: PagedRegistry,
     repository: DocumentRepository,
     elsewhere: Elsewhere,
-    value_sets: Mapping[str, frozenset[str]],
+    codes: ChangingCodes,
     on_demand: OnDemand | None = None,
     delayed: Delayed | None = None,
     feeds: PatientFeeds | None = None,
@@ -87,7 +88,7 @@ def mhd_at(
     pages        the same registry, as MHD searches it
     on_demand    None: on-demand documents are not taken
     delayed      None: delayed documents are not taken
-    value_sets   see MhdDomain
+    codes        of the affinity domain
 
     Raises SettingsProblem.
     """
@@ -102,7 +103,11 @@ def mhd_at(
     def at(base: str) -> Mhd:
         authorities = frozenset(each.oid for each in settings.patients.assigning_authorities)
         domain = MhdDomain(
-            base=base, code_systems=renderer.code_systems, authorities=authorities, value_sets=value_sets
+            base=base,
+            code_systems=renderer.code_systems,
+            authorities=authorities,
+            value_sets=codes.value_sets,
+            displays=codes.displays,
         )
         patients = PatientResolver(domain, pages, elsewhere.patient)
         conditions = SearchConditions(

@@ -133,9 +133,8 @@ async def wired(settings: Settings) -> AsyncIterator[Wired]:
         patients = patient_register(settings, registry.store) if isinstance(registry, Registry) else None
         codes = registry.code_sets if isinstance(registry, Registry) else None
         followed = codes if isinstance(codes, ChangingCodes) else None
-        value_sets = (followed or known_codes(settings)).value_sets
         mhd = await opened.enter_async_context(
-            _mhd(settings, registry, repository, made, trusted, patients, value_sets)
+            _mhd(settings, registry, repository, made, trusted, patients, followed or known_codes(settings))
         )
         let_in = await opened.enter_async_context(admission(settings)) if mhd is not None else None
         yield Wired(
@@ -161,7 +160,7 @@ async def _mhd(
     made: OnDemandDocuments | None,
     trusted: Elsewhere,
     patients: PatientRegister | None,
-    value_sets: Mapping[str, frozenset[str]],
+    codes: ChangingCodes,
 ) -> AsyncIterator[MhdAt | None]:
     """The MHD actors; None: not among this server's actors."""
     if Actor.MHD not in settings.actors:
@@ -178,7 +177,7 @@ async def _mhd(
             pages=pages,
             repository=repository,
             elsewhere=trusted,
-            value_sets=value_sets,
+            codes=codes,
             on_demand=_on_demand(settings, registry, made),
             delayed=_delayed(settings, made, trusted),
             feeds=feeds,

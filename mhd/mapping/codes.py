@@ -32,10 +32,12 @@ def _coding(code: str, scheme: str, systems: CodeSystems) -> Json:
     return {"system": systems.system_of(scheme), "code": " ".join(code.split())}
 
 
-def code_of(coding: Json, text: str | None, domain: MhdDomain, path: str, reading: Reading) -> Code | None:
-    """The code of a Coding.
+def code_of(
+    coding: Json, attribute: str, domain: MhdDomain, path: str, reading: Reading, *, text: str | None = None
+) -> Code | None:
+    """The code of a Coding. Where that has no display of its own, the affinity domain's is shown.
 
-    text   what is said beside it: shown where the Coding has no display of its own
+    text   what is said beside it: shown where the affinity domain has none either
     """
     if not coding.get("system") or not coding.get("code"):
         missing = "system" if not coding.get("system") else "code"
@@ -57,7 +59,8 @@ def code_of(coding: Json, text: str | None, domain: MhdDomain, path: str, readin
         lambda code: _coding(code, scheme, domain.code_systems),
     )
     code = exact or coding["code"]
-    return Code(code, scheme, (LocalizedString(coding.get("display") or text or code),))
+    display = coding.get("display") or domain.displays.get(attribute, {}).get(f"{code}^^{scheme}") or text or code
+    return Code(code, scheme, (LocalizedString(display),))
 
 
 def code_of_concept(concept: Json, attribute: str, domain: MhdDomain, path: str, reading: Reading) -> Code | None:
@@ -74,7 +77,7 @@ def code_of_concept(concept: Json, attribute: str, domain: MhdDomain, path: str,
     complete = [each for each in codings if each.get("system") and each.get("code")]
     known = domain.value_sets.get(attribute, frozenset())
     chosen = [each for each in complete if _coded(each, domain) in known] or complete or codings
-    return code_of(chosen[0], concept.get("text"), domain, path, reading)
+    return code_of(chosen[0], attribute, domain, path, reading, text=concept.get("text"))
 
 
 def _coded(coding: Json, domain: MhdDomain) -> str:

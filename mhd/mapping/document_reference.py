@@ -380,7 +380,7 @@ class _Reader:
             "creation_time": time_at(attachment, "creation"),
             "hash": self._hash(attachment, f"{path}.attachment.hash"),
             "size": _size(attachment),
-            "format_code": code_of(format_coding, None, self._domain, f"{path}.format", self._reading)
+            "format_code": code_of(format_coding, "format_code", self._domain, f"{path}.format", self._reading)
             if format_coding
             else None,
         }

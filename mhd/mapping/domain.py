@@ -15,6 +15,7 @@ class MhdDomain:
     base                  public base URL, without a slash at its end; every URL of ours begins with it
     authorities           OIDs whose patient ids are the affinity domain's; none: those of every authority
     value_sets            by attribute of xds/metadata.py, the codes of the affinity domain as `code^^scheme`
+    displays              by attribute, what is shown of them where nothing was sent, by `code^^scheme`
     patient_author_role   authorRole of a Patient who is the author
     """
 
@@ -22,6 +23,7 @@ class MhdDomain:
     code_systems: CodeSystems = field(default_factory=CodeSystems.default)
     authorities: frozenset[str] = frozenset()
     value_sets: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    displays: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     patient_author_role: str = "PAT^^^&2.16.840.1.113883.5.110&ISO"
 
     def is_authority(self, oid: str) -> bool:

@@ -324,3 +324,38 @@ async def test_of_several_codings_the_one_in_the_file_of_codes_is_taken_also_whe
         known("A", "C")
         assert await taken(*codings) == "A"
         assert await taken(codings[1]) is None
+
+
+async def test_a_code_without_display_is_shown_as_the_affinity_domain_shows_it(tmp_path: Path) -> None:
+    values = [{"code": "A", "scheme": "1.2.3", "display": "Of the domain"}, {"code": "B", "scheme": "1.2.3"}]
+    codes = {"type_code": {"policy": "warn", "values": values}}
+    coding = {"system": "urn:oid:1.2.3", "code": "A"}
+    shown = {
+        "Of the domain": {"coding": [coding], "text": "Of the sender"},
+        "Own": {"coding": [coding | {"display": "Own"}], "text": "Of the sender"},
+        "Of the sender": {"coding": [coding | {"code": "B"}], "text": "Of the sender"},
+        None: {"coding": [coding | {"code": "B"}]},
+    }
+
+    async with running_server(tmp_path, codes=codes) as base, aiohttp.ClientSession() as session:
+        client = FhirWire(base, session)
+        for display, concept in shown.items():
+            bundle = bundle_with()
+            _at(bundle, 1)["type"] = concept
+            reply = await provided(client, bundle)
+            [found] = [each["response"]["location"] for each in reply.bundle["entry"][1:2]]
+
+            assert (await client.get(found)).resource["type"]["coding"][0].get("display") == display
+
+
+@pytest.mark.parametrize("form", ["urn:oid:{}", "{}"])
+async def test_an_oid_needs_no_system_to_be_a_masteridentifier(fhir: FhirWire, form: str) -> None:
+    entry = document_entry()
+    bundle = bundle_with(entry)
+    _at(bundle, 1)["masterIdentifier"] = {"value": form.format(entry.unique_id)}
+
+    reply = await provided(fhir, bundle)
+
+    stored = (await fhir.get(reply.bundle["entry"][1]["response"]["location"])).resource
+    assert stored["masterIdentifier"]["system"] == "urn:ietf:rfc:3986"
+    assert stored["masterIdentifier"]["value"] == f"urn:oid:{entry.unique_id}"
