@@ -224,7 +224,10 @@ def _holder(entry: BundleEntry, bundle: TransactionBundle, domain: MhdDomain, re
             "from this URL; send the document in the Bundle, as a Binary."
         )
     elif "://" in url and not url.startswith(f"{domain.base}/"):
-        sentence = "Documents on this other server are not taken: send the document in the Bundle, as a Binary."
+        sentence = (
+            "A document is kept in a repository here and does not stay on another server, and from this URL none is "
+            "fetched; send the document in the Bundle, as a Binary."
+        )
     else:
         sentence = "The attachment is no entry of the Bundle; send the fullUrl of a Binary of the Bundle."
     reading.refuse(_url_path(entry), sentence, IssueType.NOT_FOUND, ErrorCode.MISSING_DOCUMENT)

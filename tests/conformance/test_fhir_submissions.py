@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import re
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from mhd.fhir.exact_text import Json
 from mhd.fhir.fhir_json import written
 from mhd.mapping.document_reference import entry_of
 from mhd.mapping.identifiers import resource_id
+from mhd.submitting.delayed import NOTHING
 from server.fhir_xml import to_xml
 from tests.builders import (
     CONTENT,
@@ -214,6 +216,44 @@ async def test_what_lies_on_another_server_is_never_fetched(
     reply = await provided(fhir, bundle)
 
     assert reply.status == 422
+    assert asked == []
+    assert await by_soap(wire, unique_id) == []
+
+
+NOWHERE_HERE: dict[str, tuple[str, Json]] = {
+    "on another server": ("{elsewhere}/Binary/1", {"hash": "Kq5sNclPz7QV2+lfQIuc6R7oRu0=", "size": 11}),
+    "on another server, without hash and size": ("{elsewhere}/Binary/1", {}),
+    "on another server, yet to be assembled": ("{elsewhere}/Binary/1", {"hash": NOTHING, "size": 0}),
+    "of another protocol": ("ftp://127.0.0.1/1", {"size": 11}),
+    "a file": ("file:///etc/passwd", {"size": 11}),
+    "on a server that is not named": ("//127.0.0.1/1", {"size": 11}),
+    "on this server": ("{base}/Binary/00000000-0000-4000-8000-000000000000", {"size": 11}),
+    "relative": ("Binary/1", {"size": 11}),
+    "no entry of the Bundle": ("urn:uuid:00000000-0000-4000-8000-000000000000", {"size": 11}),
+    "in the URL": ("data:text/plain;base64,aGVsbG8=", {"size": 5}),
+}
+
+
+@pytest.mark.parametrize(("url", "measures"), NOWHERE_HERE.values(), ids=NOWHERE_HERE.keys())
+async def test_a_document_that_is_not_in_the_bundle_is_refused_with_what_to_do_instead(
+    wire: Wire, fhir: FhirWire, elsewhere: tuple[str, list[str]], url: str, measures: Json
+) -> None:
+    other, asked = elsewhere
+    unique_id = oid()
+    bundle = bundle_with(unique_id=unique_id)
+    attachment = _at(bundle, 1)["content"][0]["attachment"]
+    for name in ("hash", "size"):
+        attachment.pop(name, None)
+    attachment |= {"url": url.format(elsewhere=other, base=fhir.base), **measures}
+    del bundle["entry"][2]
+
+    reply = await provided(fhir, bundle)
+
+    [error] = [each for each in reply.resource["issue"] if each["severity"] == "error"]
+    assert (reply.status, error["code"]) == (422, "not-found")
+    assert error["details"]["coding"] == [{"code": "XDSMissingDocument"}]
+    assert error["expression"] == ["Bundle.entry[1].resource.content[0].attachment.url"]
+    assert re.search(r"(?i)send the (document in the Bundle, as|fullUrl of) a Binary", error["details"]["text"])
     assert asked == []
     assert await by_soap(wire, unique_id) == []
 
