@@ -51,7 +51,8 @@ def _entries(objects: Sequence[PagedObject], completion: Completion) -> bytes:
     parts: list[bytes] = []
     before = b',"entry":['
     for each in objects:
-        parts += (before, b'{"fullUrl":', completion.full_url(each), b',"resource":', completion.resource(each), _MATCH)
+        resource = each.resource if each.resource is not None and not each.links else completion.resource(each)
+        parts += (before, b'{"fullUrl":', completion.full_url(each), b',"resource":', resource, _MATCH)
         before = b","
     parts.append(b"]}" if objects else b"}")
     return completion.with_base(b"".join(parts))

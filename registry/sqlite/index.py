@@ -85,6 +85,7 @@ class IndexedObject:
 
     identifiers   the names that it takes for itself alone
     row           all columns but the ids
+    resource      the columns of its FHIR resource but the id; None: it has none
     """
 
     kind: ObjectKind
@@ -92,7 +93,7 @@ class IndexedObject:
     row: Row
     unique_id: str | None = None
     hash: str | None = None
-    resource: bytes | None = None
+    resource: Row | None = None
     patient_key: str | None = None
 
     @classmethod
@@ -102,17 +103,18 @@ class IndexedObject:
         """`item`, whose compressed rendering and FHIR resource are given."""
         row = _row(item, compressed, registration)
         key = registration.patient_key if resource is not None else None
+        shown = None if resource is None else _resource_row(item, resource)
         match item:
             case SubmissionSet() | Folder():
                 # The versions of a Folder have one uniqueId: the first one takes it.
                 names = (item.entry_uuid, item.unique_id) if is_first_version(item) else (item.entry_uuid,)
                 identifiers = tuple(name for name in names if name)
-                return cls(item.kind, identifiers, row, resource=resource, patient_key=key)
+                return cls(item.kind, identifiers, row, resource=shown, patient_key=key)
             case DocumentEntry() if is_first_version(item):
                 digest = folded_hash(item)
-                return cls(item.kind, (item.entry_uuid,), row, item.unique_id, digest, resource, key)
+                return cls(item.kind, (item.entry_uuid,), row, item.unique_id, digest, shown, key)
             case DocumentEntry():  # an update may correct the hash
-                return cls(item.kind, (item.entry_uuid,), row, resource=resource, patient_key=key)
+                return cls(item.kind, (item.entry_uuid,), row, resource=shown, patient_key=key)
             case Association():
                 return cls(item.kind, (item.entry_uuid,), row)
 
@@ -184,7 +186,7 @@ class IndexTables:
         self._codec = codec
         self._compression = compression
         self._fhir = fhir
-        self._resources = f"INTO {prefix}fhir_resources (id, resource)"
+        self._resources = f"INTO {prefix}fhir_resources (id, entry_uuid, logical_id, version, resource)"
         self._patient_keys = f"INSERT INTO {prefix}patient_keys (patient_key, patient)"
         self._identifiers = f"{prefix}identifiers"
         self._identities = f"{prefix}patient_identities"
@@ -228,7 +230,7 @@ class IndexTables:
         for kind, into in self._inserts.items():
             rows = [_with_ids(kind, row_id, item.row) for row_id, item in objects if item.kind is kind]
             insert_rows(self._connection, into, rows)
-        resources = [(row_id, item.resource) for row_id, item in objects if item.resource is not None]
+        resources = [(row_id, *item.resource) for row_id, item in objects if item.resource is not None]
         insert_rows(self._connection, f"INSERT {self._resources}", resources)
         keys = {item.patient_key: row_id >> NUMBER_BITS for row_id, item in objects if item.patient_key}
         insert_rows(self._connection, self._patient_keys, list(keys.items()), "ON CONFLICT DO NOTHING")
@@ -274,7 +276,8 @@ class IndexTables:
         resource = self._fhir.of(item, registration)
         if resource is not None:
             compressed = self._compression.compress(resource)
-            insert_rows(self._connection, f"REPLACE {self._resources}", [(row_id, compressed)])
+            shown = _resource_row(item, compressed)
+            insert_rows(self._connection, f"REPLACE {self._resources}", [(row_id, *shown)])
         return True
 
     def remove(self, removal: Removal, patient: int) -> None:
@@ -367,6 +370,10 @@ def _row(item: AnyObject, compressed: bytes, registration: Registration) -> Row:
     if isinstance(item, DocumentEntry):
         values += (folded_hash(item), item.size)
     return (*values, item.home_community_id, compressed)
+
+
+def _resource_row(item: AnyObject, compressed: bytes) -> Row:
+    return (item.entry_uuid, item.logical_id, item.version, compressed)
 
 
 def _one(value: Column) -> tuple[str | None, ...]:

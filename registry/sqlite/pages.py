@@ -27,7 +27,7 @@ from registry.search_columns import COLUMN_SHAPES, Shape
 from registry.sqlite.conditions import Sql, all_met, any_met, members, none_met
 from registry.sqlite.index import NUMBER_BITS, TABLES
 from registry.sqlite.search import Search, pinned_by, require_unmerged
-from xds.metadata import ObjectKind
+from xds.metadata import RELATIONSHIPS, AssociationType, AvailabilityStatus, ObjectKind
 from xds.paged_search import OUTDATED, Page, PagedObject, PagedSearch, Place
 
 _NUMBER: Final = 1 << NUMBER_BITS
@@ -62,7 +62,14 @@ class ObjectPlace(NamedTuple):
 
 ObjectRow: TypeAlias = tuple[int, str, str, str | None, str | None, int, bytes]
 """An object as it is read: its id, the time by which it is ordered, and _COLUMNS."""
-_COLUMNS: Final = "o.entry_uuid, o.logical_id, o.version, f.resource IS NOT NULL, coalesce(f.resource, o.ebrim)"
+_COLUMNS: Final = ", ".join(
+    [
+        *(f"iif(f.id IS NULL, o.{name}, f.{name})" for name in ("entry_uuid", "logical_id", "version")),
+        "f.id IS NOT NULL",
+        "iif(f.id IS NULL, o.ebrim, f.resource)",
+    ]
+)
+"""The row of an object that has a resource is not read: the index and the resource say all of it."""
 
 
 class PageSearch(NamedTuple):
@@ -260,7 +267,7 @@ class _Objects(NamedTuple):
 
     def of(self, rows: Sequence[ObjectRow], dossier: PagedDossier) -> tuple[PagedObject, ...]:
         """The objects of these rows, with their links. None of them is kept; now they are. Raises StoreDamaged."""
-        found = links_of(self._restored(rows, {dossier.patient: dossier.patient_id}), self._linked)
+        found = self._with_links(self._restored(rows, {dossier.patient: dossier.patient_id}), (dossier.patient,))
         self.kept.counted(0, len(found))
         self.kept.keep(dossier.moment, {row[0]: each for row, each in zip(rows, found, strict=True)})
         return found
@@ -272,7 +279,7 @@ class _Objects(NamedTuple):
         wanted = orjson.dumps(sorted(keys)).decode()
         found = {row[0]: row for row in self.connection.execute(_objects(TABLES[self.kind]), (wanted,))}
         rows = [(row_id, keys[row_id], *found[row_id][2:]) for row_id in keys]
-        return dict(zip(keys, links_of(self._restored(rows, patients), self._linked), strict=True))
+        return dict(zip(keys, self._with_links(self._restored(rows, patients), tuple(patients)), strict=True))
 
     def _restored(self, rows: Sequence[ObjectRow], patients: Mapping[int, str]) -> list[PagedObject]:
         """Without links. patients: by the number of the dossier."""
@@ -295,9 +302,30 @@ class _Objects(NamedTuple):
             )
         ]
 
+    def _with_links(self, objects: Sequence[PagedObject], patients: Sequence[int]) -> tuple[PagedObject, ...]:
+        """patients: the numbers of their dossiers."""
+        if self.kind is ObjectKind.DOCUMENT_ENTRY and not _are_related(patients, self.connection):
+            return tuple(objects)
+        return links_of(objects, self._linked)
+
     def _linked(self, criteria: Criteria) -> Any:
         found = Search.of(criteria, self.connection)
         return found.found(self.connection, self.compression, rendering=False, limit=None)
+
+
+def _are_related(patients: Sequence[int], connection: sqlite3.Connection) -> bool:
+    """Whether there are Approved relations between documents of these dossiers."""
+    values = (orjson.dumps(patients).decode(), AvailabilityStatus.APPROVED.value, *_RELATIONSHIPS)
+    return connection.execute(_RELATED, values).fetchone() is not None
+
+
+_RELATIONSHIPS: Final = tuple(sorted(RELATIONSHIPS))
+_RELATED: Final = (
+    "SELECT 1 FROM json_each(?) AS asked CROSS JOIN associations AS o ON o.patient = asked.value "
+    f"WHERE o.association_type <> '{AssociationType.HAS_MEMBER.value}' AND o.availability_status = ? "
+    f"AND o.association_type IN ({', '.join('?' * len(RELATIONSHIPS))}) LIMIT 1"
+)
+"""The first condition is that of the index."""
 
 
 @cache

@@ -125,12 +125,20 @@ CREATE TABLE associations (
 ) STRICT;
 CREATE INDEX associations_by_source_object ON associations (patient, source_object);
 CREATE INDEX associations_by_target_object ON associations (patient, target_object);
+-- Most dossiers have no relations between documents: a page looks here whether there are any.
+CREATE INDEX associations_by_association_type
+    ON associations (patient, association_type, availability_status)
+    WHERE association_type <> 'urn:oasis:names:tc:ebxml-regrep:AssociationType:HasMember';
 CREATE INDEX associations_by_logical_id ON associations (logical_id) WHERE logical_id <> entry_uuid;
 
 -- FHIR resources of DocumentEntries, SubmissionSets and Folders, as JSON, zstd, without what associations say.
--- A table of its own: who asks for ebRIM does not read past them.
+-- A table of its own: who asks for ebRIM does not read past them. What a page tells of an object is here again, so that
+-- the object's row, which is several times as long, need not be read.
 CREATE TABLE fhir_resources (
     id INTEGER PRIMARY KEY,           -- of the object
+    entry_uuid TEXT NOT NULL,
+    logical_id TEXT,
+    version TEXT,
     resource BLOB NOT NULL
 ) STRICT;
 
