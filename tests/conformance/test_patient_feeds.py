@@ -13,7 +13,14 @@ import pytest
 import pytest_asyncio
 
 from mhd.iti93_mobile_patient_identity_feed import EVENT
-from tests.builders import PATIENT_AUTHORITY, document_entry, submission, unmeasured
+from mhd.mapping.identifiers import resource_id
+from tests.builders import (
+    PATIENT_AUTHORITY,
+    association,
+    document_entry,
+    submission,
+    unmeasured,
+)
 from tests.conformance.fhir_wire import FhirWire
 from tests.conformance.wire import Reply, Wire, running_server
 from tests.hl7v3_builders import patient_feed
@@ -22,7 +29,7 @@ from tests.server_process import free_port
 from xds.ebxml_reader import read_rendering
 from xds.errors import ErrorCode, ResponseStatus
 from xds.hl7v2 import CX
-from xds.metadata import AvailabilityStatus, DocumentEntry
+from xds.metadata import AssociationType, AvailabilityStatus, DocumentEntry
 from xds.transactions import ITI_44, Transaction
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -259,6 +266,35 @@ async def test_a_patient_that_was_merged_tells_by_whom_it_was_replaced(wire: Wir
     merged = [(await fhir.get(each)).resource["link"] for each in (of_john, of_jane)]
 
     assert {each["other"]["identifier"]["value"] for (each,) in merged} == {joan.id_number}
+
+
+async def test_relations_between_documents_are_told_whenever_their_patients_were_merged(wire: Wire) -> None:
+    jane, john = new_patients("jane", "john")
+    for patient in (jane, john):
+        await put(wire, patient, fhir_patient(patient))
+    of_john, of_jane = (document_entry(patient_id=each) for each in (john, jane))
+    for entry in (of_john, of_jane):
+        assert (await wire.register(submission(entry))).registry_response.succeeded
+    link = [{"type": "replaced-by", "other": {"identifier": identifier_of(jane)}}]
+    assert (await put(wire, john, fhir_patient(john, active=False, link=link)))[0] == HTTPStatus.OK
+    assert not any("relatesTo" in each for each in await references(wire, jane))
+
+    appendices = {}
+    for appended in (of_john, of_jane):
+        entry = document_entry(patient_id=jane)
+        related = submission(entry, associations=(association(AssociationType.APND, entry, appended),))
+        assert (await wire.register(related)).registry_response.succeeded
+        appendices[resource_id(entry.entry_uuid)] = f"DocumentReference/{resource_id(appended.entry_uuid)}"
+
+    told = {
+        each["id"]: relation["target"]["reference"].removeprefix(f"{wire.base}/fhir/")
+        for each in await references(wire, jane)
+        for relation in each.get("relatesTo", ())
+    }
+    assert told == appendices
+    for name, reference in appendices.items():
+        read = await FhirWire(wire.base, wire.session).get(f"DocumentReference/{name}")
+        assert read.resource["relatesTo"][0]["target"]["reference"].endswith(reference)
 
 
 async def test_a_fhir_search_ends_where_its_patient_is_merged_between_two_pages(wire: Wire) -> None:
