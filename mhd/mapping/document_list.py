@@ -251,8 +251,8 @@ class _Reader:
             "patient_id": patient_id or patient_of_subject(resource.get("subject", {})),
             "unique_id": self._unique_id(),
             "availability_status": (AvailabilityStatus.DEPRECATED if retired else AvailabilityStatus.APPROVED).value,
-            "title": text_of(resource.get("title")),
-            "comments": text_of(notes[0].get("text") if notes else None),
+            "title": text_of(resource.get("title"), resource),
+            "comments": text_of(notes[0].get("text") if notes else None, resource),
             "home_community_id": next((each.get("valueOid") for _, each in self._extensions(HOME_COMMUNITY_ID)), None),
         }
 

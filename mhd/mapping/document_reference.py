@@ -8,6 +8,7 @@ and whatever XDS has no attribute for.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -54,6 +55,7 @@ from xds.metadata import (
     SubmissionSet,
 )
 
+_LANGUAGE: Final = re.compile("[A-Za-z]{1,8}(-[A-Za-z0-9]{1,8})*")  # what xml:lang can say
 COMPREHENSIVE: Final = "IHE.MHD.Comprehensive.DocumentReference"
 MINIMAL: Final = "IHE.MHD.Minimal.DocumentReference"
 
@@ -326,8 +328,10 @@ def entry_uuid_in(resource: Json) -> str | None:
     return next((uuid for _, each in named if (uuid := entry_uuid_of(each.get("value", "")))), None)
 
 
-def text_of(value: str | None) -> InternationalString:
-    return (LocalizedString(value),) if value else ()
+def text_of(value: str | None, resource: Json) -> InternationalString:
+    """A text of a resource, in the language that the resource is in, where it says so."""
+    language = resource.get("language", "")
+    return (LocalizedString(value, language if _LANGUAGE.fullmatch(language) else None),) if value else ()
 
 
 class _Reader:
@@ -349,7 +353,7 @@ class _Reader:
         return {
             "unique_id": self._unique_id(),
             "availability_status": STATUSES.get(resource.get("status", "")),
-            "comments": text_of(resource.get("description")),
+            "comments": text_of(resource.get("description"), resource),
             "home_community_id": _home_community_of(resource),
         }
 
@@ -376,7 +380,7 @@ class _Reader:
             "mime_type": exact_primitive(attachment, "contentType", lambda text: " ".join(text.split()))
             or attachment.get("contentType"),
             "language_code": attachment.get("language"),
-            "title": text_of(attachment.get("title")),
+            "title": text_of(attachment.get("title"), self._resource),
             "creation_time": time_at(attachment, "creation"),
             "hash": self._hash(attachment, f"{path}.attachment.hash"),
             "size": _size(attachment),

@@ -41,7 +41,15 @@ from tests.mhd.recipients import (
     sent_document,
     sent_list,
 )
-from xds.metadata import AssociationType, AvailabilityStatus, Code, DocumentEntry, Folder
+from xds.metadata import (
+    AssociationType,
+    AvailabilityStatus,
+    Code,
+    DocumentEntry,
+    Folder,
+    LocalizedString,
+    SubmissionSet,
+)
 from xds.metadata_names import term
 
 SET, DOCUMENT, BINARY = "Bundle.entry[0].resource", "Bundle.entry[1].resource", "Bundle.entry[2].resource"
@@ -86,6 +94,21 @@ async def test_a_bundle_is_one_submission_with_its_documents(tmp_path: Path) -> 
         assert await place.holds() == (1, 2)
     assert isinstance(answer.resource, dict)
     assert_is_fhir(answer.resource)
+
+
+@pytest.mark.parametrize(("said", "kept"), [("et-EE", "et-EE"), ("no language", None), (None, None)])
+async def test_titles_are_in_the_language_of_their_resource(tmp_path: Path, said: str | None, kept: str | None) -> None:
+    item, entry = submission_set(title=text("Saatmine")), document_entry(title=text("Kokkuvõte"))
+    bundle = bundle_of(sent_list(item, entry), *sent_document(entry))
+    for each in bundle["entry"][:2]:
+        each["resource"] |= {"language": said} if said else {}
+
+    async with affinity(tmp_path) as place:
+        await place.provided(bundle)
+        found = await place.registered.submission(item.unique_id or "")
+
+    titles = {each.title for each in found if isinstance(each, DocumentEntry | SubmissionSet)}
+    assert titles == {(LocalizedString("Saatmine", kept),), (LocalizedString("Kokkuvõte", kept),)}
 
 
 async def test_the_answer_has_an_entry_for_each_that_was_sent_in_the_same_order(tmp_path: Path) -> None:
