@@ -77,9 +77,9 @@ class Told:
         return self.error(ErrorCode.REPOSITORY_ERROR, f"was made without a single octet. {_TO_CORRECT}")
 
     def deprecated(self) -> XdsError:
-        """Of a delayed document: only Approved entries are updated (ITI TF-2: 3.57.4.1.3)."""
+        """Of a delayed document: only Approved entries are updated (docs/adr/0021)."""
         return self.error(
-            ErrorCode.REPOSITORY_ERROR,
+            ErrorCode.DOCUMENT_UNIQUE_ID_ERROR,
             "was not assembled before its DocumentEntry became Deprecated, and the hash of a Deprecated one can not be "
             "updated any more. Retrieve the document that replaced it, or have its status set to Approved (ITI-57).",
         )

@@ -54,7 +54,7 @@ from tests.hl7v3_builders import patient_feed
 from tests.mhd.recipients import bundle_of, sent_document, sent_list
 from tests.server.test_cli_documents import invoked
 from tests.shared_stores import left_over
-from tests.xds.broken_updates import next_version, update_of
+from tests.xds.broken_updates import next_version, status_update, update_of
 from xds.ebxml_messages import register_request, remove_documents_request
 from xds.ebxml_reader import read_rendering
 from xds.errors import ResponseStatus
@@ -393,7 +393,7 @@ async def test_whatever_its_source_does_nothing_is_kept_and_the_next_try_works(
 
 
 async def test_a_deprecated_entry_is_not_assembled_and_whoever_asks_is_told_why(
-    wire: Wire, archive: SummaryServer
+    wire: Wire, fhir: FhirWire, archive: SummaryServer
 ) -> None:
     entry = await delayed(wire)
     new = unmeasured(document_entry(patient_id=entry.patient_id))
@@ -403,10 +403,37 @@ async def test_a_deprecated_entry_is_not_assembled_and_whoever_asks_is_told_why(
     archive.gives(entry.unique_id or "", b"assembled")
 
     reply = await retrieved(wire, entry)
+    by_fhir = await fhir.get(f"Binary/{resource_id(entry.entry_uuid)}")
 
-    assert reply.codes == ["XDSRepositoryError"]
-    assert "Deprecated" in reply.retrieved.errors[0].code_context
+    assert reply.codes == ["XDSDocumentUniqueIdError"]
+    sentence = reply.retrieved.errors[0].code_context
+    assert "before its DocumentEntry became Deprecated" in sentence
+    assert (by_fhir.status, by_fhir.issue["code"], by_fhir.issue["details"]["text"]) == (404, "not-found", sentence)
     assert (await entry_of(wire, entry.unique_id or "")).availability_status == AvailabilityStatus.DEPRECATED
+
+
+async def test_a_deprecated_entry_that_is_approved_for_a_while_is_assembled_and_says_so_from_then_on(
+    wire: Wire, archive: SummaryServer
+) -> None:
+    entry = await delayed(wire)
+    archive.gives(entry.unique_id or "", b"assembled")
+
+    async def becomes(status: AvailabilityStatus, before: AvailabilityStatus) -> None:
+        now = await entry_of(wire, entry.unique_id or "")
+        update = status_update(now.entry_uuid, before=before, after=status)
+        owner = replace(update.submission_set, patient_id=entry.patient_id)
+        answer = await wire.simple(ITI_57, register_request(replace(update, submission_sets=(owner,))))
+        assert answer.registry_response.succeeded, answer.content
+
+    await becomes(AvailabilityStatus.DEPRECATED, AvailabilityStatus.APPROVED)
+    assert (await retrieved(wire, entry)).codes == ["XDSDocumentUniqueIdError"]
+    await becomes(AvailabilityStatus.APPROVED, AvailabilityStatus.DEPRECATED)
+    assert list((await retrieved(wire, entry)).parts.values()) == [b"assembled"]
+    await becomes(AvailabilityStatus.DEPRECATED, AvailabilityStatus.APPROVED)
+
+    assert list((await retrieved(wire, entry)).parts.values()) == [b"assembled"]
+    newest = await entry_of(wire, entry.unique_id or "")
+    assert (newest.availability_status, newest.hash) == (AvailabilityStatus.DEPRECATED, measures(b"assembled")[0])
 
 
 async def test_what_nobody_assembles_is_not_available(wire: Wire, fhir: FhirWire, archive: SummaryServer) -> None:
