@@ -102,6 +102,11 @@ async def test_what_is_his_is_found_and_read(world: World, policy: str) -> None:
         assert (await world.get(policy, "DocumentReference", parameters)).found == [own.document]
         counted = await world.get(policy, "DocumentReference", {**parameters, "_count": "0"})
         assert counted.bundle["total"] == 1
+    for missing, expected in (("true", [own.document]), ("false", [])):
+        for named in (own.named, {"_id": own.document}):
+            assert (
+                await world.get(policy, "DocumentReference", {**named, "relatesto:missing": missing})
+            ).found == expected
     identifier = {"identifier": f"urn:oid:{own.entry.unique_id}"}
     assert (await world.get(policy, "DocumentReference", identifier)).found == [own.document]
     assert (await world.get(policy, "List", own.named)).found == [own.submission_set]
@@ -127,6 +132,8 @@ async def test_a_search_for_another_patient_finds_nothing_or_is_forbidden(world:
         ("DocumentReference", {"identifier": f"urn:oid:{others.entry.unique_id}"}),
         ("DocumentReference", {"identifier": f"urn:uuid:{others.document}"}),
         ("DocumentReference", {**others.named, "_count": "0"}),
+        ("DocumentReference", {**others.named, "relatesto:missing": "true"}),
+        ("DocumentReference", {"_id": others.document, "relatesto:missing": "true"}),
         ("List", others.named),
         ("List", {"_id": others.submission_set}),
         ("List", {**others.named, "code": "folder"}),
