@@ -12,6 +12,7 @@ from mhd.searching.renderer import Completion
 from xds.paged_search import PagedObject
 
 _MATCH: Final = b',"search":{"mode":"match"}}'
+_BETWEEN: Final = _MATCH + b',{"fullUrl":'
 
 
 def searchset(
@@ -48,13 +49,15 @@ def searchset(
 
 def _entries(objects: Sequence[PagedObject], completion: Completion) -> bytes:
     """What follows after the head of the Bundle."""
+    if not objects:
+        return b"}"
     parts: list[bytes] = []
-    before = b',"entry":['
+    before = b',"entry":[{"fullUrl":'
     for each in objects:
         resource = each.resource if each.resource is not None and not each.links else completion.resource(each)
-        parts += (before, b'{"fullUrl":', completion.full_url(each), b',"resource":', resource, _MATCH)
-        before = b","
-    parts.append(b"]}" if objects else b"}")
+        parts += (before, completion.full_url(each), b',"resource":', resource)
+        before = _BETWEEN
+    parts.append(_MATCH + b"]}")
     return completion.with_base(b"".join(parts))
 
 

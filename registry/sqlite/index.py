@@ -43,6 +43,7 @@ NUMBER_BITS = 24
 LAST_NUMBER = (1 << NUMBER_BITS) - 1
 
 _PAGE_ROWS = 200
+_FIRST_VERSION = "1"
 
 
 def first_id(patient: int) -> int:
@@ -373,6 +374,9 @@ def _row(item: AnyObject, compressed: bytes, registration: Registration) -> Row:
 
 
 def _resource_row(item: AnyObject, compressed: bytes) -> Row:
+    """Most objects have one version, of which there is no more to be read than that."""
+    if is_first_version(item) and item.version in (None, _FIRST_VERSION):
+        return (item.entry_uuid, None, None, compressed)
     return (item.entry_uuid, item.logical_id, item.version, compressed)
 
 

@@ -315,17 +315,19 @@ class _Objects(NamedTuple):
 
 def _are_related(patients: Sequence[int], connection: sqlite3.Connection) -> bool:
     """Whether there are Approved relations between documents of these dossiers."""
-    values = (orjson.dumps(patients).decode(), AvailabilityStatus.APPROVED.value, *_RELATIONSHIPS)
-    return connection.execute(_RELATED, values).fetchone() is not None
+    of_one = len(patients) == 1
+    asked = patients[0] if of_one else orjson.dumps(patients).decode()
+    text = _RELATED.format("= ?" if of_one else "IN (SELECT value FROM json_each(?))")
+    values = (asked, AvailabilityStatus.APPROVED.value, *_RELATIONSHIPS)
+    return connection.execute(text, values).fetchone() is not None
 
 
 _RELATIONSHIPS: Final = tuple(sorted(RELATIONSHIPS))
 _RELATED: Final = (
-    "SELECT 1 FROM json_each(?) AS asked CROSS JOIN associations AS o ON o.patient = asked.value "
-    f"WHERE o.association_type <> '{AssociationType.HAS_MEMBER.value}' AND o.availability_status = ? "
-    f"AND o.association_type IN ({', '.join('?' * len(RELATIONSHIPS))}) LIMIT 1"
+    f"SELECT 1 FROM associations WHERE association_type <> '{AssociationType.HAS_MEMBER.value}' AND patient {{0}} "
+    f"AND availability_status = ? AND association_type IN ({', '.join('?' * len(RELATIONSHIPS))}) LIMIT 1"
 )
-"""The first condition is that of the index."""
+"""The first condition is that of the index. {0}: which dossiers are in question."""
 
 
 @cache

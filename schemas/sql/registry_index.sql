@@ -137,8 +137,8 @@ CREATE INDEX associations_by_logical_id ON associations (logical_id) WHERE logic
 CREATE TABLE fhir_resources (
     id INTEGER PRIMARY KEY,           -- of the object
     entry_uuid TEXT NOT NULL,
-    logical_id TEXT,
-    version TEXT,
+    logical_id TEXT,                  -- NULL: the entryUUID
+    version TEXT,                     -- NULL: 1
     resource BLOB NOT NULL
 ) STRICT;
 
