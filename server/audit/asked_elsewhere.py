@@ -27,7 +27,6 @@ from xds.actors import (
 )
 from xds.ebxml_messages import query_request
 from xds.errors import ErrorCode, RegistryError, ResponseStatus, Severity
-from xds.hl7v2 import CX
 from xds.metadata import Submission
 from xds.transactions import ITI_18, ITI_41, ITI_42, ITI_43, ITI_57, ITI_61, Transaction
 
@@ -94,7 +93,7 @@ class NotedRegistry:
             return Asked(
                 transaction=ITI_18.name,
                 url=self._url,
-                patient_ids=_patients(request),
+                patient_ids=patients_of(request),
                 named=(Named(request.query_id, _QUERY_DETAILS),),
                 query=query_request(request),
             )
@@ -166,10 +165,10 @@ def _submitted(transaction: Transaction, url: str, submission: Submission) -> As
     )
 
 
-def _patients(request: QueryRequest) -> tuple[str, ...]:
+def patients_of(request: QueryRequest) -> tuple[str, ...]:
     """The patient whom a stored query is for."""
     values = (value for name, sent in request.parameters if name.lower().endswith(_PATIENT.lower()) for value in sent)
-    return tuple(dict.fromkeys(CX(each.strip("'").replace("''", "'")).text for each in values))
+    return tuple(dict.fromkeys(each[1:-1].replace("''", "'") for each in values))
 
 
 def _details(request: DocumentRequest) -> tuple[tuple[str, str], ...]:

@@ -13,6 +13,7 @@ import aiohttp
 import orjson
 import pytest
 import trustme
+from yarl import URL
 
 from mhd.fhir.exact_text import Json
 from mhd.fhir.fhir_json import written
@@ -300,7 +301,7 @@ async def test_a_registry_elsewhere_that_is_asked_for_a_search_leaves_an_event_o
         searched, found, *others = server.events()
 
     assert displays(searched) == ["search-type", "Find Document References"]
-    assert len(others) == 1  # of the associations of what was found
+    assert others  # of the associations of what was found, and more
     for event in (found, *others):
         assert (event["type"]["code"], event["action"], event["outcome"]) == ("110112", "E", "0")
         assert displays(event) == ["Registry Stored Query"]
@@ -589,6 +590,47 @@ async def test_a_read_of_what_is_not_there_leaves_an_event_of_what_was_asked_for
 
     assert event["outcome"] == "4"
     assert [each["what"]["reference"] for each in event["entity"]] == [f"{BASE}/{asked}"]
+
+
+async def test_each_page_of_a_search_leaves_an_event_of_its_patient(tmp_path: Path) -> None:
+    patient = some_patient()
+    async with audited(tmp_path, public_url=None) as server:
+        await server.registered(patient, patient)
+        sought = {"patient.identifier": of(patient), "_count": "1"}
+        first = await server.fhir.get("DocumentReference", sought)
+        server.events()
+
+        following = next(each["url"] for each in first.bundle["link"] if each["relation"] == "next")
+        second = await server.fhir.send("GET", following)
+
+        event = server.event()
+    assert second.status == 200
+    assert patients(event) == [of(patient)]
+    assert query(event) == f"GET {URL(following).raw_path_qs}"
+
+
+@pytest.mark.parametrize("kept", ["hide", "forbid"])
+async def test_who_seeks_another_patient_with_a_token_of_one_leaves_an_event_that_shows_it(
+    tmp_path: Path, kept: str
+) -> None:
+    own, other = some_patient(), some_patient()
+    async with (
+        authorization_server() as issuer,
+        audited(tmp_path, mhd=asking_tokens_of(issuer, patient_tokens=kept)) as server,
+    ):
+        [_, document] = await server.registered(own, other)
+        token = issuer.token("ITI-66 ITI-67 ITI-68", extensions={"ihe_iua": {"person_id": own.text}})
+        headers = {"Authorization": f"Bearer {token}"}
+
+        await server.fhir.send("GET", "DocumentReference", {"patient.identifier": of(other)}, headers=headers)
+        searched = server.event()
+        await server.fhir.send("GET", f"Binary/{document}", headers=headers)
+        read = server.event()
+
+    assert of(other).rpartition("|")[2] in query(searched)
+    assert searched["agent"][2]["who"]["display"] == read["agent"][2]["who"]["display"] == "user-1"
+    assert whats(read, "Report") == [f"{BASE}/Binary/{document}"]
+    assert read["outcome"] == "4"
 
 
 async def test_each_patient_of_a_search_has_an_event_of_their_own(tmp_path: Path) -> None:
