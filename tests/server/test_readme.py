@@ -23,7 +23,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = sorted({ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")})
 NOTE = str(ROOT / "schemas/samples/visit-note.txt")
 PATIENT = "9990002649^^^&2.16.840.1.113883.2.1.4.1&ISO"
-UNITS = {"": 1, "s": 1, "MiB": MIB}
+UNITS = {"": 1, "s": 1, "KiB": 1024, "MiB": MIB}
 
 HEADING_OR_BLOCK = (
     r"^#+ (?P<heading>[^\n]+)$"
