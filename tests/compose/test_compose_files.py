@@ -202,6 +202,17 @@ def test_a_node_takes_its_stores_and_secrets_from_its_compose_file(
     assert settings.repository_unique_id == VARIABLES["TOIMIK_REPOSITORY_UNIQUE_ID"]
 
 
+def test_audit_events_that_wait_are_on_a_volume_of_each_node() -> None:
+    image = (COMPOSE / "Dockerfile").read_text(encoding="utf-8")
+    nodes = [name for name in services(CLUSTER) if name.startswith("toimik")]
+    volumes = [tuple(each.split(":")) for name in nodes for each in service(CLUSTER, name)["volumes"]]
+
+    assert len(volumes) == len(set(volumes)) == len(nodes)
+    for _, target in volumes:
+        assert {environment_of(CLUSTER, name)["TOIMIK_AUDIT__OUTBOX"] for name in nodes} == {target}
+        assert re.search(rf"install --directory --owner=10001 .* {target}$", image, re.MULTILINE), "or it is root's"
+
+
 def test_prometheus_may_ask_from_the_network_it_is_in() -> None:
     subnet = read(CLUSTER)["networks"]["inside"]["ipam"]["config"][0]["subnet"]
 
