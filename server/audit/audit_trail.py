@@ -10,6 +10,7 @@ import logging
 import uuid
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from typing import Final
 
 from mhd.fhir.fhir_json import written
 from server.audit.audit_outbox import AuditOutbox
@@ -18,6 +19,9 @@ from server.audit.fhir_audit_event import Observer, audit_events
 from server.audit.happened import AuditUnavailable, Happened
 
 log = logging.getLogger(__name__)
+
+_TURNS: Final = 4
+"""Of the event loop, which a request takes to be read and answered where nothing has to be waited for; and one more."""
 
 
 class AuditTrail:
@@ -93,8 +97,20 @@ class AuditTrail:
             self._keeping = asyncio.create_task(self._keep_what_waits())
         await kept
 
+    async def _gathered(self) -> None:
+        """Wait for requests that are under way already, as long as the loop goes on to bring some to their end.
+
+        Without this the first of many would be kept by a sync of its own, and the others wait for two.
+        """
+        there = 0
+        while there < len(self._waiting):
+            there = len(self._waiting)
+            for _ in range(_TURNS):
+                await asyncio.sleep(0)
+
     async def _keep_what_waits(self) -> None:
         while self._waiting:
+            await self._gathered()
             group, self._waiting = self._waiting, []
             together = [each for events, _ in group for each in events]
             try:
