@@ -77,7 +77,8 @@ class AccessTokens:
 
     async def requester(self, request: web.Request, scope: str) -> Requester:
         try:
-            token = self._token(request.headers.getall(hdrs.AUTHORIZATION, ()), scope)
+            authorization = request.headers.getall(hdrs.AUTHORIZATION, ())
+            token = self._token(authorization, scope, is_in_url="access_token" in request.query)
             claims = await self._verified(token, scope)
             self._judge(claims, scope)
         except TokenRefused as refusal:
@@ -97,14 +98,15 @@ class AccessTokens:
             raise TokenRefused(IssueType.FORBIDDEN, sentence, scope=scope)
         return found
 
-    def _token(self, authorization: Sequence[str], scope: str) -> str:
+    def _token(self, authorization: Sequence[str], scope: str, *, is_in_url: bool) -> str:
         """The one that was sent. Raises TokenRefused."""
         if len(authorization) > 1:
             _refuse("There are several Authorization headers; send one.", scope)
         scheme, _, token = authorization[0].partition(" ") if authorization else ("", "", "")
         token = token.strip(" ")
         if scheme.lower() != "bearer" or not token:
-            sentence = "An access token is needed here; send it as Authorization: Bearer."
+            needed = "An access token in the URL is not looked at" if is_in_url else "An access token is needed here"
+            sentence = f"{needed}; send it as Authorization: Bearer."
             raise TokenRefused(IssueType.LOGIN, sentence, scope=scope, error=None)
         if len(token) > self._token_bytes:
             _refuse(f"The access token has more than {self._token_bytes} octets, the limit here.", scope)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import socket
 import ssl
@@ -186,8 +187,10 @@ async def _on_demand_source(source: OnDemandSettings) -> Diagnosis:
 
 
 async def _audit(settings: Settings) -> AsyncIterator[Diagnosis]:
-    """Whether audit events can be sent, and how many wait. None is sent."""
+    """Whether audit events can be written and sent, and how many wait. None is sent."""
     configured = settings.audit
+    if configured.file is not None:
+        yield _audit_file(configured.file)
     if configured.feed_url is None:
         return
     subject = "audit record repository"
@@ -201,6 +204,17 @@ async def _audit(settings: Settings) -> AsyncIterator[Diagnosis]:
     directory = outbox_directory(settings)
     if (directory / OUTBOX).exists():
         yield _outbox(directory, configured.outbox_bytes)
+
+
+def _audit_file(file: Path) -> Diagnosis:
+    subject = f"audit file {file}"
+    place = file if file.exists() else file.parent
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if file.is_dir() or not os.access(place, os.W_OK):
+        return Diagnosis(subject, Verdict.FAILED, "it can not be written to")
+    there = "can be written to" if place == file else "is not there yet; the server will make it"
+    return Diagnosis(subject, Verdict.OK, there)
 
 
 def _outbox(directory: Path, most_octets: int) -> Diagnosis:

@@ -200,9 +200,19 @@ async def test_without_its_library_a_server_says_what_to_install(tmp_path: Path)
 async def test_without_a_token_it_is_told_that_one_is_needed_and_no_error_beside(
     here: Guarded, headers: dict[str, str]
 ) -> None:
-    reply = await here.fhir.send("GET", "List", {"access_token": here.issuer.token("ITI-66")}, headers=headers)
+    reply = await here.fhir.send("GET", "List", {"_count": "1"}, headers=headers)
     assert (reply.status, reply.issue["code"]) == (401, "login")
     assert told(reply) == {"realm": "FHIR", "scope": "ITI-66"}
+    assert reply.issue["details"]["text"].startswith("An access token is needed here;")
+
+
+async def test_a_token_in_the_url_opens_nothing_and_the_app_is_told_where_it_belongs(here: Guarded) -> None:
+    reply = await here.fhir.get("List", {"access_token": here.issuer.token("ITI-66")})
+
+    assert (reply.status, reply.issue["code"]) == (401, "login")
+    assert told(reply) == {"realm": "FHIR", "scope": "ITI-66"}
+    expected = "An access token in the URL is not looked at; send it as Authorization: Bearer."
+    assert reply.issue["details"]["text"] == expected
 
 
 async def test_the_outcome_comes_in_the_form_that_was_asked_for(here: Guarded) -> None:

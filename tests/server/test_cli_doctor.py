@@ -231,6 +231,24 @@ def test_where_nothing_is_kept_there_is_nothing_to_reindex(tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_doctor_tells_whether_audit_events_can_be_written(tmp_path: Path) -> None:
+    config = tmp_path / "toimik.toml"
+    file = tmp_path / "audit" / "events.jsonl"
+    config.write_text(f'[audit]\nfile = "{file}"\n')
+
+    to_be_made = diagnoses("--config", config, "--data", tmp_path / "data")[f"audit file {file}"]
+    assert not file.parent.exists()
+    file.parent.mkdir()
+    file.write_bytes(b"{}\n")
+    there = diagnoses("--config", config, "--data", tmp_path / "data")[f"audit file {file}"]
+    file.unlink()
+    file.mkdir()
+    in_the_way = diagnoses("--config", config, "--data", tmp_path / "data", healthy=False)[f"audit file {file}"]
+
+    assert (to_be_made["verdict"], there["verdict"], in_the_way["verdict"]) == ("ok", "ok", "failed")
+    assert there["sentence"] == "can be written to"
+
+
 def test_the_doctor_tells_whether_audit_events_can_be_sent_and_what_waits(tmp_path: Path) -> None:
     config = tmp_path / "toimik.toml"
     config.write_text(f'[audit]\nfeed_url = "http://127.0.0.1:{unused_port()}/fhir/AuditEvent"\n')
