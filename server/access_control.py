@@ -48,9 +48,12 @@ async def admission(settings: Settings) -> AsyncIterator[Admission | None]:
 
 
 async def key_diagnoses(settings: Settings) -> AsyncIterator[Diagnosis]:
-    """Whether the keys of each issuer can be had."""
-    if not settings.mhd.iua.issuers:
+    """What a token is to say, and whether the keys of each issuer can be had."""
+    configured = settings.mhd.iua
+    if not configured.issuers:
         return
+    told = f"FHIR is answered to those alone whose token has in aud {' or '.join(configured.audience)}"
+    yield Diagnosis("audience of access tokens", Verdict.OK, told)
     try:
         async with _signing_keys(settings) as keys:
             from server.signing_keys import KeysUnavailable

@@ -175,6 +175,7 @@ def test_keys_of_access_tokens_that_can_not_be_had_are_found(tmp_path: Path, mon
     monkeypatch.setenv("TOIMIK_MHD__IUA__ISSUERS", json.dumps(issuers))
     monkeypatch.setenv("TOIMIK_MHD__IUA__AUDIENCE", '["https://xds.example/fhir"]')
     found = diagnoses("--data", tmp_path, healthy=False)
+    assert found["audience of access tokens"]["sentence"].endswith("in aud https://xds.example/fhir")
     verdicts = {name: each["verdict"] for name, each in found.items() if name.startswith("keys of ")}
     assert verdicts == {
         "keys of https://a.example": "ok",
