@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import logging
 from collections.abc import Awaitable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -44,6 +45,8 @@ from xds.stored_queries import (
     listed,
     quoted,
 )
+
+log = logging.getLogger(__name__)
 
 _QUERIES: Final = {row.name: row for row in STORED_QUERIES.values()}
 _FIND: Final = {
@@ -99,9 +102,22 @@ class RemotePages:
         places = ((_place(each, search, times.get(each.entry_uuid)), each) for each in met)
         ordered = sorted(places, key=_by_place, reverse=search.descending)
         following = [each for each in ordered if search.after is None or _is_after(each[0], search)]
-        shown = [_paged(place, item, self._codec) for place, item in following[: search.limit]]
-        total = None if search.after else len(met)
-        return Page(await self._linked(shown), len(following) > search.limit > 0, total, "")
+        shown = following[: search.limit]
+        linked, dates = await asyncio.gather(
+            self._linked([_paged(place, item, self._codec) for place, item in shown]),
+            self._dates([item for _, item in shown], times),
+        )
+        dated = tuple(each._replace(submitted=dates.get(each.entry_uuid)) for each in linked)
+        return Page(dated, len(following) > search.limit > 0, None if search.after else len(met), "")
+
+    async def _dates(self, shown: Sequence[AnyObject], known: Mapping[str, Column]) -> Mapping[str, str]:
+        """When the documents of a page were submitted, 14 digits; a page without that is better than none."""
+        if not known and shown and shown[0].kind is ObjectKind.DOCUMENT_ENTRY:
+            try:
+                known = await self._submitted(shown)
+            except (Refused, XdsError):
+                log.warning("The registry did not tell when documents were submitted.")
+        return {uuid: each[0] for uuid, each in known.items() if isinstance(each, tuple)}
 
     async def patient_of(self, _patient_key: str) -> str | None:
         """None: without a store of its own a server has no keys of patients."""

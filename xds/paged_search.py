@@ -91,6 +91,7 @@ class PagedObject(NamedTuple):
     ebrim      its ebRIM element, only where there is no resource
     links      associations to documents, of a DocumentEntry; to members, of a SubmissionSet or Folder
     version    as registered
+    submitted   of a DocumentEntry without resource: submissionTime of the SubmissionSet that brought it, 14 digits
     """
 
     kind: ObjectKind
@@ -102,6 +103,7 @@ class PagedObject(NamedTuple):
     links: tuple[Link, ...] = ()
     logical_id: str = ""
     version: str = "1"
+    submitted: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

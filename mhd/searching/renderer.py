@@ -89,7 +89,7 @@ class Completion:
         return resources.replace(_BASE_PLACE, self._base_in_json)
 
     def _made_now(self, found: PagedObject) -> bytes:
-        made = self.renderer.rendered(self.codec.read(found.ebrim or b""), Registration("", ""))
+        made = self.renderer.rendered(self.codec.read(found.ebrim or b""), Registration("", "", found.submitted))
         if made is None:
             raise ValueError(f"{found.entry_uuid} is nothing that FHIR has a resource for")
         return made

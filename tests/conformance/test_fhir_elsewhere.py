@@ -110,14 +110,13 @@ async def test_a_search_finds_the_lists_that_it_finds_where_the_registry_is(
 
 
 def without_what_no_registry_tells(reply: FhirReply, base: str) -> list[Any]:
-    """The resources, but for what only a store knows: when it was changed, submitted, and keys of patients."""
+    """The resources, but for what only a store knows: when it was changed, and keys of patients."""
     found = []
     for entry in reply.bundle["entry"]:
         resource = entry["resource"]
         resource["meta"].pop("lastUpdated", None)
         resource["subject"].pop("reference", None)
         if resource["resourceType"] == "DocumentReference":
-            resource.pop("date", None)
             resource["content"][0]["attachment"]["url"] = resource["content"][0]["attachment"]["url"].removeprefix(base)
         found.append(resource)
     return sorted(found, key=lambda each: str(each["id"]))
