@@ -218,7 +218,8 @@ def _kinds_of(request: SearchRequest, kinds: Sequence[ObjectKind]) -> Sequence[O
     """Those kinds that every parameter for the type of a List allows."""
     left = list(kinds)
     for occurrence in request.of(Role.LIST_TYPE):
-        of_lists = [code for system, code in map(token, occurrence.values) if system in (None, LIST_TYPES)]
+        tokens = [_token(occurrence, each) for each in occurrence.values]
+        of_lists = [code for system, code in tokens if system in (None, LIST_TYPES)]
         meant = {kind for code, kind in _LISTS.items() if code in of_lists or "" in of_lists}
         left = [each for each in left if (each in meant) is not (occurrence.modifier == NOT)]
     return left

@@ -16,7 +16,7 @@ Pair = tuple[str, str]
 
 _MOST_VALUES: Final = 500
 _LONGEST_VALUE: Final = 1000
-_NO_TEXT: Final = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
+_NO_TEXT: Final = re.compile("[\x00-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 _SELECTING: Final = (Role.PATIENT, Role.PATIENT_IDENTIFIER, Role.IDENTIFIER, Role.ID)
 
 
@@ -198,7 +198,7 @@ def _missing(request: SearchRequest, strict: bool) -> Iterator[Issue]:
 
 def _problem(value: str) -> str | None:
     if _NO_TEXT.search(value):
-        return "has a control character in it; leave that out"
+        return "has a control character in it, or what is no character at all; leave that out"
     if any(len(each) > _LONGEST_VALUE for each in value.split(",")):
         return f"has a value of more than {_LONGEST_VALUE} characters; send a shorter one"
     return None

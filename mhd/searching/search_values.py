@@ -119,8 +119,9 @@ def period(text: str, column: str, systems: CodeSystems) -> Alternatives:
 
 
 def oid(text: str, column: str, _: CodeSystems) -> Alternatives:
-    """An OID, bare, as urn:oid:, or as a token."""
-    return ((one(column, Operator.ANY_OF, token(text).code.removeprefix(URN_OID)),),)
+    """An OID, bare, as urn:oid:, or as a token; a system alone means none."""
+    number = token(text).code.removeprefix(URN_OID)
+    return ((one(column, Operator.ANY_OF, number),),) if number else ()
 
 
 def related(text: str, column: str, _: CodeSystems) -> Alternatives:

@@ -93,6 +93,7 @@ async def test_a_search_finds_what_it_finds_where_the_registry_is(
         ("designationType:not", "11488-4,34133-9"),
         ("designationType:missing", "false"),
         ("sourceId:missing", "true"),
+        ("sourceId", "urn:ietf:rfc:3986|"),
         ("source.family:missing", "false"),
         ("status:not", "superseded"),
     ],

@@ -90,6 +90,8 @@ async def searched(wire: Wire, kept: dict[str, tuple[CX, Submission]]) -> tuple[
         ("code", "working", False, False),
         ("code", "https://profiles.ihe.net/ITI/MHD/CodeSystem/MHDlistTypes|", True, True),
         ("sourceId", "1.2.3", False, True),
+        ("sourceId", "urn:ietf:rfc:3986|", False, True),
+        ("sourceId", "urn:oid:", False, True),
         ("source.family", "erg", False, True),
         ("status", "current", True, True),
         ("status", "superseded", False, False),
@@ -184,3 +186,12 @@ async def test_submission_sets_and_folders_are_in_one_order_on_all_pages(wire: W
     assert found == at_once.found
     dates = [each["resource"]["date"] for each in at_once.bundle["entry"]]
     assert dates == sorted(dates, reverse=True)
+
+
+@pytest.mark.parametrize("name", ["code", "code:not", "status", "designationType", "sourceId"])
+async def test_a_token_of_nothing_is_refused_at_its_parameter(fhir: FhirWire, name: str) -> None:
+    for value in ("|", "||"):
+        reply = await fhir.get("List", {"patient": "nobody", name: value})
+
+        assert reply.status == 400
+        assert (reply.issue["code"], reply.issue["expression"]) == ("invalid", [name])

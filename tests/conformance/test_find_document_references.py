@@ -599,6 +599,7 @@ WRONG = [
     ({"patient": "Patient/1", "creation": "yesterday"}, "invalid", "creation", None),
     ({"patient": "Patient/1", "period": "sa2026"}, "not-supported", "period", None),
     ({"patient": "Patient/1", "type": "a\x00b"}, "invalid", "type", None),
+    ({"patient": "Patient/1", "identifier": "a\ufffeb"}, "invalid", "identifier", None),
     ({"patient": "Patient/1", "type": "a" * 2000}, "invalid", "type", None),
     ({"patient": "Patient/1", "_id": ",".join(map(str, range(600)))}, "invalid", "_id", None),
     ({"patient": "Patient/1", "_count": "-1"}, "invalid", "_count", None),
