@@ -68,7 +68,7 @@ _REST_OF_A_URL: Final = 1024  # octets that it may have beside a cursor
 
 def fhir_renderer(settings: Settings) -> Renderer:
     """Makes the FHIR resources of what is registered. Raises SettingsProblem."""
-    return Renderer(code_systems(settings))
+    return Renderer(code_systems(settings), settings.mhd.repository_extension)
 
 
 def mhd_at(

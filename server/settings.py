@@ -680,6 +680,11 @@ class MhdSettings(_Table):
         description="whether ITI-65 takes documents that are not in the Bundle and have neither hash nor size: a "
         "source of on_demand makes them when they are retrieved",
     )
+    repository_extension: WebAddress | None = Field(
+        None,
+        description="URL of an extension in which DocumentReferences tell the repositoryUniqueId, as valueOid; none: "
+        "it is not told, because MHD has no place for it. What is registered gets it, or loses it, by toimik reindex",
+    )
     source_id: Oid | None = Field(
         None,
         description="sourceId of the SubmissionSets that are made here for ITI-105 and ITI-106; by default the "

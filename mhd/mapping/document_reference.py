@@ -159,7 +159,7 @@ def resource_of(
     is_complete = not entry.limited_metadata and all(getattr(entry, each) for each in _OF_COMPREHENSIVE)
     body: Json = {
         "meta": version_of(entry) | {"profile": [profile(COMPREHENSIVE if is_complete else MINIMAL)]},
-        "extension": home_community_extensions(entry.home_community_id),
+        "extension": [*home_community_extensions(entry.home_community_id), *_repository_extensions(entry, domain)],
         "masterIdentifier": unique_id_identifier(entry.unique_id) if entry.unique_id else None,
         "identifier": object_identifiers(entry.unique_id, entry.entry_uuid),
         "status": "superseded" if entry.availability_status == AvailabilityStatus.DEPRECATED else "current",
@@ -227,6 +227,13 @@ def home_community_extensions(home_community_id: str | None) -> list[Json]:
     if home_community_id is None or not is_oid(home_community_id.removeprefix(URN_OID)):
         return []
     return [{"url": HOME_COMMUNITY_ID, "valueOid": f"{URN_OID}{home_community_id.removeprefix(URN_OID)}"}]
+
+
+def _repository_extensions(entry: DocumentEntry, domain: MhdDomain) -> list[Json]:
+    """The extension for the repository that has the document, where one is asked for: MHD has no place for it."""
+    if domain.repository_extension is None or not is_oid(entry.repository_unique_id or ""):
+        return []
+    return [{"url": domain.repository_extension, "valueOid": f"{URN_OID}{entry.repository_unique_id}"}]
 
 
 def _content(entry: DocumentEntry, domain: MhdDomain) -> Json:

@@ -17,6 +17,7 @@ class MhdDomain:
     value_sets            by attribute of xds/metadata.py, the codes of the affinity domain as `code^^scheme`
     displays              by attribute, what is shown of them where nothing was sent, by `code^^scheme`
     patient_author_role   authorRole of a Patient who is the author
+    repository_extension  URL of the extension that tells the repositoryUniqueId of a document; None: it is not told
     """
 
     base: str
@@ -25,6 +26,7 @@ class MhdDomain:
     value_sets: Mapping[str, frozenset[str]] = field(default_factory=dict)
     displays: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     patient_author_role: str = "PAT^^^&2.16.840.1.113883.5.110&ISO"
+    repository_extension: str | None = None
 
     def is_authority(self, oid: str) -> bool:
         """Whether the affinity domain takes patient ids of this authority."""

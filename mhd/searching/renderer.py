@@ -34,15 +34,16 @@ _BASE_PLACE: Final = b"\x01"
 
 @dataclass(frozen=True, slots=True)
 class Renderer:
-    """A FhirRenderer (xds/actors.py)."""
+    """A FhirRenderer (xds/actors.py). repository_extension: see MhdDomain."""
 
     code_systems: CodeSystems
+    repository_extension: str | None = None
 
     def rendered(self, item: AnyObject, registration: Registration) -> bytes | None:
         """The resource as JSON, without what Associations say, and with a mark in place of the base URL."""
         if isinstance(item, Association):
             return None
-        domain = MhdDomain(base=_BASE, code_systems=self.code_systems)
+        domain = MhdDomain(base=_BASE, code_systems=self.code_systems, repository_extension=self.repository_extension)
         key = registration.patient_key or None
         if isinstance(item, DocumentEntry):
             date = instant_of(DTM(registration.submitted)) if registration.submitted else None

@@ -17,6 +17,7 @@ from tests.builders import (
     FORMATS,
     LOINC,
     PATIENT_AUTHORITY,
+    REPOSITORY,
     SNOMED_CT,
     association,
     author,
@@ -692,3 +693,26 @@ async def test_what_was_submitted_by_soap_is_found_and_retrieved_by_fhir(wire: W
     assert document.status == 200
     assert document.content == CONTENT
     assert attachment["size"] == len(CONTENT)
+
+
+@pytest.mark.parametrize("configured", [None, "https://xds.example/fhir/StructureDefinition/repository"])
+async def test_the_repository_of_a_document_is_told_in_the_extension_that_the_settings_name(
+    tmp_path: Path, configured: str | None
+) -> None:
+    patient = some_patient()
+    entry = unmeasured(document_entry(patient_id=patient))
+    told = {"mhd": {"repository_extension": configured}}
+    async with (
+        running_server(tmp_path / "behind", repository_unique_id=REPOSITORY, **told) as behind,
+        running_server(tmp_path / "before", actors=["mhd"], **urls_of(behind), **told) as before,
+        aiohttp.ClientSession() as session,
+    ):
+        await Wire(behind, session).provide(submission(entry), {entry.entry_uuid: CONTENT})
+        for server in (behind, before):
+            reply = await FhirWire(server, session).get("DocumentReference", {"patient.identifier": of(patient)})
+            extensions = reply.bundle["entry"][0]["resource"].get("extension", [])
+            assert extensions == ([{"url": configured, "valueOid": f"urn:oid:{REPOSITORY}"}] if configured else [])
+
+
+def urls_of(behind: str) -> dict[str, str]:
+    return {"registry_url": f"{behind}/xds/registry", "repository_url": f"{behind}/xds/repository"}
