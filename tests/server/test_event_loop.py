@@ -12,12 +12,20 @@ import trustme
 from aiohttp import http_writer, web
 
 from server.event_loop import run, send_without_joining
+from server.pieces import in_pieces
 
 LARGE = bytes(range(256)) * 4096
 
 
 async def _large(_request: web.Request) -> web.Response:
     return web.Response(body=LARGE, headers={"ETag": '"large"'})
+
+
+PIECES = ((b"alone",), (b"head", LARGE), (b"head", b"body"), (LARGE, b"end"), (b"", b"head", LARGE, b"end"))
+
+
+async def _in_pieces(request: web.Request) -> web.Response:
+    return in_pieces(PIECES[int(request.match_info["number"])])
 
 
 async def _small(_request: web.Request) -> web.Response:
@@ -28,6 +36,7 @@ async def _small(_request: web.Request) -> web.Response:
 async def _served(tls: ssl.SSLContext | None) -> AsyncIterator[str]:
     app = web.Application()
     app.router.add_get("/large", _large)
+    app.router.add_get("/pieces/{number}", _in_pieces)
     app.router.add_get("/small", _small)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
@@ -60,6 +69,11 @@ def test_an_answer_arrives_whole_and_the_connection_goes_on(*, has_tls: bool) ->
                 async with session.head(f"{base}/large") as answer:
                     assert answer.headers["Content-Length"] == str(len(LARGE))
                     assert await answer.read() == b""
+                for number, pieces in enumerate(PIECES):
+                    async with session.get(f"{base}/pieces/{number}") as answer:
+                        assert await answer.read() == b"".join(pieces)
+                    async with session.head(f"{base}/pieces/{number}") as answer:
+                        assert answer.headers["Content-Length"] == str(sum(map(len, pieces)))
                 async with session.get(f"{base}/small") as answer:
                     assert await answer.read() == b"small"
 
