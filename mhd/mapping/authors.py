@@ -22,6 +22,7 @@ from mhd.mapping.people import (
     person_element,
     person_of,
     telecommunications_of,
+    warn_of_lost_system,
 )
 from mhd.mapping.reading import Reading
 from xds.hl7v2 import XCN, XON, XTN
@@ -95,6 +96,8 @@ class _Source:
             sentence = f"{path} refers to a {found['resourceType']}; send one of {', '.join(kinds)}."
             self.reading.refuse(path, sentence, IssueType.STRUCTURE)
             return None
+        else:
+            warn_of_lost_system(found, path, self.reading)
         return found
 
 
@@ -242,6 +245,7 @@ RECIPIENTS: Final = (
 def recipient_of(resource: Json, path: str, reading: Reading) -> str | None:
     """`XON|XCN|XTN` of one of RECIPIENTS."""
     kind = resource["resourceType"]
+    warn_of_lost_system(resource, path, reading)
     telecoms = telecommunications_of(resource, path, reading)
     telecom = telecoms[0].text if telecoms else ""
     organization = person = ""

@@ -81,10 +81,25 @@ def _read_person(resource: Json) -> str | None:
 
 
 def _first_id(identifiers: Sequence[Json]) -> tuple[str, str]:
-    """Number and authority of the first Identifier that has both, else of the first that has a number."""
-    given = [(each["value"], authority_of(each.get("system", ""))) for each in identifiers if each.get("value")]
-    number, authority = next((each for each in given if each[1]), next(iter(given), ("", None)))
-    return escaped(number), authority or ""
+    """Number and authority of the Identifier that is kept."""
+    kept = _kept_identifier(identifiers)
+    return escaped(kept.get("value", "")), authority_of(kept.get("system", "")) or ""
+
+
+def _kept_identifier(identifiers: Sequence[Json]) -> Json:
+    """The first that has a number and an authority, else the first that has a number; {}: there is none."""
+    given = [each for each in identifiers if each.get("value")]
+    return next((each for each in given if authority_of(each.get("system", ""))), next(iter(given), {}))
+
+
+def warn_of_lost_system(resource: Json, path: str, reading: Reading) -> None:
+    """Say so where a number is kept without its system, for which XCN and XON have no place."""
+    identifiers = resource.get("identifier", ())
+    system = _kept_identifier(identifiers).get("system")
+    if not system or authority_of(system) or any(each.get("system") == URI for each in identifiers):
+        return
+    whose = f"of the identifier of the {resource['resourceType']}"
+    reading.warn(path, f"The system {system[:200]!r} {whose} is no OID and is not kept; send urn:oid: and an OID.")
 
 
 # Organizations ------------------------------------------------------------------------------------------------------

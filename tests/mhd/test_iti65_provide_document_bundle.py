@@ -716,6 +716,36 @@ async def test_a_patient_who_is_contained_counts_by_his_identifier_and_is_told_n
     assert (issue["severity"], issue["expression"]) == ("warning", [f"{DOCUMENT}.subject"])
 
 
+@pytest.mark.parametrize(
+    ("systems", "kept", "is_told"),
+    [
+        (["https://fhir.nhs.uk/Id/sds-user-id"], "G1^Okafor", True),
+        (["https://fhir.nhs.uk/Id/sds-user-id", "urn:oid:1.2.3"], "G2^Okafor^^^^^^^&1.2.3&ISO", False),
+        ([None], "G1^Okafor", False),
+    ],
+)
+async def test_a_number_of_an_author_that_is_kept_without_its_system_is_told(
+    tmp_path: Path, systems: list[str | None], kept: str, *, is_told: bool
+) -> None:
+    entry = document_entry(author=())
+    bundle = bundle_with(entry)
+    numbers = [
+        {"value": f"G{number}"} | ({"system": system} if system else {}) for number, system in enumerate(systems, 1)
+    ]
+    author = {"resourceType": "Practitioner", "id": "who", "identifier": numbers, "name": [{"family": "Okafor"}]}
+    bundle["entry"][1]["resource"].setdefault("contained", []).append(author)
+    bundle["entry"][1]["resource"]["author"] = [{"reference": "#who"}]
+
+    async with affinity(tmp_path) as place:
+        answer = await place.provided(bundle)
+
+        assert [str(each.author_person) for each in (await stored(place, entry)).author] == [kept]
+    assert isinstance(answer.resource, dict)
+    issues = answer.resource["entry"][1]["response"].get("outcome", {}).get("issue", [])
+    told = [each["expression"] for each in issues if "is no OID and is not kept" in each["details"]["text"]]
+    assert told == ([[f"{DOCUMENT}.author[0]"]] if is_told else [])
+
+
 async def test_a_missing_extension_is_told_by_its_name(tmp_path: Path) -> None:
     bundle = bundle_with()
     del bundle["entry"][0]["resource"]["extension"]
