@@ -13,7 +13,8 @@ import aiohttp
 
 from server.diagnosis import Diagnosis, Verdict
 from server.requester import Admission
-from server.settings import IuaSettings, Settings, SettingsProblem, TokenIssuer
+from server.settings import Settings, SettingsProblem
+from server.settings.mhd import IuaSettings, TokenIssuer
 from server.tls import CannotServe, client_context
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from registry.patient_identities import CheckPolicy, FedPatients, NumberCheck, O
 from registry.patient_register import PatientRegister
 from server.code_file import ChangingCodes, code_sets_of
 from server.number_checks import number_check
-from server.settings import AssigningAuthority, PatientPolicy, Settings
+from server.settings import Settings
+from server.settings.affinity_domain import AssigningAuthority, PatientPolicy
 from xds.metadata import Code, LocalizedString
 
 

@@ -15,8 +15,9 @@ import tomli_w
 from pydantic import TypeAdapter, ValidationError
 
 from registry.code_sets import CodeSet, CodeSets, Policy
-from server.settings import CODED_ATTRIBUTES, SettingsProblem
-from server.settings import CodeSet as ConfiguredCodeSet
+from server.settings import SettingsProblem
+from server.settings.affinity_domain import CODED_ATTRIBUTES
+from server.settings.affinity_domain import CodeSet as ConfiguredCodeSet
 from xds.errors import Finding
 from xds.metadata import Submission
 

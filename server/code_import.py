@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from mhd.mapping.code_systems import CodeSystems
-from server.settings import CodedValue
+from server.settings.affinity_domain import CodedValue
 from xds import xml
 
 _ATTRIBUTES: Final = {

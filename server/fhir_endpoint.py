@@ -28,7 +28,7 @@ from server.fhir_interactions import ID, INTERACTIONS, OF_HISTORY, OF_VERSION, A
 from server.metrics import Metrics
 from server.metrics import Outcome as Ended
 from server.requester import Admission, TokenRefused
-from server.settings import Limits
+from server.settings.limits import Limits
 from server.tracing import trace_facts
 from xds.actors import MessageBroken, OutcomeUnknown
 from xds.audit import NOTHING_ACCESSED, Accessed

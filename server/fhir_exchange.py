@@ -26,7 +26,7 @@ from server.fhir_negotiation import Format, format_of_body, format_wanted, prefe
 from server.fhir_xml import FhirXmlProblem, from_xml, to_xml
 from server.pieces import in_pieces
 from server.requester import Requester
-from server.settings import Limits
+from server.settings.limits import Limits
 from xds.audit import Accessed
 from xds.xml import XmlLimits
 

@@ -40,15 +40,8 @@ from mhd.submitting.submission_options import Minimal, SubmissionOptions
 from server.cda_header import read_cda_header
 from server.code_file import ChangingCodes
 from server.fhir_xml import to_xml
-from server.settings import (
-    Actor,
-    CodeOfCode,
-    DefaultCode,
-    ExternalUrl,
-    Settings,
-    SettingsProblem,
-    repository_unique_id,
-)
+from server.settings import Actor, Settings, SettingsProblem, repository_unique_id
+from server.settings.mhd import CodeOfCode, DefaultCode, ExternalUrl
 from server.tls import client_context
 from server.trusted_servers import TrustedServers
 from xds.actors import DocumentRegistry, DocumentRepository

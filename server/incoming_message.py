@@ -15,7 +15,7 @@ from http import HTTPStatus
 from aiohttp import ClientPayloadError, web
 from lxml.etree import QName, _Element
 
-from server.settings import Limits
+from server.settings.limits import Limits
 from xds.actors import Attachment, MessageBroken
 from xds.mtom import (
     Event,

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from server.incoming_message import unreadable
-from server.settings import InlineDocuments
+from server.settings.limits import InlineDocuments
 from xds.metadata import Submission
 from xds.mtom import EXAMPLE_CONTENT_TYPE
 

@@ -20,7 +20,7 @@ from mhd.actor import Mhd
 from mhd.fhir.operation_outcome import Issue, IssueType, Refused
 from mhd.messages import ITI_66, ITI_67, ITI_68
 from server.requester import PurposeOfUse, Requester, TokenRefused
-from server.settings import PatientToken
+from server.settings.mhd import PatientToken
 from server.signing_keys import KeysUnavailable, SigningKeys
 
 log = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ import orjson
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.log import server_logger
 
-from server.settings import LogFormat, LogSettings
+from server.settings.operation import LogFormat, LogSettings
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 _STANDARD_FIRST = len(vars(logging.makeLogRecord({})))

@@ -17,7 +17,11 @@ from repository.on_demand_source import ENTRY_POINTS, OnDemandSource
 from repository.registered_entries import RegisteredEntries
 from server.documents_elsewhere import DocumentsElsewhere
 from server.on_demand_callback import OnDemandCallback
-from server.settings import CodedValue, ExternalUrl, OnDemandSettings, Settings, SettingsProblem, TlsSettings
+from server.settings import Settings, SettingsProblem
+from server.settings.affinity_domain import CodedValue
+from server.settings.mhd import ExternalUrl
+from server.settings.on_demand import OnDemandSettings
+from server.settings.operation import TlsSettings
 from server.tls import client_context
 from xds.metadata import Code, LocalizedString
 

@@ -18,7 +18,7 @@ from server.incoming_message import ClientGone, IncomingMessage, Unreadable
 from server.large_answers import LargeAnswers, NoRoom
 from server.metrics import Metrics, Outcome
 from server.outgoing_message import Answer, sent
-from server.settings import Limits
+from server.settings.limits import Limits
 from server.tracing import trace_facts
 from xds import soap, xml
 from xds.actors import OutcomeUnknown

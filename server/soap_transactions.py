@@ -13,7 +13,7 @@ from registry.patient_register import PatientRegister
 from server.incoming_message import IncomingMessage, content_id_of, unreadable
 from server.inline_documents import InlinePolicy
 from server.outgoing_message import Answer
-from server.settings import Limits
+from server.settings.limits import Limits
 from server.soap_endpoint import Handler
 from xds.actors import (
     Attachment,

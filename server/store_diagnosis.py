@@ -15,7 +15,8 @@ from repository.document_store import DocumentDamaged, DocumentStore
 from repository.document_store import StoreBusy as DocumentStoreBusy
 from server.cli.screen import octets
 from server.diagnosis import Diagnosis, Tell, Verdict
-from server.settings import Actor, DocumentStoreKind, MetadataStoreKind, Settings, repository_unique_id
+from server.settings import Actor, Settings, repository_unique_id
+from server.settings.stores import DocumentStoreKind, MetadataStoreKind
 from server.store_opening import (
     DOCUMENTS_DIRECTORY,
     METADATA_FILE,

@@ -17,7 +17,8 @@ from registry.metadata_store_sqlite import SqliteMetadataStore
 from repository.document_store import DocumentStore
 from repository.document_store_filesystem import FilesystemDocumentStore
 from server.fhir_wiring import fhir_renderer
-from server.settings import Actor, DocumentStoreKind, MetadataStoreKind, Settings, SettingsProblem
+from server.settings import Actor, Settings, SettingsProblem
+from server.settings.stores import DocumentStoreKind, MetadataStoreKind
 from xds.actors import FhirRenderer
 from xds.ebxml_writer import codec
 

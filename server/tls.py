@@ -6,7 +6,7 @@ import logging
 import ssl
 from pathlib import Path
 
-from server.settings import ClientCertificate, TlsSettings
+from server.settings.operation import ClientCertificate, TlsSettings
 
 log = logging.getLogger(__name__)
 

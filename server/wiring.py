@@ -38,7 +38,9 @@ from server.remote_actors import RemoteRegistry, RemoteRepository
 from server.remote_pages import RemotePages
 from server.remote_repository import RepositoryElsewhere
 from server.requester import Admission
-from server.settings import Actor, ExternalUrl, Minimal, Policy, Settings, repository_unique_id
+from server.settings import Actor, Settings, repository_unique_id
+from server.settings.affinity_domain import Policy
+from server.settings.mhd import ExternalUrl, Minimal
 from server.store_opening import document_store, metadata_store
 from server.tls import client_context
 from xds.actors import (

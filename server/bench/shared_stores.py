@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from uuid import uuid4
 
-from server.settings import DocumentStoreKind, MetadataStoreKind, Settings, SettingsProblem
+from server.settings import Settings, SettingsProblem
+from server.settings.stores import DocumentStoreKind, MetadataStoreKind
 from server.store_opening import removed_stores
 
 

@@ -26,15 +26,10 @@ from server.bench.measuring import SHA_1, Measured, Plan, Rounds, Target, Transf
 from server.bench.servers import ServerFailed, bare_aiohttp, toimik
 from server.bench.shared_stores import stores_for_a_while
 from server.cli.screen import ExitCode, counting_bar, output, print_json, stopped, table
-from server.settings import (
-    MIB,
-    DocumentStoreKind,
-    LogSettings,
-    MetadataStoreKind,
-    Settings,
-    SettingsProblem,
-    load_settings,
-)
+from server.settings import Settings, SettingsProblem, load_settings
+from server.settings.operation import LogSettings
+from server.settings.setting_forms import MIB
+from server.settings.stores import DocumentStoreKind, MetadataStoreKind
 
 _REGISTRY = "registry.sqlite"
 _LARGE_TRANSFERS = 4  # rows of them

@@ -11,7 +11,8 @@ import typer
 from server.cli.screen import ExitCode, output, stopped
 from server.code_file import read_code_file, write_code_file
 from server.code_import import ImportProblem, attribute_named, imported
-from server.settings import CodeSet, Policy, SettingsProblem
+from server.settings import SettingsProblem
+from server.settings.affinity_domain import CodeSet, Policy
 
 
 class Action(StrEnum):

@@ -26,15 +26,10 @@ from server.audit.audit_wiring import outbox_directory
 from server.cli.screen import ExitCode, messages, octets, output, plain, plain_lines, print_json, stopped, table
 from server.diagnosis import Diagnosis, Tell, Verdict
 from server.on_demand_sources import plug_in
-from server.settings import (
-    Actor,
-    ClientCertificate,
-    DocumentStoreKind,
-    OnDemandSettings,
-    Settings,
-    SettingsProblem,
-    load_settings,
-)
+from server.settings import Actor, Settings, SettingsProblem, load_settings
+from server.settings.on_demand import OnDemandSettings
+from server.settings.operation import ClientCertificate
+from server.settings.stores import DocumentStoreKind
 from server.store_diagnosis import store_diagnoses
 from server.tls import CannotServe, server_context
 

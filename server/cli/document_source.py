@@ -18,7 +18,8 @@ from platform import node
 from typing import Final
 
 from server.cda_header import read_cda_header
-from server.settings import CodedValue, Settings
+from server.settings import Settings
+from server.settings.affinity_domain import CodedValue
 from xds.cda_header import CdaHeader
 from xds.hl7v2 import CX, DTM, oid_of
 from xds.metadata import (

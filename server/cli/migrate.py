@@ -21,14 +21,8 @@ from server.migration import (
     copy_documents,
     copy_registry,
 )
-from server.settings import (
-    Actor,
-    DocumentStoreKind,
-    MetadataStoreKind,
-    Settings,
-    SettingsProblem,
-    load_settings,
-)
+from server.settings import Actor, Settings, SettingsProblem, load_settings
+from server.settings.stores import DocumentStoreKind, MetadataStoreKind
 from server.store_opening import (
     DOCUMENTS_DIRECTORY,
     METADATA_FILE,

@@ -10,7 +10,8 @@ import typer
 
 from registry.metadata_store import StoreBusy, StoreDamaged, StoreFull
 from server.cli.screen import ExitCode, counting_bar, output, stopped
-from server.settings import Actor, MetadataStoreKind, Settings, SettingsProblem, load_settings
+from server.settings import Actor, Settings, SettingsProblem, load_settings
+from server.settings.stores import MetadataStoreKind
 from server.store_opening import METADATA_FILE, metadata_store, unhurried
 
 

@@ -19,7 +19,9 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from server.cli.screen import ExitCode, stopped
-from server.settings import CODED_ATTRIBUTES, CodeSet, OnDemandSettings, Settings, SettingsProblem, load_settings
+from server.settings import Settings, SettingsProblem, load_settings
+from server.settings.affinity_domain import CODED_ATTRIBUTES, CodeSet
+from server.settings.on_demand import OnDemandSettings
 
 _HEAD = """\
 # Settings of Toimik. Every setting is optional; what stands here is {what}.

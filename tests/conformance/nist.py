@@ -39,7 +39,7 @@ sys.path.insert(0, str(ROOT))
 from registry.code_sets import CodeSets  # noqa: E402
 from server.code_file import code_sets_of, write_code_file  # noqa: E402
 from server.code_import import imported  # noqa: E402
-from server.settings import CodedValue, CodeSet, Policy  # noqa: E402
+from server.settings.affinity_domain import CodedValue, CodeSet, Policy  # noqa: E402
 from tests.server_process import ServerProcess, free_port, server_process  # noqa: E402
 from tests.shared_stores import as_environment, shared_stores  # noqa: E402
 from tests.store_servers import running_mongodb, running_s3  # noqa: E402

@@ -37,7 +37,8 @@ from server.bench.load import Job, Outcome, answer_to, outcome_of
 from server.bench.measuring import load_process
 from server.bench.messages import FIRST_NUMBER, Template
 from server.bench.servers import bare_aiohttp, toimik
-from server.settings import AuditSettings, Settings, load_settings
+from server.settings import Settings, load_settings
+from server.settings.operation import AuditSettings
 from tests.builders import document_entry, submission_set
 from tests.mhd.recipients import bundle_of, sent_document, sent_list
 from tests.performance.fhir_search import SMALL, fill, search

@@ -39,7 +39,8 @@ from server.bench.dossiers import REPOSITORY, Dossiers, Population, patient
 from server.bench.filling import fill
 from server.bench.load import answer_to
 from server.bench.messages import FIRST_NUMBER, Template, find_documents, provide, register
-from server.settings import MetadataSettings, MetadataStoreKind, Settings
+from server.settings import Settings
+from server.settings.stores import MetadataSettings, MetadataStoreKind
 from server.store_opening import METADATA_FILE, metadata_store
 from server.wiring import local_registry
 from tests.server_process import ServerProcess, server_process

@@ -20,7 +20,8 @@ from server import migration
 from server.__main__ import command_line
 from server.cli import migrate
 from server.cli.migrate import CannotMigrate, Plan, planned
-from server.settings import DocumentStoreKind, MetadataStoreKind, SettingsProblem, load_settings
+from server.settings import SettingsProblem, load_settings
+from server.settings.stores import DocumentStoreKind, MetadataStoreKind
 from tests.registry.stores import some_database
 from tests.server.running_server import running_server
 from tests.shared_stores import REPOSITORY, as_environment, shared_stores

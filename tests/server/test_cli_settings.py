@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 
 from schemas.samples import AFFINITY_DOMAIN, path
 from server.__main__ import command_line
-from server.settings import CODED_ATTRIBUTES, Settings, load_settings
+from server.settings import Settings, load_settings
+from server.settings.affinity_domain import CODED_ATTRIBUTES
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,8 @@ from server.__main__ import command_line
 from server.code_file import ChangingCodes, read_code_file
 from server.code_import import ImportProblem, imported
 from server.metrics import Metrics
-from server.settings import CodedValue, SettingsProblem
+from server.settings import SettingsProblem
+from server.settings.affinity_domain import CodedValue
 from tests.builders import code, document_entry, submission
 from tests.shared_material import SHARED
 from xds.errors import Severity

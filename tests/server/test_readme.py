@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from server.cli.screen import ExitCode
-from server.settings import MIB, Actor, Limits, load_settings
+from server.settings import Actor, load_settings
+from server.settings.limits import Limits
+from server.settings.setting_forms import MIB
 from tests.server.running_server import running_server
 from tests.server_process import ServerProcess, server_process
 

@@ -13,7 +13,8 @@ import pytest
 from lxml import etree
 
 from schemas.samples import AFFINITY_DOMAIN, SAMPLES, SOURCE_ID, Sample, SampleCode, path
-from server.settings import Policy, load_settings
+from server.settings import load_settings
+from server.settings.affinity_domain import Policy
 from tests.server.radiology_report_pdf import radiology_report
 from xds.hl7v2 import CX, DTM, XCN, XON, is_oid
 

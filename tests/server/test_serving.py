@@ -15,7 +15,7 @@ import psutil
 import pytest
 import trustme
 
-from server.settings import TlsSettings
+from server.settings.operation import TlsSettings
 from server.tls import CannotServe, server_context
 from tests.builders import CONTENT, document_entry, submission, unmeasured
 from tests.conformance.wire import Wire, envelope, running_server

@@ -9,7 +9,9 @@ import pytest
 
 from server import store_opening
 from server.diagnosis import Verdict
-from server.settings import Actor, Limits, MetadataSettings, MetadataStoreKind, Settings
+from server.settings import Actor, Settings
+from server.settings.limits import Limits
+from server.settings.stores import MetadataSettings, MetadataStoreKind
 from server.store_diagnosis import store_diagnoses
 from server.store_opening import prepared_metadata_store
 from tests.store_servers import OwnStoreServer
