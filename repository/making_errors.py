@@ -33,7 +33,7 @@ class Told:
     entry: DocumentEntry
 
     @property
-    def _is_delayed(self) -> bool:
+    def _is_stable(self) -> bool:
         return self.entry.object_type != DocumentEntryType.ON_DEMAND
 
     def require_sound(self, made: MadeDocument) -> None:
@@ -45,8 +45,8 @@ class Told:
         if made.unique_id is None:
             return
         its_own = made.unique_id != self.entry.unique_id and not forms.DOCUMENT_UNIQUE_ID.problem(made.unique_id)
-        if its_own == self._is_delayed:
-            wanted = "not that of its DocumentEntry" if self._is_delayed else "none of its own"
+        if its_own == self._is_stable:
+            wanted = "not that of its DocumentEntry" if self._is_stable else "none of its own"
             what = f"was made with {shown(made.unique_id)} as its uniqueId, which is {wanted}. {_TO_CORRECT}"
             raise self.error(ErrorCode.REPOSITORY_ERROR, what)
 
@@ -84,6 +84,11 @@ class Told:
             "updated any more. Retrieve the document that replaced it, or have its status set to Approved (ITI-57).",
         )
 
+    def another_by_now(self) -> XdsError:
+        """Of a document that stays elsewhere."""
+        what = "is another one by now where it lies: its hash and size are not those of its DocumentEntry."
+        return self.error(ErrorCode.REPOSITORY_ERROR, f"{what} {_TO_CORRECT}")
+
     def wrong_unique_id(self) -> XdsError:
         return self.error(ErrorCode.REPOSITORY_ERROR, f"was made with the uniqueId of other octets. {_TO_CORRECT}")
 
@@ -107,7 +112,8 @@ class Told:
     def error(self, code: ErrorCode, what: str, *, for_now: bool = False) -> XdsError:
         """what: the end of a sentence that begins with the document. for_now: it may be made later."""
         unique_id = self.entry.unique_id or ""
-        kind = "delayed" if self._is_delayed else "on-demand"
+        stable = "delayed" if self.entry.says_delayed else "linked"
+        kind = stable if self._is_stable else "on-demand"
         return XdsError(code, f"The {kind} document {shown(unique_id)} {what}", unique_id, for_now=for_now)
 
 

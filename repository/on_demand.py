@@ -3,7 +3,8 @@
 ITI TF-1: 10.4.13, ITI TF-2: 3.43.4.2.2. The registry tells whether a uniqueId is that of an on-demand entry, and whose;
 the answer names what was made by a uniqueId of its own. That follows from the entry and the octets, so that content
 that has not changed has the same one, whichever worker or node makes it (docs/adr/0010-on-demand-documents.md).
-A delayed document is made once, and is the document of its entry from then on (repository/delayed_documents.py).
+A delayed document is made once, and is the document of its entry from then on (repository/delayed_documents.py). One
+that stays elsewhere is fetched each time, and answered if it is what was registered (docs/adr/0022).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from repository.making_errors import Told
 from repository.on_demand_snapshots import MadeSnapshot, Snapshots
 from repository.on_demand_source import MadeDocument, NoDocumentNow, OnDemandSource, SourceFailed, SourceUnavailable
 from repository.registered_entries import RegisteredEntries
-from repository.scratch_file import ScratchFile
+from repository.scratch_file import Scratch, ScratchFile
 from xds.actors import DocumentRequest, RetrievedDocument
 from xds.errors import XdsError
 from xds.hl7v2 import oid_of
@@ -75,6 +76,8 @@ class OnDemandDocuments:
     snapshots    keeps what is made where its source says so; None: nothing is kept
     assemblers   the first one that is for a uniqueId assembles a delayed document
     assembly     keeps those; None: there are none
+    links        fetches documents that stay elsewhere; None: there are none
+    is_linked    whether the document of an entry with this URI may be fetched
     """
 
     sources: Sequence[Makes]
@@ -82,6 +85,8 @@ class OnDemandDocuments:
     snapshots: Snapshots | None = None
     assemblers: Sequence[Makes] = ()
     assembly: Assembly | None = None
+    links: Makes | None = None
+    is_linked: Callable[[str], bool] = field(default=lambda _uri: False)
 
     def makes(self, unique_id: str) -> Makes | None:
         """Who makes the document of an on-demand entry with this uniqueId."""
@@ -118,12 +123,16 @@ class Making:
         """
         unique_id = request.document_unique_id
         makes, assembles = self.on_demand.makes(unique_id), self.on_demand.assembles(unique_id)
-        if makes is None and assembles is None:
+        links = self.on_demand.links
+        if makes is None and assembles is None and links is None:
             return None
         entries = await self.on_demand.entries_of(unique_id, self.repository_unique_id)
         promised = [each for each in entries if each.object_type == DocumentEntryType.ON_DEMAND]
         if makes is not None and promised:
             return await self._made_anew(makes, promised[0], request)
+        linked = [each for each in entries if each.uri and not each.says_delayed and self.on_demand.is_linked(each.uri)]
+        if links is not None and linked:
+            return await self._fetched(links, linked[0], request)
         assembly = self.on_demand.assembly
         if assembles is None or assembly is None or not entries:
             return None
@@ -164,9 +173,7 @@ class Making:
 
     async def _passed_on(self, makes: Makes, entry: DocumentEntry, request: DocumentRequest) -> RetrievedDocument:
         """Made, and nowhere but in a temporary file."""
-        if self._scratch is None:
-            self._scratch = ScratchFile()
-        made, written = await self._made(makes, entry, partial(self._scratch.add, size_limit=makes.size_limit))
+        made, written = await self._in_scratch(makes, entry)
         return RetrievedDocument(
             request,
             made.mime_type,
@@ -174,6 +181,21 @@ class Making:
             written.content,
             new_document_unique_id=made.unique_id or unique_id_of(entry, written.measured),
         )
+
+    async def _in_scratch(self, makes: Makes, entry: DocumentEntry) -> tuple[MadeDocument, Scratch]:
+        if self._scratch is None:
+            self._scratch = ScratchFile()
+        return await self._made(makes, entry, partial(self._scratch.add, size_limit=makes.size_limit))
+
+    async def _fetched(self, makes: Makes, entry: DocumentEntry, request: DocumentRequest) -> RetrievedDocument:
+        """The document of an entry that stays elsewhere, if it is the one that was registered."""
+        _, written = await self._in_scratch(makes, entry)
+        measured = written.measured
+        if measured.hash != (entry.hash or "").lower() or str(measured.size) != entry.size:
+            noticed = {"source": makes.name, "entry": entry.entry_uuid}
+            logger.error("a document that stays elsewhere is another one by now", extra=noticed)
+            raise Told(entry).another_by_now()
+        return RetrievedDocument(request, entry.mime_type or "", measured.size, written.content)
 
     async def _kept(self, makes: Makes, entry: DocumentEntry, snapshots: Snapshots) -> Kept:
         """Made, and kept as a snapshot, or as the one that is the same."""

@@ -1,4 +1,4 @@
-"""Delayed documents that lie on another server until they are first retrieved: fetched from the URI of their entry.
+"""Documents that lie on another server until they are retrieved: fetched from the URI of their entry.
 
 Only from servers that the settings trust (server/trusted_servers.py), whatever an entry says.
 """

@@ -32,7 +32,7 @@ async def on_demand_documents(
 ) -> AsyncIterator[OnDemandDocuments | None]:
     """The documents of this repository that are made when they are retrieved; None: the settings name no source.
 
-    elsewhere   the servers that delayed documents may be fetched from
+    elsewhere   the servers that documents may be fetched from
     Raises SettingsProblem, CannotServe.
     """
     async with AsyncExitStack() as opened:
@@ -40,7 +40,8 @@ async def on_demand_documents(
         assemblers = [makes for each, makes in rows if each.delayed]
         if settings.mhd.external_url is ExternalUrl.ASSEMBLE:
             assemblers.append(_fetches(settings, elsewhere))
-        if not rows and not assemblers:
+        links = _fetches(settings, elsewhere) if settings.mhd.external_url is ExternalUrl.LINK else None
+        if not rows and not assemblers and links is None:
             yield None
             return
         yield OnDemandDocuments(
@@ -49,6 +50,8 @@ async def on_demand_documents(
             snapshots=snapshots,
             assemblers=assemblers,
             assembly=assembly,
+            links=links,
+            is_linked=elsewhere.has_document,
         )
 
 
@@ -65,7 +68,7 @@ async def _makes(source: OnDemandSettings, tls: TlsSettings, opened: AsyncExitSt
 
 
 def _fetches(settings: Settings, elsewhere: Elsewhere) -> Makes:
-    """Fetches delayed documents from where their entries say that they are."""
+    """Fetches documents from where their entries say that they are."""
     return Makes(
         name="mhd.document_servers",
         source=DocumentsElsewhere(elsewhere),

@@ -16,6 +16,7 @@ from repository.document_store import StoreBusy as DocumentStoreBusy
 from server.cli.screen import octets
 from server.diagnosis import Diagnosis, Tell, Verdict
 from server.settings import Actor, Settings, repository_unique_id
+from server.settings.mhd import ExternalUrl, MhdSettings
 from server.settings.stores import DocumentStoreKind, MetadataStoreKind
 from server.store_opening import (
     DOCUMENTS_DIRECTORY,
@@ -26,6 +27,7 @@ from server.store_opening import (
     s3_condition,
     unhurried,
 )
+from server.trusted_servers import is_below
 from xds.ebxml_writer import codec
 from xds.metadata import DocumentEntry, DocumentEntryType, ObjectKind
 
@@ -231,10 +233,10 @@ async def _log_and_index(metadata: MetadataStore) -> Diagnosis:
 
 
 async def _documents(metadata: MetadataStore, documents: DocumentStore, settings: Settings) -> Diagnosis:
-    """Every stable entry of this repository has its document, unless it is delayed, and the document its hash."""
+    """Every stable entry of this repository that is neither delayed nor linked has its document, and that its hash."""
     repository = repository_unique_id(settings)
     looked_at = 0
-    delayed = 0
+    delayed = linked = 0
     total = 0
     problems: list[str] = []
     async for row in metadata.index_rows():
@@ -252,11 +254,20 @@ async def _documents(metadata: MetadataStore, documents: DocumentStore, settings
         total += size
         if problem == _NOT_THERE and entry.says_delayed and settings.assembles_documents:
             delayed += 1
+        elif problem == _NOT_THERE and _stays_elsewhere(entry, settings.mhd):
+            linked += 1
         elif problem:
             problems.append(f"{entry.entry_uuid}: {problem}")
     waiting = f", of which {delayed} have yet to be assembled" if delayed else ""
-    looked_at_them = f"the documents of {looked_at} entries, {octets(total)}{waiting}"
+    staying = f", of which {linked} stay on other servers" if linked else ""
+    looked_at_them = f"the documents of {looked_at} entries, {octets(total)}{waiting}{staying}"
     return _summary("documents", looked_at_them, problems, "there, and as they came")
+
+
+def _stays_elsewhere(entry: DocumentEntry, mhd: MhdSettings) -> bool:
+    """Whether its document is on another server, and is fetched whenever it is retrieved."""
+    is_trusted = any(is_below(entry.uri or "", base) for base in mhd.document_servers)
+    return is_trusted and mhd.external_url is ExternalUrl.LINK
 
 
 async def _was_assembled_since(entry: DocumentEntry, metadata: MetadataStore) -> bool:

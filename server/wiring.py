@@ -198,17 +198,22 @@ def _on_demand(settings: Settings, registry: DocumentRegistry, made: OnDemandDoc
 
 
 def _delayed(settings: Settings, made: OnDemandDocuments | None, trusted: Elsewhere) -> Delayed | None:
-    """Which delayed documents MHD takes; None: none."""
+    """Which documents MHD takes that are not there yet; None: none."""
     names = [each.name for each in settings.on_demand if each.delayed]
     fetches = settings.mhd.external_url is ExternalUrl.ASSEMBLE
-    if made is None or not (names or fetches):
+    links = settings.mhd.external_url is ExternalUrl.LINK
+    if made is None or not (names or fetches or links):
         return None
 
     def is_made(unique_id: str) -> bool:
         makes = made.assembles(unique_id)
         return makes is not None and makes.name in names
 
-    return Delayed(is_made=is_made, is_fetched=trusted.has_document if fetches else lambda _url: False)
+    return Delayed(
+        is_made=is_made,
+        is_fetched=trusted.has_document if fetches else lambda _url: False,
+        is_linked=trusted.has_document if links else lambda _url: False,
+    )
 
 
 def _pages(settings: Settings, registry: DocumentRegistry) -> PagedRegistry:

@@ -135,7 +135,7 @@ class Provided:
     """The envelope of ITI-41: the metadata, and which attachment is which entry's document.
 
     documents   (id of the Document element, i.e. of its DocumentEntry; content_id of the attachment), in the order sent
-    delayed     entryUUIDs of DocumentEntries without Document, which the repository assembles when they are retrieved
+    delayed     entryUUIDs of DocumentEntries without Document, which the repository has made or fetched for a retrieval
     """
 
     submission: Submission

@@ -97,7 +97,7 @@ class ProvidedDocuments:
     """A submission with its documents: a ProvideAndRegisterRequest (xds/actors.py).
 
     contents   by entryUUID
-    delayed    entryUUIDs of documents that are assembled when they are first retrieved
+    delayed    entryUUIDs of documents that are assembled when they are first retrieved, or that stay elsewhere
     """
 
     submission: Submission
@@ -121,8 +121,8 @@ class Contents:
     by_document   by number of the DocumentReference's entry
     documents     by number of the entry that holds a content, that of the DocumentReference
     at_once       numbers of the DocumentReferences of delayed documents that are assembled when they are submitted
-    delayed       by number of the DocumentReference of one that is assembled when it is first retrieved: the URL from
-                  which it is fetched then; None: somebody makes it
+    delayed       by number of the DocumentReference of one that is assembled when it is first retrieved, or that stays
+                  elsewhere: the URL from which it is fetched then; None: somebody makes it
     on_demand     numbers of the DocumentReferences whose document is made when it is retrieved
     """
 
@@ -169,7 +169,8 @@ def contents_of(
         attachment = _attachment(entry)
         url = attachment.get("url", "")
         is_outside = bundle.target(url, entry) is None
-        if is_outside and says_on_demand(attachment):
+        stays = is_outside and delayed is not None and delayed.is_linked(url) and attachment.get("hash") != NOTHING
+        if is_outside and says_on_demand(attachment) and (on_demand is not None or not stays):
             promises.add(entry.number)
             continue
         if is_outside and delayed is not None and says_delayed(attachment):
@@ -177,6 +178,10 @@ def contents_of(
             if delayed.is_made(unique_id or "") or delayed.is_fetched(url):
                 later[entry.number] = None if delayed.is_made(unique_id or "") else url
                 continue
+        if stays:
+            _judge_linked(entry, reading)
+            later[entry.number] = url
+            continue
         if is_outside and elsewhere.has_document(url):
             path = f"{entry.resource_path}.content[0].attachment"
             found[entry.number] = ContentElsewhere(url, path, attachment.get("contentType", ""), elsewhere)
@@ -201,6 +206,14 @@ def contents_of(
 
 def _url_path(entry: BundleEntry) -> str:
     return f"{entry.resource_path}.content[0].attachment.url"
+
+
+def _judge_linked(entry: BundleEntry, reading: Reading) -> None:
+    """A document that stays elsewhere is known by its hash and size alone."""
+    for name in ("hash", "size"):
+        if name not in _attachment(entry):
+            sentence = f"The document stays on another server, so its {name} has to be told; send attachment.{name}."
+            reading.refuse(f"{entry.resource_path}.content[0].attachment.{name}", sentence, IssueType.REQUIRED)
 
 
 def _attachment(entry: BundleEntry) -> Json:

@@ -133,9 +133,10 @@ class Settings(BaseSettings):
             raise ValueError("patients.mllp_port: several workers share one port, so it has to be a certain one, not 0")
         if self.on_demand and Actor.REPOSITORY not in self.actors:
             raise ValueError("on_demand: documents are made by a repository, which is not one of the actors")
-        if self.mhd.external_url is ExternalUrl.ASSEMBLE and Actor.REPOSITORY not in self.actors:
+        if self.mhd.external_url in (ExternalUrl.ASSEMBLE, ExternalUrl.LINK) and Actor.REPOSITORY not in self.actors:
             raise ValueError(
-                "mhd.external_url is assemble: documents are assembled by a repository, which is not one of the actors"
+                f"mhd.external_url is {self.mhd.external_url}: a repository fetches documents when they are retrieved, "
+                "and it is not one of the actors"
             )
         if self.mhd.on_demand_documents and not self.on_demand:
             raise ValueError("mhd.on_demand_documents: no [[on_demand]] says who makes the documents")

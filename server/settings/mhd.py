@@ -29,6 +29,7 @@ class ExternalUrl(StrEnum):
     REFUSE = "refuse"
     FETCH = "fetch"
     ASSEMBLE = "assemble"
+    LINK = "link"
 
 
 class DefaultCode(Table):
@@ -155,8 +156,9 @@ class MhdSettings(Table):
     external_url: ExternalUrl = Field(
         ExternalUrl.REFUSE,
         description="what becomes of a document that is not in the Bundle: refuse; fetch it from one of "
-        "document_servers when it is submitted; or assemble: the same, but where its size is 0 and its hash that of "
-        "nothing it is fetched once, when it is first retrieved",
+        "document_servers when it is submitted; assemble: the same, but where its size is 0 and its hash that of "
+        "nothing it is fetched once, when it is first retrieved; or link: it stays there, and is fetched, and compared "
+        "with its hash, each time that it is retrieved",
     )
     document_servers: tuple[BaseUrl, ...] = Field(
         (), description="base URLs, such as https://documents.hospital.example/files, below which documents are fetched"

@@ -195,14 +195,15 @@ def test_documents_of_other_servers_are_had_from_servers_that_are_named(value: s
         load_settings(mhd={"external_url": value})
 
 
-def test_only_a_repository_assembles_documents() -> None:
-    trusted = {"external_url": "assemble", "document_servers": ["https://a.example/files"]}
+@pytest.mark.parametrize("external_url", ["assemble", "link"])
+def test_only_a_repository_fetches_documents_when_they_are_retrieved(external_url: str) -> None:
+    trusted = {"external_url": external_url, "document_servers": ["https://a.example/files"]}
     elsewhere: dict[str, Any] = {
         "registry_url": "https://a.example/registry",
         "repository_url": "https://a.example/repository",
     }
-    assert load_settings(mhd=trusted).assembles_documents
-    with pytest.raises(SettingsProblem, match="assembled by a repository, which is not one of the actors"):
+    assert load_settings(mhd=trusted).assembles_documents is (external_url == "assemble")
+    with pytest.raises(SettingsProblem, match=f"is {external_url}: a repository fetches documents"):
         load_settings(actors=["mhd"], mhd=trusted, **elsewhere)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -15,12 +16,18 @@ from aiohttp import web
 
 from mhd.fhir.exact_text import Json
 from mhd.fhir.fhir_json import written
+from server.diagnosis import Verdict
+from server.settings import load_settings
+from server.store_diagnosis import store_diagnoses
 from server.trusted_servers import is_below
-from tests.builders import CONTENT, PATIENT, document_entry, submission
+from tests.builders import CONTENT, CONTENT_HASH, PATIENT, REPOSITORY, document_entry, submission
 from tests.conformance.fhir_wire import FhirReply, FhirWire
 from tests.conformance.wire import Wire, running_server
 from tests.mhd.recipients import bundle_with
+from xds.actors import DocumentRequest
+from xds.ebxml_messages import retrieve_request
 from xds.metadata import HASH_OF_NOTHING, DocumentEntry
+from xds.transactions import ITI_43
 
 EMPTY_SHA1 = "2jmj7l5rSw0yVb/vlWAYkK/YBwk="
 IDENTIFIER = {"system": f"urn:oid:{PATIENT.assigning_authority.universal_id}", "value": PATIENT.id_number}
@@ -36,8 +43,8 @@ class OtherServer:
     async def answer(self, request: web.Request) -> web.StreamResponse:
         self.asked.append(request.path)
         match request.path:
-            case "/files/1.txt":
-                return web.Response(body=CONTENT, content_type="text/plain")
+            case "/files/1.txt" | "/files/other.txt" as path:
+                return web.Response(body=CONTENT if path == "/files/1.txt" else b"another", content_type="text/plain")
             case "/files/1.html":
                 return web.Response(body=CONTENT, content_type="text/html")
             case "/files/moved.txt":
@@ -205,6 +212,95 @@ async def test_a_delayed_document_that_can_not_be_fetched_is_an_error_and_can_be
             reference = await client.get(f"DocumentReference/{entry.entry_uuid[9:]}")
     assert other.asked == [path, path]
     assert reference.resource["content"][0]["attachment"]["hash"] == EMPTY_SHA1
+
+
+LINK: dict[str, Any] = {"external_url": "link"}
+
+
+async def test_a_document_that_stays_elsewhere_is_fetched_whenever_it_is_retrieved(tmp_path: Path) -> None:
+    entry = document_entry()
+    async with other_server() as other:
+        trusted = {**LINK, "document_servers": [f"{other.url}/files"]}
+        async with (
+            running_server(tmp_path, repository_unique_id=REPOSITORY, mhd=trusted) as base,
+            aiohttp.ClientSession() as session,
+        ):
+            client = FhirWire(base, session)
+            reply = await provided(client, bundle_at(f"{other.url}/files/1.txt", entry))
+            assert reply.status == 200, reply.content
+            assert other.asked == []
+            reference = await client.get(f"DocumentReference/{entry.entry_uuid[9:]}")
+            attachment = reference.resource["content"][0]["attachment"]
+            by_fhir = [(await client.get(attachment["url"])).content for _ in range(2)]
+            asked = [DocumentRequest(REPOSITORY, entry.unique_id or "")]
+            by_soap = await Wire(base, session).mtom(ITI_43, retrieve_request(asked))
+
+    settings = load_settings(data=tmp_path, repository_unique_id=REPOSITORY, mhd=trusted)
+    looks = {each.subject: each async for each in store_diagnoses(settings, deep=True, tell=None)}
+    assert looks["documents"].verdict is Verdict.OK
+    assert "1 stay on other servers" in looks["documents"].sentence
+    assert attachment["url"] == f"{base}/fhir/Binary/{entry.entry_uuid[9:]}"
+    assert (attachment["size"], base64.b64decode(attachment["hash"]).hex()) == (len(CONTENT), CONTENT_HASH)
+    assert by_fhir == [CONTENT, CONTENT]
+    assert list(by_soap.parts.values()) == [CONTENT]
+    assert other.asked == ["/files/1.txt"] * 3
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "sentence"),
+    [
+        ("/files/2.txt", 503, "Ask again later"),
+        ("/files/silent.txt", 503, "Ask again later"),
+        ("/files/other.txt", 500, "is another one by now"),
+        ("/files/1.html", 500, "was made as"),
+    ],
+)
+async def test_nothing_else_is_answered_in_the_place_of_a_document_that_stays_elsewhere(
+    tmp_path: Path, path: str, status: int, sentence: str
+) -> None:
+    entry = document_entry()
+    async with other_server() as other:
+        trusted = {**LINK, "document_servers": [f"{other.url}/files"]}
+        async with client_of(tmp_path, **trusted) as client:
+            assert (await provided(client, bundle_at(f"{other.url}{path}", entry))).status == 200
+            reply = await client.get(f"Binary/{entry.entry_uuid[9:]}")
+
+    assert (reply.status, sentence in reply.issue["details"]["text"]) == (status, True)
+
+
+@pytest.mark.parametrize("missing", [("hash",), ("size",), ("hash", "size")])
+async def test_of_a_document_that_stays_elsewhere_hash_and_size_have_to_be_told(
+    tmp_path: Path, missing: tuple[str, ...]
+) -> None:
+    entry = document_entry()
+    async with other_server() as other:
+        bundle = bundle_at(f"{other.url}/files/1.txt", entry)
+        for each in missing:
+            del bundle["entry"][1]["resource"]["content"][0]["attachment"][each]
+        async with client_of(tmp_path, **LINK, document_servers=[f"{other.url}/files"]) as client:
+            reply = await provided(client, bundle)
+            there = await client.get(f"DocumentReference/{entry.entry_uuid[9:]}")
+
+    told = {each["expression"][0].rpartition(".")[2] for each in reply.resource["issue"]}
+    assert (reply.status, told, there.status) == (422, set(missing), 404)
+
+
+async def test_no_server_that_the_settings_do_not_name_keeps_a_document_for_others(tmp_path: Path) -> None:
+    by_fhir = document_entry()
+    by_soap = {"repository_unique_id": "1.2.3", "size": str(len(CONTENT)), "hash": CONTENT_HASH}
+    async with other_server() as other, other_server() as foreign:
+        settings = {**LINK, "document_servers": [f"{other.url}/files"]}
+        async with (
+            running_server(tmp_path, repository_unique_id="1.2.3", mhd=settings) as base,
+            aiohttp.ClientSession() as session,
+        ):
+            client, wire = FhirWire(base, session), Wire(base, session)
+            refused = await provided(client, bundle_at(f"{foreign.url}/files/1.txt", by_fhir))
+            entry = document_entry(uri=f"{foreign.url}/files/1.txt", **by_soap)
+            assert (await wire.register(submission(entry))).registry_response.succeeded
+            not_there = await client.get(f"Binary/{entry.entry_uuid[9:]}")
+    assert (refused.status, not_there.status) == (422, 410)
+    assert (other.asked, foreign.asked) == ([], [])
 
 
 async def test_no_server_that_the_settings_do_not_name_is_asked_for_a_delayed_document(tmp_path: Path) -> None:
