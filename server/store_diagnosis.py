@@ -27,7 +27,7 @@ from server.store_opening import (
     s3_condition,
     unhurried,
 )
-from server.trusted_servers import is_below
+from server.trusted_servers import is_below_any
 from xds.ebxml_writer import codec
 from xds.metadata import DocumentEntry, DocumentEntryType, ObjectKind
 
@@ -266,8 +266,7 @@ async def _documents(metadata: MetadataStore, documents: DocumentStore, settings
 
 def _stays_elsewhere(entry: DocumentEntry, mhd: MhdSettings) -> bool:
     """Whether its document is on another server, and is fetched whenever it is retrieved."""
-    is_trusted = any(is_below(entry.uri or "", base) for base in mhd.document_servers)
-    return is_trusted and mhd.external_url is ExternalUrl.LINK
+    return mhd.external_url is ExternalUrl.LINK and is_below_any(entry.uri or "", mhd.document_servers)
 
 
 async def _was_assembled_since(entry: DocumentEntry, metadata: MetadataStore) -> bool:

@@ -6,7 +6,7 @@ No redirect is followed.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Any, Final
@@ -44,7 +44,7 @@ class TrustedServers:
         self._known: dict[str, tuple[float, Json | None]] = {}
 
     def has_document(self, url: str) -> bool:
-        return any(is_below(url, base) for base in self._documents)
+        return is_below_any(url, self._documents)
 
     @asynccontextmanager
     async def document(self, url: str) -> AsyncIterator[FetchedDocument]:
@@ -58,7 +58,7 @@ class TrustedServers:
             raise Unreachable(f"is not to be had: {str(problem) or 'its server does not answer in time'}") from problem
 
     async def patient(self, url: str) -> Json | None:
-        if not any(is_below(url, base) for base in self._patients):
+        if not is_below_any(url, self._patients):
             return None
         now = time.monotonic()
         known = self._known.get(url)
@@ -86,6 +86,11 @@ class TrustedServers:
             timeout=self._timeout,
             headers={"Accept-Encoding": "identity", **trace_headers(), **headers},
         )
+
+
+def is_below_any(url: str, bases: Iterable[str]) -> bool:
+    """Whether a URL lies below one of several base URLs."""
+    return any(is_below(url, base) for base in bases)
 
 
 def is_below(url: str, base: str) -> bool:

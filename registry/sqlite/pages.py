@@ -150,17 +150,18 @@ class PageSearch(NamedTuple):
         """The objects of the page, and whether there are more after them."""
         limit = self.search.limit
         objects = _Objects(self.search.kind, connection, compression, kept)
-        if self._in_order and self.dossiers is not None and not kept.are_there(self.dossiers[0].moment):
+        dossier = self._dossier_in_order
+        if dossier is not None and not kept.are_there(dossier.moment):
             rows = self._rows(connection)
-            return objects.of(rows[:limit], self.dossiers[0]), len(rows) > limit
+            return objects.of(rows[:limit], dossier), len(rows) > limit
         places = self._places(connection)
         return objects.at(places[:limit], self.dossiers), len(places) > limit
 
     @property
-    def _in_order(self) -> bool:
-        """Whether an index gives the objects one after the other, so that none is read that is not shown."""
+    def _dossier_in_order(self) -> PagedDossier | None:
+        """The one whose objects an index gives one after the other, so that none is read that is not shown."""
         ordered = self.search.ordered_by == _COVERED.get(self.search.kind)
-        return ordered and self.dossiers is not None and len(self.dossiers) == 1
+        return self.dossiers[0] if ordered and self.dossiers is not None and len(self.dossiers) == 1 else None
 
     def _rows(self, connection: sqlite3.Connection) -> list[ObjectRow]:
         """The objects of the page, and one more, read at once."""

@@ -14,7 +14,7 @@ from mhd.fhir.operation_outcome import Issue, IssueType, Outcome, Refused
 from mhd.messages import FHIR_READ, FhirTransaction
 from server.audit.asked_elsewhere import Asked
 from server.audit.audited_transactions import ASKED_TRANSACTIONS, AUDITED_TRANSACTIONS, AuditedTransaction
-from server.audit.happened import AuditOutcome, AuditPort, AuditUnavailable, Client, Code, Happened, User
+from server.audit.happened import AuditOutcome, AuditPort, AuditUnavailable, Client, Happened, User
 from server.fhir_exchange import Exchange
 from server.requester import Requester
 from xds.audit import NOTHING_ACCESSED, Accessed, AccessedKind, AccessedObject
@@ -164,8 +164,7 @@ def _client(exchange: Exchange) -> Client:
 def _user(requester: Requester | None) -> User | None:
     if requester is None:
         return None
-    purposes = tuple(Code(each.system, each.code) for each in requester.purpose_of_use)
-    return User(requester.subject, requester.issuer, requester.jti, purposes)
+    return User(requester.subject, requester.issuer, requester.jti, requester.purpose_of_use)
 
 
 def _subject(certificate: Mapping[str, Any]) -> str:

@@ -14,7 +14,8 @@ from mhd.fhir.exact_text import Json
 from mhd.iti93_mobile_patient_identity_feed import EVENT
 from mhd.mapping.identifiers import cx_identifier
 from server.audit.audited_transactions import AuditedTransaction, Coding
-from server.audit.happened import Client, Code, Happened, Named, User
+from server.audit.happened import Client, Happened, Named, User
+from server.requester import PurposeOfUse
 from xds.audit import AccessedKind, AccessedObject
 from xds.hl7v2 import CX
 
@@ -164,8 +165,8 @@ def _user(user: User) -> Json:
     }
 
 
-def _named(code: Code) -> Json:
-    return {**({"system": code.system} if code.system else {}), "code": code.code}
+def _named(purpose: PurposeOfUse) -> Json:
+    return {**({"system": purpose.system} if purpose.system else {}), "code": purpose.code}
 
 
 # About whom and what -----------------------------------------------------------------------------------------------

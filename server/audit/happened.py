@@ -10,6 +10,7 @@ from enum import Enum
 from typing import NamedTuple, Protocol
 
 from server.audit.audited_transactions import AuditedTransaction
+from server.requester import PurposeOfUse
 from xds.audit import Accessed
 
 
@@ -25,13 +26,6 @@ class AuditOutcome(Enum):
     @property
     def is_failure(self) -> bool:
         return self is not AuditOutcome.SUCCESS
-
-
-class Code(NamedTuple):
-    """system: "": none is named."""
-
-    system: str
-    code: str
 
 
 class Client(NamedTuple):
@@ -57,7 +51,7 @@ class User(NamedTuple):
     subject: str
     issuer: str
     jti: str = ""
-    purposes_of_use: tuple[Code, ...] = ()
+    purposes_of_use: tuple[PurposeOfUse, ...] = ()
 
 
 class Named(NamedTuple):

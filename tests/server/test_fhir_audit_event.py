@@ -9,8 +9,9 @@ import pytest
 
 from server.audit.audited_transactions import AUDITED_TRANSACTIONS
 from server.audit.fhir_audit_event import Observer, audit_events
-from server.audit.happened import AuditOutcome, Client, Code, Happened, User
+from server.audit.happened import AuditOutcome, Client, Happened, User
 from server.fhir_interactions import INTERACTIONS
+from server.requester import PurposeOfUse
 from tests.audit_profiles import audit_problems
 from tests.builders import OTHER_PATIENT, PATIENT
 from tests.fhir_validity import assert_is_fhir
@@ -19,7 +20,7 @@ from xds.audit import Accessed, AccessedKind, AccessedObject
 NOW = datetime(2026, 11, 30, 17, 30, 15, 123456, UTC)
 OBSERVER = Observer("urn:oid:1.2.3", "The hospital")
 BASE = "https://toimik.example/fhir"
-USER = User("mari", "https://id.example", "a b", (Code("urn:of:purposes", "TREAT"),))
+USER = User("mari", "https://id.example", "a b", (PurposeOfUse("urn:of:purposes", "TREAT"),))
 KINDS = {
     "ITI-65": AccessedKind.SUBMISSION_SET,
     "ITI-68": AccessedKind.DOCUMENT,
