@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from http import HTTPStatus
 from typing import Any
+from uuid import uuid4
 
 import aiohttp
 import pytest
@@ -66,7 +67,7 @@ async def feed(*messages: bytes) -> list[str]:
 
 
 def new_patients(*names: str) -> list[CX]:
-    return [CX.of(f"{name}-{free_port()}", PATIENT_AUTHORITY) for name in names]
+    return [CX.of(f"{name}-{uuid4().hex}", PATIENT_AUTHORITY) for name in names]
 
 
 async def submit(wire: Wire, patient: CX) -> Reply:
@@ -231,6 +232,13 @@ async def put(wire: Wire, patient: CX | None, body: Any) -> tuple[int, str]:
         return response.status, (await response.json(content_type=None))["issue"][0]["code"]
 
 
+async def introduce(wire: Wire, *patients: CX) -> None:
+    """Feed patients whom nobody named before (ITI-104)."""
+    for patient in patients:
+        status, code = await put(wire, patient, fhir_patient(patient))
+        assert status == HTTPStatus.CREATED, code
+
+
 async def test_a_patient_may_be_fed_and_merged_by_fhir(wire: Wire) -> None:
     jane, john = new_patients("jane", "john")
 
@@ -247,8 +255,7 @@ async def test_a_patient_may_be_fed_and_merged_by_fhir(wire: Wire) -> None:
 
 async def test_a_patient_that_was_merged_tells_by_whom_it_was_replaced(wire: Wire) -> None:
     jane, john, joan = new_patients("jane", "john", "joan")
-    for patient in (jane, john, joan):
-        await put(wire, patient, fhir_patient(patient))
+    await introduce(wire, jane, john, joan)
     for patient in (jane, john):
         await submit(wire, patient)
     of_jane, of_john = [(await references(wire, each))[0]["subject"]["reference"] for each in (jane, john)]
@@ -257,7 +264,7 @@ async def test_a_patient_that_was_merged_tells_by_whom_it_was_replaced(wire: Wir
 
     for old, new in ((john, jane), (jane, joan)):
         link = [{"type": "replaced-by", "other": {"identifier": identifier_of(new)}}]
-        await put(wire, old, fhir_patient(old, active=False, link=link))
+        assert (await put(wire, old, fhir_patient(old, active=False, link=link)))[0] == HTTPStatus.OK
         if new == jane:
             [link] = (await fhir.get(of_john)).resource["link"]
             assert link["type"] == "replaced-by"
@@ -270,8 +277,7 @@ async def test_a_patient_that_was_merged_tells_by_whom_it_was_replaced(wire: Wir
 
 async def test_relations_between_documents_are_told_whenever_their_patients_were_merged(wire: Wire) -> None:
     jane, john = new_patients("jane", "john")
-    for patient in (jane, john):
-        await put(wire, patient, fhir_patient(patient))
+    await introduce(wire, jane, john)
     of_john, of_jane = (document_entry(patient_id=each) for each in (john, jane))
     for entry in (of_john, of_jane):
         assert (await wire.register(submission(entry))).registry_response.succeeded
@@ -299,8 +305,7 @@ async def test_relations_between_documents_are_told_whenever_their_patients_were
 
 async def test_a_fhir_search_ends_where_its_patient_is_merged_between_two_pages(wire: Wire) -> None:
     jane, john = new_patients("jane", "john")
-    for patient in (jane, john):
-        await put(wire, patient, fhir_patient(patient))
+    await introduce(wire, jane, john)
     await submit(wire, jane)
     await submit(wire, jane)
     named = identifier_of(jane)
@@ -320,7 +325,7 @@ async def test_a_fhir_search_ends_where_its_patient_is_merged_between_two_pages(
 
 async def test_a_patient_that_replaces_another_may_say_so_itself(wire: Wire) -> None:
     jane, john = new_patients("jane", "john")
-    await put(wire, john, fhir_patient(john))
+    await introduce(wire, john)
     named = identifier_of(john)
     reference = f"Patient?identifier={named['system']}|{named['value']}"
     link = [{"type": "replaces", "other": {"reference": reference}}, {"type": "seealso", "other": {"display": "Joan"}}]
