@@ -1,8 +1,8 @@
-"""Record Audit Event [ITI-20], FHIR Feed: AuditEvents are posted to an audit record repository, the oldest first.
+"""Record Audit Event [ITI-20], FHIR Feed: AuditEvents are posted to an audit record repository, some at a time.
 
 The interaction of RESTful ATNA (Trial Implementation). Of several processes with one outbox, the one that holds the
-lock file sends. An event leaves the outbox when the repository has said that it took it, so after a crash some are sent
-twice, with the same X-Request-Id.
+lock file sends, the oldest first; while the repository can not be asked, one event at a time tries. An event leaves the
+outbox when the repository has said that it took it, so after a crash some are sent twice, with the same X-Request-Id.
 
     2xx                   taken
     400 409 413 415 422   this event is refused: it is set aside, and sent once more when a server starts
@@ -15,7 +15,7 @@ import asyncio
 import fcntl
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import Enum, auto
 from http import HTTPStatus
@@ -33,7 +33,7 @@ from server.authorization import authorization_in
 log = logging.getLogger(__name__)
 
 _LOCK: Final = "sender.lock"
-_AT_A_TIME: Final = 50
+_READ_AT_A_TIME: Final = 64
 _NOTHING_TO_SEND_SECONDS: Final = 0.2
 _ANOTHER_SENDS_SECONDS: Final = 1.0
 _FIRST_PAUSE_SECONDS: Final = 0.2
@@ -69,15 +69,17 @@ class AuditFeed:
         url: str,
         *,
         directory: Path,
+        at_once: int,
         seconds: float,
         longest_pause_seconds: float,
         authorization_file: Path | None = None,
     ) -> None:
-        """directory: of the lock file. seconds: how long the repository may take to answer."""
+        """directory: of the lock file. at_once: most events on their way. seconds: in which the repository answers."""
         self._outbox = outbox
         self._session = session
         self._url = URL(url)
         self._directory = directory
+        self._at_once = at_once
         self._timeout = aiohttp.ClientTimeout(total=seconds)
         self._longest_pause = longest_pause_seconds
         self._authorization_file = authorization_file
@@ -101,7 +103,7 @@ class AuditFeed:
                 if is_first:
                     await asyncio.to_thread(self._outbox.try_again)
                     is_first = False
-                there_were_some = await self._send_some()
+                there_were_some = await self._send_some(1 if pause else _READ_AT_A_TIME)
             except (_NotNow, NotKept) as problem:
                 if not pause:
                     log.warning("Audit events can not be sent, and wait in the outbox", extra={"why": str(problem)})
@@ -114,19 +116,34 @@ class AuditFeed:
             if not there_were_some:
                 await asyncio.sleep(_NOTHING_TO_SEND_SECONDS)
 
-    async def _send_some(self) -> bool:
+    async def _send_some(self, most: int) -> bool:
         """Whether there was anything to send. Raises _NotNow, NotKept."""
-        events = await asyncio.to_thread(self._outbox.oldest, _AT_A_TIME)
-        taken: list[str] = []
-        refused: list[str] = []
+        events = await asyncio.to_thread(self._outbox.oldest, most)
+        said: dict[str, _Said] = {}
         try:
-            for each in events:
-                said = await self._sent(each)
-                (taken if said is _Said.TAKEN else refused).append(each.id)
+            await self._send(events, said)
         finally:
-            if taken or refused:
+            if said:
+                taken = [each for each, answer in said.items() if answer is _Said.TAKEN]
+                refused = [each for each, answer in said.items() if answer is _Said.REFUSED]
                 await asyncio.to_thread(self._outbox.sent, taken, refused)
         return bool(events)
+
+    async def _send(self, events: Sequence[KeptEvent], said: dict[str, _Said]) -> None:
+        """said: what the repository says of an event is added by its id.
+
+        Raises the first problem when all that is on its way was answered: what was taken is not to be sent again.
+        """
+        waiting = iter(events)
+
+        async def one_after_another() -> None:
+            for each in waiting:
+                said[each.id] = await self._sent(each)
+
+        outcomes = await asyncio.gather(*(one_after_another() for _ in range(self._at_once)), return_exceptions=True)
+        for problem in outcomes:
+            if problem is not None:
+                raise problem
 
     async def _sent(self, event: KeptEvent) -> _Said:
         headers = {

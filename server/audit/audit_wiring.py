@@ -60,6 +60,7 @@ async def _sending(outbox: AuditOutbox, url: str, settings: Settings) -> AsyncIt
             session,
             url,
             directory=outbox_directory(settings),
+            at_once=settings.audit.feed_at_once,
             seconds=settings.audit.feed_seconds,
             longest_pause_seconds=settings.audit.feed_pause_seconds,
             authorization_file=settings.audit.feed_authorization_file,

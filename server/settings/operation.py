@@ -92,6 +92,7 @@ class AuditSettings(Table):
         None, description="file with the value of the header Authorization, a secret; read whenever it is needed"
     )
     feed_seconds: float = Field(10.0, gt=0, description="how long feed_url may take to answer")
+    feed_at_once: int = Field(8, ge=1, description="most events on their way to feed_url; with 1 they come in order")
     feed_pause_seconds: float = Field(
         30.0, gt=0, description="longest pause before an event is sent again that feed_url did not take"
     )

@@ -24,6 +24,7 @@ class AuditRepository:
     events, ids     those that it took, in order, and their X-Request-Id
     headers         of the last request
     statuses        what it answers to the next requests; afterwards 201
+    together        of how many requests it answers none before all are there; afterwards 1
     silent          it takes requests and answers none
     """
 
@@ -32,6 +33,7 @@ class AuditRepository:
     ids: list[str] = field(default_factory=list)
     headers: dict[str, str] = field(default_factory=dict)
     statuses: list[int] = field(default_factory=list)
+    together: int = 1
     silent: bool = False
     asked: int = 0
     _asked: asyncio.Condition = field(default_factory=asyncio.Condition)
@@ -46,6 +48,7 @@ class AuditRepository:
                 self.events.append(event)
                 self.ids.append(request.headers["X-Request-Id"])
             self._asked.notify_all()
+        await self.was_asked(self.together)
         if self.silent:
             await asyncio.sleep(_PATIENCE_SECONDS)
         return web.Response(status=status)

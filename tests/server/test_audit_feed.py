@@ -24,6 +24,7 @@ from tests.server.test_metrics import eventually
 from tests.server_process import server_process
 
 QUICKLY = {"feed_pause_seconds": 0.2}
+IN_ORDER = {"feed_at_once": 1}
 
 
 @asynccontextmanager
@@ -68,7 +69,7 @@ async def test_an_event_is_posted_and_leaves_the_outbox(tmp_path: Path) -> None:
 async def test_events_wait_for_a_repository_that_is_down_and_come_in_order(tmp_path: Path) -> None:
     repository = audit_repository()
     asked = [f"r-{number}" for number in range(7)]
-    async with server(tmp_path, repository) as fhir:
+    async with server(tmp_path, repository, **IN_ORDER) as fhir:
         for each in asked:
             assert (await searched(fhir, each)).status == 200
         metrics = await ScrapedMetrics.of(root(fhir))
@@ -79,6 +80,41 @@ async def test_events_wait_for_a_repository_that_is_down_and_come_in_order(tmp_p
     assert metrics.value("toimik_audit_outbox_bytes") > len(asked) * 500
     assert metrics.value("toimik_audit_outbox_age_seconds") > 0
     assert request_ids(repository) == asked
+
+
+async def waiting(tmp_path: Path, repository: AuditRepository, events: int) -> list[str]:
+    """Leave events in the outbox of a server that ends before the repository is up; the ids of their requests."""
+    asked = [f"r-{number}" for number in range(events)]
+    async with server(tmp_path, repository) as fhir:
+        for each in asked:
+            await searched(fhir, each)
+    return asked
+
+
+async def test_several_events_are_on_their_way_at_once(tmp_path: Path) -> None:
+    repository = audit_repository()
+    repository.together = 8
+    asked = await waiting(tmp_path, repository, 20)
+    async with repository.up(), server(tmp_path, repository) as fhir:
+        await repository.has_taken(len(asked))
+        metrics = await eventually(root(fhir), lambda seen: seen.value("toimik_audit_outbox_events") == 0)
+
+    assert sorted(request_ids(repository)) == sorted(asked)
+    assert metrics.value("toimik_audit_outbox_set_aside") == 0
+
+
+async def test_what_was_taken_beside_an_event_that_was_not_is_not_sent_again(tmp_path: Path) -> None:
+    repository = audit_repository()
+    repository.together, repository.statuses = 8, [201, 503, 201, 400, 201, 201, 503, 201]
+    asked = await waiting(tmp_path, repository, 8)
+    async with repository.up(), server(tmp_path, repository) as fhir:
+        await repository.has_taken(7)
+        metrics = await eventually(root(fhir), lambda seen: seen.value("toimik_audit_outbox_events") == 1)
+
+    taken = request_ids(repository)
+    assert len(set(taken)) == len(taken) == 7
+    assert set(taken) < set(asked)
+    assert metrics.value("toimik_audit_outbox_set_aside") == 1
 
 
 async def test_sending_goes_on_after_a_fault_that_nobody_foresaw(tmp_path: Path) -> None:
@@ -109,7 +145,7 @@ async def test_nobody_waits_for_a_repository_that_says_nothing(tmp_path: Path) -
 async def test_an_event_that_is_not_taken_now_is_sent_again_as_the_same(tmp_path: Path, status: int) -> None:
     repository = audit_repository()
     repository.statuses = [status, status]
-    async with repository.up(), server(tmp_path, repository) as fhir:
+    async with repository.up(), server(tmp_path, repository, **IN_ORDER) as fhir:
         await searched(fhir, "r-1")
         await searched(fhir, "r-2")
         await repository.has_taken(2)
@@ -124,7 +160,7 @@ async def test_an_event_that_is_refused_is_set_aside_and_sent_again_at_the_next_
     repository = audit_repository()
     repository.statuses = [status]
     async with repository.up():
-        async with server(tmp_path, repository) as fhir:
+        async with server(tmp_path, repository, **IN_ORDER) as fhir:
             await searched(fhir, "refused")
             await searched(fhir, "taken")
             await repository.has_taken(1)
