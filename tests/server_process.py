@@ -26,6 +26,19 @@ _NEVER_CONNECTED_FROM = (15_000, 32_000)
 """Ports below those that Linux takes for the near end of a connection (net.ipv4.ip_local_port_range)."""
 
 
+def _shuffled_ports() -> Iterator[int]:
+    """All of them, but for those of other worker processes of the tests."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    first, last = _NEVER_CONNECTED_FROM
+    ports = list(range(first + worker, last, workers))
+    random.SystemRandom().shuffle(ports)
+    return iter(ports)
+
+
+_PORTS = _shuffled_ports()
+
+
 @dataclass
 class ServerProcess:
     """`toimik serve`, and all processes it started."""
@@ -93,15 +106,15 @@ def _peak(pid: int) -> int:
 
 
 def free_port() -> int:
-    """A port that nobody listens on at this moment.
+    """A port that nobody listens on at this moment, and that no other test was given.
 
     It is none of those that connections are made from: a server that is killed and started again finds it free still.
     """
-    while True:
-        port = random.SystemRandom().randrange(*_NEVER_CONNECTED_FROM)
+    for port in _PORTS:
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
+    raise RuntimeError("all ports were given away")
 
 
 @contextlib.contextmanager
