@@ -28,6 +28,7 @@ class Capabilities:
     patients      there are Patient resources
     patient_feed  ITI-93 and ITI-104 are answered
     access_tokens   a token is asked for (IUA)
+    cors            apps in a browser that come from elsewhere may ask
     times_of_change   _lastUpdated can be searched for
     """
 
@@ -40,6 +41,7 @@ class Capabilities:
     patients: bool = True
     patient_feed: bool = True
     access_tokens: bool = False
+    cors: bool = False
     times_of_change: bool = True
 
     @property
@@ -78,10 +80,10 @@ def _security(capabilities: Capabilities) -> Json:
     """Who may ask. That access tokens are needed is said as IUA has it (ITI TF-1: 34.1.1.3)."""
     certificates = "TLS with client certificates where the deployment asks for them"
     if not capabilities.access_tokens:
-        return {"cors": False, "description": certificates}
+        return {"cors": capabilities.cors, "description": certificates}
     tokens = "an access token (IUA, ITI-72) whose scope is the transaction, such as ITI-67"
     coding = {"system": _SECURITY_TYPES, "code": "IUA"}
-    return {"cors": False, "service": [{"coding": [coding]}], "description": f"{certificates}; {tokens}"}
+    return {"cors": capabilities.cors, "service": [{"coding": [coding]}], "description": f"{certificates}; {tokens}"}
 
 
 def _statements(capabilities: Capabilities) -> Iterator[str]:

@@ -209,6 +209,7 @@ def _capabilities(settings: Settings) -> Capabilities:
         target_communities=settings.home_community_id is not None,
         patients=Actor.REGISTRY in settings.actors,
         access_tokens=bool(settings.mhd.iua.issuers),
+        cors=bool(settings.mhd.cors_origins),
         times_of_change=Actor.REGISTRY in settings.actors,
     )
 

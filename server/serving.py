@@ -15,6 +15,7 @@ from aiohttp.typedefs import Handler
 from registry.iti8_patient_identity_feed import PatientIdentityFeed
 from repository.sweeper import sweep
 from server.affinity_domain import link_changes
+from server.cors import CrossOrigin
 from server.fhir_endpoint import FhirEndpoint
 from server.health import Health
 from server.in_flight import InFlight
@@ -78,8 +79,13 @@ def application(settings: Settings, actors: Wired, in_flight: InFlight) -> web.A
             admission=actors.admission,
             audit=actors.audit,
         )
-        app.router.add_route("*", fhir.path, fhir.answer)
-        app.router.add_route("*", f"{fhir.path}/{{below:(?s:.*)}}", fhir.answer)
+        answer: Handler = fhir.answer
+        if settings.mhd.cors_origins:
+            cors = CrossOrigin(settings.mhd.cors_origins, below=fhir.path)
+            app.on_response_prepare.append(cors.tell)
+            answer = cors.answering_preflights(answer)
+        app.router.add_route("*", fhir.path, answer)
+        app.router.add_route("*", f"{fhir.path}/{{below:(?s:.*)}}", answer)
     app.router.add_get("/", _welcome(endpoints, fhir))
     health = Health(actors.checks)
     app.router.add_get("/health/live", health.live)

@@ -12,7 +12,7 @@ from pydantic import (
 )
 
 from server.settings.affinity_domain import CODED_ATTRIBUTES
-from server.settings.setting_forms import MIB, BaseUrl, KeysAddress, Oid, Secret, Table, TimeZone, WebAddress
+from server.settings.setting_forms import MIB, BaseUrl, KeysAddress, Oid, Origin, Secret, Table, TimeZone, WebAddress
 
 
 class Minimal(StrEnum):
@@ -220,6 +220,11 @@ class MhdSettings(Table):
         False,
         description="whether a superseded document is answered 410 by ITI-68; by default it is retrieved as any other",
     )
+    cors_origins: tuple[Origin, ...] = Field(
+        (),
+        description="origins, such as https://app.hospital.example, of apps that run in a browser and may ask here "
+        '(CORS); ["*"]: any; none: a browser lets only pages of this server itself ask',
+    )
     code_systems: Path | None = Field(
         None,
         description="OIDs and URIs of code systems beside the usual ones: a TOML file with [[code_system]] tables of "
@@ -234,6 +239,8 @@ class MhdSettings(Table):
             raise ValueError("uncontained is true, but this is XDS on FHIR: authors and patients have to be contained")
         if self.external_url is not ExternalUrl.REFUSE and not self.document_servers:
             raise ValueError(f"external_url is {self.external_url}, and document_servers does not say from where")
+        if "*" in self.cors_origins and len(self.cors_origins) > 1:
+            raise ValueError('cors_origins: "*" is any origin, so it stands alone')
         if unknown := {each.attribute for each in self.defaults} - CODED_ATTRIBUTES:
             raise ValueError(f"defaults: {', '.join(sorted(unknown))} is no coded attribute")
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from ipaddress import ip_network
 from typing import Annotated, Final
 from urllib.parse import urlsplit
@@ -25,6 +26,8 @@ SECRETS_VARIABLE: Final = "TOIMIK_SECRETS"
 """Names the directory of secrets. It is no setting: it says where settings are."""
 
 IN_THE_CLEAR: Final = "secrets in the clear"
+_ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
+_USUAL_PORT: Final = re.compile(r"^http:.*:80$|^https:.*:443$")
 _OF_THIS_MACHINE: Final = ("127.0.0.1", "::1", "localhost")
 
 
@@ -54,6 +57,15 @@ def _base_url(value: str) -> str:
     if url.scheme not in ("http", "https") or not url.hostname or url.query or url.fragment or url.username is not None:
         raise ValueError("it is not a base URL such as https://documents.hospital.example/files")
     return value.rstrip("/")
+
+
+def _origin(value: str) -> str:
+    if value != "*" and (not _ORIGIN.fullmatch(value) or _USUAL_PORT.search(value)):
+        raise ValueError(
+            f"{value!r} is not an origin as browsers say it, such as https://app.hospital.example: scheme, host, and a "
+            "port unless it is the usual one, in lower case, without a path or a slash at the end"
+        )
+    return value
 
 
 def _time_zone(value: str) -> str:
@@ -112,6 +124,7 @@ MongodbUrl = Annotated[Secret, AfterValidator(_mongodb_url)]
 Endpoint = Annotated[str, AfterValidator(_endpoint)]
 TimeZone = Annotated[str, AfterValidator(_time_zone)]
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
+Origin = Annotated[str, AfterValidator(_origin)]
 WebAddress = Annotated[str, AfterValidator(_web_address)]
 KeysAddress = Annotated[str, AfterValidator(_keys_address)]
 NumberKind = Annotated[str, AfterValidator(_number_kind)]

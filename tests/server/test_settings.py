@@ -189,6 +189,39 @@ def test_nobody_promises_documents_that_nobody_makes() -> None:
         load_settings(mhd={"on_demand_documents": True})
 
 
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "https://app.example",
+        "http://localhost:8081",
+        "http://[::1]:3000",
+        "capacitor://localhost",
+        "https://a.example:80",
+    ],
+)
+def test_apps_of_an_origin_as_browsers_say_it_may_ask(origin: str) -> None:
+    assert load_settings(mhd={"cors_origins": [origin]}).mhd.cors_origins == (origin,)
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "app.example", "https://app.example/", "https://app.example/app", "https://App.example", "https://",
+        "https://app.example:443", "http://app.example:80", "https://*.example", "https://user@app.example",
+        "https://app.example?x", "null", "", "https://app.example\n",
+    ],
+)  # fmt: skip
+def test_an_origin_that_no_browser_would_say_is_refused_by_the_setting(origin: str) -> None:
+    with pytest.raises(SettingsProblem, match="is not an origin as browsers say it, such as https"):
+        load_settings(mhd={"cors_origins": [origin]})
+
+
+def test_any_origin_stands_alone() -> None:
+    assert load_settings(mhd={"cors_origins": ["*"]}).mhd.cors_origins == ("*",)
+    with pytest.raises(SettingsProblem, match="stands alone"):
+        load_settings(mhd={"cors_origins": ["*", "https://app.example"]})
+
+
 @pytest.mark.parametrize("value", ["fetch", "assemble"])
 def test_documents_of_other_servers_are_had_from_servers_that_are_named(value: str) -> None:
     with pytest.raises(SettingsProblem, match=f"external_url is {value}, and document_servers does not say from where"):
