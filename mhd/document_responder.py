@@ -129,4 +129,5 @@ class DocumentResponder:
 
     async def patient(self, resource_id: str) -> FhirAnswer:
         """A Patient by its id. Raises Refused, XdsError."""
-        return await read_patient(resource_id, registry=self.search.registry)
+        systems = self.search.completion.renderer.code_systems
+        return await read_patient(resource_id, registry=self.search.registry, systems=systems)

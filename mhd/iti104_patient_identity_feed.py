@@ -13,7 +13,8 @@ from urllib.parse import parse_qsl
 
 from mhd.fhir.fhir_structure import structure_problems
 from mhd.fhir.operation_outcome import Issue, IssueSeverity, IssueType, Outcome, Refused, outcome_of
-from mhd.mapping.identifiers import cx_of
+from mhd.mapping.code_systems import CodeSystems
+from mhd.mapping.identifiers import NAME_ITS_OID, cx_of
 from mhd.messages import FhirAnswer, Json
 from mhd.patients import PatientKeys
 from xds.audit import Accessed, AccessedKind, AccessedObject
@@ -33,11 +34,12 @@ _REPLACES: Final = "replaces"
 
 @dataclass(frozen=True, slots=True)
 class PatientFeed:
-    """Takes Patients."""
+    """Takes Patients. systems: of their identifiers."""
 
     base: str
     feeds: PatientFeeds
     keys: PatientKeys
+    systems: CodeSystems
 
     async def put(self, patient: Any, parameters: Sequence[tuple[str, str]]) -> FhirAnswer:
         """The Patient whose identifier the parameters name.
@@ -47,7 +49,7 @@ class PatientFeed:
         """
         if problems := structure_problems(patient, "Patient"):
             raise Refused(*problems)
-        named = _named(parameters)
+        named = _named(parameters, self.systems)
         try:
             return await self._put(named, patient)
         except Refused as refusal:
@@ -57,7 +59,7 @@ class PatientFeed:
             raise Refused(*outcome_of(refusal.errors).issues, accessed=Accessed.of(named)) from refusal
 
     async def _put(self, named: CX, patient: Json) -> FhirAnswer:
-        identifiers = [cx for each in patient.get("identifier") or () if (cx := cx_of(each)) is not None]
+        identifiers = [cx for each in patient.get("identifier") or () if (cx := cx_of(each, self.systems)) is not None]
         if named not in identifiers:
             raise Refused(
                 Issue(
@@ -73,7 +75,7 @@ class PatientFeed:
 
     async def _taken(self, named: CX, patient: Json) -> FhirAnswer:
         was_active = await self.feeds.is_active(named)
-        successors, predecessors = list(_linked(patient, REPLACED_BY)), list(_linked(patient, _REPLACES))
+        successors, predecessors = (list(_linked(patient, kind, self.systems)) for kind in (REPLACED_BY, _REPLACES))
         concerned: list[CX] = []
         for survivor in successors:
             concerned += await self.feeds.merge([survivor], [named])
@@ -101,45 +103,46 @@ def refused(refusal: FeedRefused, expression: str) -> Refused:
     return Refused(Issue(_ISSUES[refusal.reason], str(refusal), expression, http=422))
 
 
-def _named(parameters: Sequence[tuple[str, str]]) -> CX:
+def _named(parameters: Sequence[tuple[str, str]], systems: CodeSystems) -> CX:
     values = [value for name, value in parameters if name == "identifier"]
-    patient_id = _token(values[0]) if len(values) == 1 else None
+    patient_id = _token(values[0], systems) if len(values) == 1 else None
     if patient_id is None:
         raise Refused(
             Issue(
                 IssueType.REQUIRED,
                 "The URL does not name the patient; put it to Patient?identifier=urn:oid:1.2.3|4711, with an OID as "
-                "system.",
+                f"system, {NAME_ITS_OID}.",
             )
         )
     return patient_id
 
 
-def _token(text: str) -> CX | None:
+def _token(text: str, systems: CodeSystems) -> CX | None:
     system, bar, value = text.partition("|")
-    return cx_of({"system": system, "value": value}) if bar and value else None
+    return cx_of({"system": system, "value": value}, systems) if bar and value else None
 
 
-def _linked(patient: Json, kind: str) -> Iterator[CX]:
+def _linked(patient: Json, kind: str, systems: CodeSystems) -> Iterator[CX]:
     """The patients at the ends of links of a type. Raises Refused where one is not named by an identifier."""
     for number, link in enumerate(patient.get("link") or ()):
         if link.get("type") != kind:
             continue
         other = link.get("other") or {}
-        found = cx_of(other.get("identifier") or {}) or _of_reference(str(other.get("reference", "")))
+        identified = cx_of(other.get("identifier") or {}, systems)
+        found = identified or _of_reference(str(other.get("reference", "")), systems)
         if found is None:
             raise Refused(
                 Issue(
                     IssueType.VALUE,
-                    "The link does not name a patient; send other.identifier with an OID as system.",
+                    f"The link does not name a patient; send other.identifier with an OID as system, {NAME_ITS_OID}.",
                     f"Patient.link[{number}].other",
                 )
             )
         yield found
 
 
-def _of_reference(reference: str) -> CX | None:
+def _of_reference(reference: str, systems: CodeSystems) -> CX | None:
     """Patient?identifier=system|value."""
     query = reference.partition("Patient?")[2]
     values = [value for name, value in parse_qsl(query) if name == "identifier"]
-    return _token(values[0]) if len(values) == 1 else None
+    return _token(values[0], systems) if len(values) == 1 else None

@@ -17,7 +17,8 @@ from uuid import uuid4
 from mhd.fhir.fhir_structure import structure_problems
 from mhd.fhir.operation_outcome import Issue, IssueType, Refused, outcome_of
 from mhd.iti104_patient_identity_feed import REPLACED_BY, refused
-from mhd.mapping.identifiers import cx_of
+from mhd.mapping.code_systems import CodeSystems
+from mhd.mapping.identifiers import NAME_ITS_OID, cx_of
 from mhd.messages import FhirAnswer, Json
 from xds.audit import Accessed, AccessedKind, AccessedObject
 from xds.errors import XdsError
@@ -30,9 +31,10 @@ _TAKEN: Final = ("POST", "PUT")
 
 @dataclass(frozen=True, slots=True)
 class MobilePatientFeed:
-    """Takes messages."""
+    """Takes messages. systems: of the identifiers in them."""
 
     feeds: PatientFeeds
+    systems: CodeSystems
 
     async def process(self, message: Any) -> FhirAnswer:
         """The message that says how it went.
@@ -47,7 +49,7 @@ class MobilePatientFeed:
         by_url = {str(entry.get("fullUrl", "")): _patient(entry) for entry in history}
         sent = AccessedObject(AccessedKind.MESSAGE, _name_of(message, header))
         try:
-            judged = [_judged(number, entry, by_url) for number, entry in enumerate(history)]
+            judged = [_judged(number, entry, by_url, self.systems) for number, entry in enumerate(history)]
             concerned = await self._taken(judged)
         except Refused as refusal:
             refusal.accessed = Accessed(self._named(history), (sent,))
@@ -59,7 +61,7 @@ class MobilePatientFeed:
 
     def _named(self, history: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
         """Everybody of whom a message is that was refused; whoever has no id of this domain, by the first he has."""
-        named = (_identifiers(_patient(each)) for each in history)
+        named = (_identifiers(_patient(each), self.systems) for each in history)
         return _each_once(self.feeds.own(each) or each[0] for each in named if each)
 
     async def _taken(self, judged: Sequence[Told]) -> list[CX]:
@@ -122,11 +124,13 @@ def _patient(entry: Mapping[str, Any]) -> Mapping[str, Any]:
     return entry.get("resource") or {}
 
 
-def _identifiers(patient: Mapping[str, Any]) -> list[CX]:
-    return [cx for each in patient.get("identifier") or () if (cx := cx_of(each)) is not None]
+def _identifiers(patient: Mapping[str, Any], systems: CodeSystems) -> list[CX]:
+    return [cx for each in patient.get("identifier") or () if (cx := cx_of(each, systems)) is not None]
 
 
-def _judged(number: int, entry: Mapping[str, Any], by_url: Mapping[str, Mapping[str, Any]]) -> Told:
+def _judged(
+    number: int, entry: Mapping[str, Any], by_url: Mapping[str, Mapping[str, Any]], systems: CodeSystems
+) -> Told:
     patient, place = _patient(entry), f"Bundle.entry[1].resource.entry[{number}]"
     if patient.get("resourceType") != "Patient":
         raise Refused(Issue(IssueType.VALUE, "The entry holds no Patient; send Patients only.", place))
@@ -142,28 +146,28 @@ def _judged(number: int, entry: Mapping[str, Any], by_url: Mapping[str, Mapping[
     survivors: list[CX] = []
     for link in patient.get("link") or ():
         if link.get("type") == REPLACED_BY:
-            survivors = list(_survivors(link.get("other") or {}, by_url))
+            survivors = list(_survivors(link.get("other") or {}, by_url, systems))
             if not survivors:
                 raise Refused(
                     Issue(
                         IssueType.VALUE,
-                        "The link names no patient; send other.identifier with an OID as system, or the other Patient "
-                        "in the same message.",
+                        "The link names no patient; send the other Patient in the same message, or other.identifier "
+                        f"with an OID as system, {NAME_ITS_OID}.",
                         f"{place}.resource.link",
                     )
                 )
-    return Told(_identifiers(patient), survivors)
+    return Told(_identifiers(patient, systems), survivors)
 
 
-def _survivors(other: Mapping[str, Any], by_url: Mapping[str, Mapping[str, Any]]) -> Iterator[CX]:
-    named = cx_of(other.get("identifier") or {})
+def _survivors(other: Mapping[str, Any], by_url: Mapping[str, Mapping[str, Any]], systems: CodeSystems) -> Iterator[CX]:
+    named = cx_of(other.get("identifier") or {}, systems)
     if named is not None:
         yield named
         return
     reference = str(other.get("reference", ""))
     for url, patient in by_url.items():
         if reference and (url == reference or url.endswith(f"/{reference}")):
-            yield from _identifiers(patient)
+            yield from _identifiers(patient, systems)
 
 
 def _response(header: Json) -> Json:

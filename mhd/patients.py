@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl
 from mhd.fhir.exact_text import Json
 from mhd.fhir.operation_outcome import Issue, xds_issue
 from mhd.mapping.domain import MhdDomain
-from mhd.mapping.identifiers import cx_of
+from mhd.mapping.identifiers import NAME_ITS_OID, cx_of
 from xds.errors import ErrorCode
 from xds.hl7v2 import CX
 
@@ -115,7 +115,7 @@ class PatientResolver:
         """
         known = dict.fromkeys(each.text for each in await self._claims(subject, resources) if each)
         if len(known) > 1:
-            return Named(problem=_differing(subject, path))
+            return Named(problem=_differing(subject, self.domain, path))
         if known:
             return Named(CX(next(iter(known))))
         return Named(problem=_unknown(subject, path))
@@ -132,7 +132,7 @@ class PatientResolver:
 
     def _ours(self, identifier: Json) -> CX | None:
         """The patient id that an Identifier stands for, where the affinity domain takes ids of its authority."""
-        found = cx_of(identifier)
+        found = cx_of(identifier, self.domain.code_systems)
         return found if found and self.domain.is_authority(found.assigning_authority.universal_id) else None
 
     def _own_key(self, reference: str) -> str | None:
@@ -152,17 +152,17 @@ class PatientResolver:
 _OF_IDS: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-.")
 
 
-def as_sent(subject: Json) -> str:
+def as_sent(subject: Json, domain: MhdDomain) -> str:
     """What a sender said of a patient, to be told again: what is known beside it is nobody's business."""
-    patient_id = cx_of(subject.get("identifier", {}))
+    patient_id = cx_of(subject.get("identifier", {}), domain.code_systems)
     said = (subject.get("reference"), patient_id.text if patient_id else None)
     return " and ".join(each[:200] for each in said if each) or "nothing"
 
 
-def _differing(subject: Json, path: str) -> Issue:
+def _differing(subject: Json, domain: MhdDomain, path: str) -> Issue:
     sentence = "The reference and the identifier of the subject name different patients; send one patient."
     return xds_issue(
-        ErrorCode.PATIENT_ID_DOES_NOT_MATCH, sentence, path, diagnostics=f"The subject has {as_sent(subject)}"
+        ErrorCode.PATIENT_ID_DOES_NOT_MATCH, sentence, path, diagnostics=f"The subject has {as_sent(subject, domain)}"
     )
 
 
@@ -171,6 +171,7 @@ def _unknown(subject: Json, path: str) -> Issue:
     return xds_issue(
         ErrorCode.UNKNOWN_PATIENT_ID,
         f"The subject ({named[:200]}) is no patient of this affinity domain; send the patient's identifier there, as "
-        "subject.identifier with system urn:oid:... and value. References to other servers are not followed.",
+        f"subject.identifier with system urn:oid:... and value, {NAME_ITS_OID}. References to other servers are not "
+        "followed.",
         path,
     )

@@ -140,8 +140,8 @@ def mhd_at(
             on_demand=on_demand,
             delayed=delayed,
         )
-        feed = PatientFeed(base, feeds, pages) if feeds is not None else None
-        mobile_feed = MobilePatientFeed(feeds) if feeds is not None else None
+        feed = PatientFeed(base, feeds, pages, domain.code_systems) if feeds is not None else None
+        mobile_feed = MobilePatientFeed(feeds, domain.code_systems) if feeds is not None else None
         return Mhd(
             base=base,
             recipient=recipient,
@@ -240,14 +240,24 @@ def _code(value: DefaultCode | CodeOfCode) -> Code:
 
 
 def code_systems(settings: Settings) -> CodeSystems:
-    """OIDs and URIs of code systems, those of the deployment first. Raises SettingsProblem."""
+    """OIDs and URIs of code systems and assigning authorities, those of the deployment first.
+
+    Raises SettingsProblem.
+    """
     path = settings.mhd.code_systems
-    if path is None:
-        return CodeSystems.default()
     try:
-        return CodeSystems.default(_pairs(path))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, CodeSystemsDiffer) as problem:
+        of_file = _pairs(path) if path is not None else []
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
         raise SettingsProblem(f"mhd.code_systems: {path}: {problem}") from problem
+    of_authorities = [(each.oid, each.uri) for each in settings.patients.assigning_authorities if each.uri]
+    try:
+        return CodeSystems.default([*of_authorities, *of_file])
+    except CodeSystemsDiffer as problem:
+        named = [
+            *(["patients.assigning_authorities"] if of_authorities else []),
+            *([f"mhd.code_systems ({path})"] if path is not None else []),
+        ]
+        raise SettingsProblem(f"{' and '.join(named)}: {problem}") from problem
 
 
 def _pairs(path: Path) -> list[tuple[str, str]]:

@@ -12,6 +12,7 @@ from typing import Final, TypeAlias
 from mhd.fhir.canonicals import FURTHER_INSTITUTION
 from mhd.fhir.exact_text import Json
 from mhd.fhir.operation_outcome import IssueType
+from mhd.mapping.code_systems import CodeSystems
 from mhd.mapping.codes import concept_of_role, role_of_concept
 from mhd.mapping.contained import ContainedResources
 from mhd.mapping.domain import MhdDomain
@@ -33,8 +34,8 @@ from xds.metadata import Author
 
 def author_reference(author: Author, name: str, domain: MhdDomain, contained: ContainedResources) -> Json | None:
     """A Reference to the author, who is put among the contained resources as `name`. None: the author is nobody."""
-    person = _person_reference(author.author_person, f"{name}-person", contained)
-    organizations = organization_references(author, name, contained)
+    person = _person_reference(author.author_person, f"{name}-person", domain, contained)
+    organizations = organization_references(author, name, domain, contained)
     has_more = author.author_role or author.author_specialty or author.author_telecommunication
     if not has_more and len(organizations) < 2 and not (person and organizations):
         return person or next(iter(organizations), None)
@@ -54,21 +55,22 @@ def author_reference(author: Author, name: str, domain: MhdDomain, contained: Co
     return contained.reference(name, role)
 
 
-def organization_references(author: Author, name: str, contained: ContainedResources) -> list[Json]:
+def organization_references(author: Author, name: str, domain: MhdDomain, contained: ContainedResources) -> list[Json]:
     """A Reference to each institution of the author, contained as `name-org`."""
-    resources = ({"resourceType": "Organization"} | organization_element(each) for each in author.author_institution)
-    return [contained.reference(f"{name}-org", each) for each in resources]
+    elements = (organization_element(each, domain.code_systems) for each in author.author_institution)
+    return [contained.reference(f"{name}-org", {"resourceType": "Organization"} | each) for each in elements]
 
 
-def _person_reference(person: XCN | None, name: str, contained: ContainedResources) -> Json | None:
+def _person_reference(person: XCN | None, name: str, domain: MhdDomain, contained: ContainedResources) -> Json | None:
     if person is None:
         return None
-    return contained.reference(name, {"resourceType": "Practitioner"} | person_element(person))
+    element = person_element(person, domain.code_systems)
+    return contained.reference(name, {"resourceType": "Practitioner"} | element)
 
 
-def authenticator_reference(person: XCN, contained: ContainedResources) -> Json | None:
+def authenticator_reference(person: XCN, domain: MhdDomain, contained: ContainedResources) -> Json | None:
     """A Reference to the legal authenticator; to the author, where that is the same person."""
-    return _person_reference(person, "authenticator", contained)
+    return _person_reference(person, "authenticator", domain, contained)
 
 
 # FHIR -> XDS --------------------------------------------------------------------------------------------------------
@@ -97,7 +99,7 @@ class _Source:
             self.reading.refuse(path, sentence, IssueType.STRUCTURE)
             return None
         else:
-            warn_of_lost_system(found, path, self.reading)
+            warn_of_lost_system(found, self.domain.code_systems, path, self.reading)
         return found
 
 
@@ -121,7 +123,7 @@ def _role(resource: Json, source: _Source, path: str) -> Author:
     person = institution = practitioner = None
     if "practitioner" in resource:
         practitioner = source.target(resource["practitioner"], path, "Practitioner")
-        person = person_of(practitioner) if practitioner else None
+        person = person_of(practitioner, source.domain.code_systems) if practitioner else None
     if "organization" in resource:
         institution = _institution(resource["organization"], source, path)
     further = (_institution(each, source, path) for each in _further_institutions(resource))
@@ -145,7 +147,7 @@ def _further_institutions(resource: Json) -> Iterator[Json]:
 
 def _institution(reference: Json, source: _Source, path: str) -> XON | None:
     resource = source.target(reference, path, "Organization")
-    return organization_of(resource, reference.get("display")) if resource else None
+    return organization_of(resource, source.domain.code_systems, reference.get("display")) if resource else None
 
 
 def _roles(resource: Json, element: str, source: _Source, path: str) -> tuple[str, ...]:
@@ -156,24 +158,27 @@ def _roles(resource: Json, element: str, source: _Source, path: str) -> tuple[st
 
 
 def _practitioner(resource: Json, source: _Source, path: str) -> Author:
-    return Author(person_of(resource), author_telecommunication=telecommunications_of(resource, path, source.reading))
+    return Author(
+        person_of(resource, source.domain.code_systems),
+        author_telecommunication=telecommunications_of(resource, path, source.reading),
+    )
 
 
 def _organization(resource: Json, source: _Source, path: str) -> Author:
-    institution = organization_of(resource)
+    institution = organization_of(resource, source.domain.code_systems)
     return Author(
         author_institution=(institution,) if institution else (),
         author_telecommunication=telecommunications_of(resource, path, source.reading),
     )
 
 
-def _device(resource: Json, _source: _Source, _path: str) -> Author:
-    return Author(person_of(_device_as_person(resource)))
+def _device(resource: Json, source: _Source, _path: str) -> Author:
+    return Author(person_of(_device_as_person(resource), source.domain.code_systems))
 
 
 def _patient(resource: Json, source: _Source, path: str) -> Author:
     return Author(
-        person_of(resource),
+        person_of(resource, source.domain.code_systems),
         author_role=(source.domain.patient_author_role,),
         author_telecommunication=telecommunications_of(resource, path, source.reading),
     )
@@ -181,7 +186,7 @@ def _patient(resource: Json, source: _Source, path: str) -> Author:
 
 def _related_person(resource: Json, source: _Source, path: str) -> Author:
     return Author(
-        person_of(resource),
+        person_of(resource, source.domain.code_systems),
         author_role=_roles(resource, "relationship", source, path),
         author_telecommunication=telecommunications_of(resource, path, source.reading),
     )
@@ -198,15 +203,18 @@ _AUTHOR_READERS: Final[Mapping[str, _Reader]] = {
 }
 
 
-def authenticator_of(reference: Json, contained: Mapping[str, Json], path: str, reading: Reading) -> XCN | None:
+def authenticator_of(
+    reference: Json, contained: Mapping[str, Json], domain: MhdDomain, path: str, reading: Reading
+) -> XCN | None:
     """The legal authenticator that a Reference names; an Organization is none."""
-    source = _Source(contained, MhdDomain(base=""), reading)
+    source = _Source(contained, domain, reading)
     resource = source.target(reference, path, "Practitioner", "PractitionerRole")
     if resource is None:
         return None
     if resource["resourceType"] == "PractitionerRole" and "practitioner" in resource:
         resource = source.target(resource["practitioner"], path, "Practitioner") or {}
-    person = person_of(resource) if resource.get("resourceType") == "Practitioner" else None
+    is_person = resource.get("resourceType") == "Practitioner"
+    person = person_of(resource, domain.code_systems) if is_person else None
     if person is None:
         reading.refuse(
             path,
@@ -219,15 +227,15 @@ def authenticator_of(reference: Json, contained: Mapping[str, Json], path: str, 
 # Recipients of a SubmissionSet: `XON|XCN|XTN` (ITI TF-3: 4.2.3.3.7) -----------------------------------------------
 
 
-def recipient_resource(recipient: str) -> Json:
+def recipient_resource(recipient: str, systems: CodeSystems) -> Json:
     """The Practitioner or Organization that comes nearest to a recipient."""
     organization, person, telecommunication = (*recipient.split("|"), "", "")[:3]
     telecom: Json = {}
     if telecommunication:
         telecom = {"telecom": [contact_point(XTN(telecommunication))]}
     if organization and not person:
-        return {"resourceType": "Organization"} | organization_element(XON(organization)) | telecom
-    return {"resourceType": "Practitioner"} | (person_element(XCN(person)) if person else {}) | telecom
+        return {"resourceType": "Organization"} | organization_element(XON(organization), systems) | telecom
+    return {"resourceType": "Practitioner"} | (person_element(XCN(person), systems) if person else {}) | telecom
 
 
 RECIPIENTS: Final = (
@@ -242,18 +250,18 @@ RECIPIENTS: Final = (
 """What an intendedRecipient may be."""
 
 
-def recipient_of(resource: Json, path: str, reading: Reading) -> str | None:
+def recipient_of(resource: Json, systems: CodeSystems, path: str, reading: Reading) -> str | None:
     """`XON|XCN|XTN` of one of RECIPIENTS."""
     kind = resource["resourceType"]
-    warn_of_lost_system(resource, path, reading)
+    warn_of_lost_system(resource, systems, path, reading)
     telecoms = telecommunications_of(resource, path, reading)
     telecom = telecoms[0].text if telecoms else ""
     organization = person = ""
     if kind in ("Organization", "Location", "Group"):
-        named = organization_of(resource)
+        named = organization_of(resource, systems)
         organization = named.text if named else ""
     else:
-        named_person = person_of(resource if kind != "Device" else _device_as_person(resource))
+        named_person = person_of(resource if kind != "Device" else _device_as_person(resource), systems)
         person = named_person.text if named_person else ""
     return "|".join((organization, person, telecom)).rstrip("|") or None
 

@@ -1,4 +1,7 @@
-"""How code systems are called: by OID in XDS, by URI in FHIR. One map for both directions and for searches."""
+"""How code systems and systems of identifiers are called: by OID in XDS, by URI in FHIR.
+
+One map for both, in both directions and for searches.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,13 @@ from typing import Any, Final
 from urllib.parse import quote, unquote
 
 import schemas
+from mhd.fhir.canonicals import URI
 from xds.hl7v2 import is_oid
 
 _URN_OID: Final = "urn:oid:"
+DICOM_UID: Final = "urn:dicom:uid"
+FORMS_OF_VALUES: Final = frozenset({URI, DICOM_UID})
+"""Systems of FHIR that say what a value looks like. They are nobody's numbering, whatever a map says."""
 _SCHEME_TEXT: Final = "urn:x-xds-scheme:"
 _PATH: Final = r"(?:[!$&'()*+,/0-9:;=?@A-Z_a-z~.-]|%[0-9A-Fa-f]{2})"
 # Stricter than RFC 3986: what is doubtful is written as text, and comes back all the same.
@@ -28,7 +35,7 @@ class CodeSystemsDiffer(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class CodeSystems:
-    """OID <-> URI of code systems.
+    """OID <-> URI of code systems and of systems of identifiers.
 
     uris   by OID: the URI that is written
     oids   by URI: the OID that it stands for; an OID may have several URIs
@@ -53,7 +60,7 @@ class CodeSystems:
 
     @classmethod
     def default(cls, more: Iterable[tuple[str, str]] = ()) -> CodeSystems:
-        """The pairs of `more`, and those of schemas/fhir/code_systems.toml for OIDs and URIs that it has not."""
+        """The pairs of `more`, and for URIs that it has not those of schemas/fhir."""
         added = list(more)
         known_uris = {uri for _, uri in added}
         return cls.of([*added, *((oid, uri) for oid, uri in _published() if uri not in known_uris)])
@@ -80,6 +87,16 @@ class CodeSystems:
             return f"{_URN_OID}{scheme}"
         return scheme if _ABSOLUTE_URI.fullmatch(scheme) else f"{_SCHEME_TEXT}{quote(scheme, safe='')}"
 
+    def oid_of(self, system: str) -> str | None:
+        """The OID that the system of an Identifier stands for; None where it is none and has none."""
+        oid = self.oids.get(system) or (system.removeprefix(_URN_OID) if system.startswith(_URN_OID) else "")
+        return oid if is_oid(oid) and system not in FORMS_OF_VALUES else None
+
+    def uri_of(self, oid: str) -> str:
+        """The system of an Identifier whose authority has an OID; oid_of gives that back."""
+        written = self.uris.get(oid, "")
+        return written if self.oid_of(written) == oid else f"{_URN_OID}{oid}"
+
     def is_known(self, system: str) -> bool:
         """Whether the system has an OID, by this map or by being one. Others go to XDS as they are, with a warning."""
         return is_oid(self.scheme_of(system)) or system.startswith((_SCHEME_TEXT, "urn:uuid:"))
@@ -103,5 +120,8 @@ def pairs_of_naming_system(resource: Mapping[str, Any]) -> list[tuple[str, str]]
 
 @cache
 def _published() -> tuple[tuple[str, str], ...]:
-    table = tomllib.loads(schemas.fhir("code_systems.toml").decode())
-    return tuple((row["oid"], uri) for row in table["code_system"] for uri in row["uri"])
+    rows = [row for name in _TABLES for row in tomllib.loads(schemas.fhir(f"{name}s.toml").decode())[name]]
+    return tuple((row["oid"], uri) for row in rows for uri in row["uri"])
+
+
+_TABLES: Final = ("code_system", "identifier_system")

@@ -8,7 +8,6 @@ from mhd.fhir.exact_text import Json, exact_text, with_exact_text
 from mhd.fhir.operation_outcome import IssueType
 from mhd.mapping.code_systems import CodeSystems
 from mhd.mapping.domain import MhdDomain
-from mhd.mapping.hl7v2_components import URN_OID, authority_of
 from mhd.mapping.reading import Reading
 from xds.errors import ErrorCode
 from xds.hl7v2 import CX, is_oid
@@ -111,9 +110,9 @@ def _role(role: str, systems: CodeSystems) -> Json:
 
 def _role_text(concept: Json, systems: CodeSystems) -> str | None:
     for coding in concept.get("coding", ()):
-        authority = authority_of(f"{URN_OID}{systems.scheme_of(coding.get('system', ''))}")
-        if coding.get("code") and authority:
-            return f"{coding['code']}^^^{authority}"
+        oid = systems.scheme_of(coding.get("system", ""))
+        if coding.get("code") and is_oid(oid):
+            return f"{coding['code']}^^^&{oid}&ISO"
     text = concept.get("text")
     if text is None:
         shown = (coding.get("display") or coding.get("code") for coding in concept.get("coding", ()))

@@ -30,6 +30,7 @@ from mhd.mapping.authors import (
     recipient_of,
     recipient_resource,
 )
+from mhd.mapping.code_systems import CodeSystems
 from mhd.mapping.codes import code_of_concept, concept_of
 from mhd.mapping.contained import ContainedResources, contained_by_reference
 from mhd.mapping.document_reference import (
@@ -102,7 +103,7 @@ def list_of(
     body: Json = {
         "meta": version_of(item) | {"profile": [profile(_profile_name(item))]},
         "extension": [*_extensions(item, domain, contained), *home_community_extensions(item.home_community_id)],
-        "identifier": object_identifiers(item.unique_id, item.entry_uuid),
+        "identifier": object_identifiers(item.unique_id, item.entry_uuid, domain),
         "status": "retired" if item.availability_status == AvailabilityStatus.DEPRECATED and not is_set else "current",
         "mode": "working",
         "title": first_text(item.title),
@@ -144,21 +145,22 @@ def _extensions(item: SubmissionSet | Folder, domain: MhdDomain, contained: Cont
     if isinstance(item, Folder):
         return
     if item.source_id:
-        yield {"url": SOURCE_ID, "valueIdentifier": bare_unique_id(item.source_id)}
+        yield {"url": SOURCE_ID, "valueIdentifier": bare_unique_id(item.source_id, domain.code_systems)}
     for number, recipient in enumerate(item.intended_recipient, 1):
-        yield {"url": INTENDED_RECIPIENT, "valueReference": _recipient(recipient, number, contained)}
+        yield {"url": INTENDED_RECIPIENT, "valueReference": _recipient(recipient, number, domain, contained)}
 
 
-def _recipient(recipient: str, number: int, contained: ContainedResources) -> Json:
-    resource = recipient_resource(recipient)
+def _recipient(recipient: str, number: int, domain: MhdDomain, contained: ContainedResources) -> Json:
+    systems = domain.code_systems
+    resource = recipient_resource(recipient, systems)
     reference = contained.reference(f"recipient{number}", resource)
-    return with_exact_text(reference, recipient, lambda _: recipient_of(resource, "", Reading()))
+    return with_exact_text(reference, recipient, lambda _: recipient_of(resource, systems, "", Reading()))
 
 
 def _source(author: Author, domain: MhdDomain, contained: ContainedResources) -> Json:
     """The first author: a reference to the person or role, and the institution in an extension."""
     reference = author_reference(author, "author1", domain, contained) or {}
-    organizations = organization_references(author, "author1", contained)
+    organizations = organization_references(author, "author1", domain, contained)
     extension = [{"url": AUTHOR_ORG, "valueReference": each} for each in organizations[:1]]
     if reference in organizations:
         return {"extension": extension}
@@ -248,7 +250,7 @@ class _Reader:
         retired = resource.get("status") == "retired"
         return {
             "entry_uuid": entry_uuid_in(resource) or entry_uuid or "",
-            "patient_id": patient_id or patient_of_subject(resource.get("subject", {})),
+            "patient_id": patient_id or patient_of_subject(resource.get("subject", {}), self._domain),
             "unique_id": self._unique_id(),
             "availability_status": (AvailabilityStatus.DEPRECATED if retired else AvailabilityStatus.APPROVED).value,
             "title": text_of(resource.get("title"), resource),
@@ -298,8 +300,9 @@ class _Reader:
                     IssueType.STRUCTURE,
                 )
                 continue
-            said = exact_text(reference, partial(_reference_to, resource, reference))
-            recipient = said or recipient_of(resource, f"{path}.value", self._reading)
+            systems = self._domain.code_systems
+            said = exact_text(reference, partial(_reference_to, resource, reference, systems))
+            recipient = said or recipient_of(resource, systems, f"{path}.value", self._reading)
             if recipient:
                 yield recipient
             else:
@@ -323,8 +326,9 @@ class _Reader:
         for extension in organizations:
             reference = extension.get("valueReference", {})
             resource = self._contained.get(reference.get("reference", ""))
-            is_organization = resource is not None and resource["resourceType"] == "Organization"
-            institution = organization_of(resource, reference.get("display")) if resource and is_organization else None
+            institution = None
+            if resource is not None and resource["resourceType"] == "Organization":
+                institution = organization_of(resource, self._domain.code_systems, reference.get("display"))
             if institution is None:
                 self._reading.refuse(path, "The authorOrg names no contained Organization; send one, and refer to it.")
             elif author is None:
@@ -340,8 +344,8 @@ class _Reader:
         return author
 
 
-def _reference_to(resource: Json, reference: Json, recipient: str) -> Json:
+def _reference_to(resource: Json, reference: Json, systems: CodeSystems, recipient: str) -> Json:
     """The reference, where the resource still says who the recipient is; else none."""
     described = {name: each for name, each in resource.items() if name != "id"}
     plain = {name: each for name, each in reference.items() if name != "extension"}
-    return plain if recipient_resource(recipient) == described else {}
+    return plain if recipient_resource(recipient, systems) == described else {}

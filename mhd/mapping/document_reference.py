@@ -25,6 +25,7 @@ from mhd.mapping.hl7v2_components import URN_OID
 from mhd.mapping.identifiers import (
     ENCOUNTER_ID,
     ENTRY_UUID,
+    NAME_ITS_OID,
     cx_identifier,
     cx_of,
     cxi_identifier,
@@ -160,21 +161,21 @@ def resource_of(
     body: Json = {
         "meta": version_of(entry) | {"profile": [profile(COMPREHENSIVE if is_complete else MINIMAL)]},
         "extension": [*home_community_extensions(entry.home_community_id), *_repository_extensions(entry, domain)],
-        "masterIdentifier": unique_id_identifier(entry.unique_id) if entry.unique_id else None,
-        "identifier": object_identifiers(entry.unique_id, entry.entry_uuid),
+        "masterIdentifier": unique_id_identifier(entry.unique_id, domain.code_systems) if entry.unique_id else None,
+        "identifier": object_identifiers(entry.unique_id, entry.entry_uuid, domain),
         "status": "superseded" if entry.availability_status == AvailabilityStatus.DEPRECATED else "current",
         "subject": subject_of(entry.patient_id, domain, patient_key),
         "date": date,
         "description": first_text(entry.comments),
     }
-    context = _context(entry, contained)
+    context = _context(entry, domain, contained)
     body["author"] = [
         each
         for number, author in enumerate(entry.author, 1)
         if (each := author_reference(author, f"author{number}", domain, contained))
     ]
     if entry.legal_authenticator:
-        body["authenticator"] = authenticator_reference(entry.legal_authenticator, contained)
+        body["authenticator"] = authenticator_reference(entry.legal_authenticator, domain, contained)
     body["relatesTo"] = [
         relation for each in relations for relation in relates_to(each.association_type, each.target_object)
     ]
@@ -208,7 +209,7 @@ def subject_of(patient_id: CX | None, domain: MhdDomain, patient_key: str | None
     if patient_id is None:
         return None
     reference = {"reference": f"{domain.base}/Patient/{patient_key}"} if patient_key else {}
-    return reference | {"type": "Patient", "identifier": cx_identifier(patient_id)}
+    return reference | {"type": "Patient", "identifier": cx_identifier(patient_id, domain.code_systems)}
 
 
 def first_text(text: InternationalString) -> str | None:
@@ -216,9 +217,9 @@ def first_text(text: InternationalString) -> str | None:
     return next((each.value for each in text if each.value), None)
 
 
-def object_identifiers(unique_id: str | None, entry_uuid: str) -> list[Json]:
+def object_identifiers(unique_id: str | None, entry_uuid: str, domain: MhdDomain) -> list[Json]:
     """The identifiers of a DocumentReference or List."""
-    unique = [unique_id_identifier(unique_id)] if unique_id else []
+    unique = [unique_id_identifier(unique_id, domain.code_systems)] if unique_id else []
     return [*unique, entry_uuid_identifier(entry_uuid)]
 
 
@@ -262,14 +263,14 @@ def document_url(entry_uuid: str, domain: MhdDomain) -> str:
     return f"{domain.base}/Binary/{resource_id(entry_uuid)}"
 
 
-def _context(entry: DocumentEntry, contained: ContainedResources) -> Json:
+def _context(entry: DocumentEntry, domain: MhdDomain, contained: ContainedResources) -> Json:
     context: Json = {}
-    patient = patient_resource(entry.source_patient_id, entry.source_patient_info)
+    patient = patient_resource(entry.source_patient_id, entry.source_patient_info, domain.code_systems)
     if patient is not None:
         context["sourcePatientInfo"] = contained.reference("srcpat", patient)
     for each in entry.reference_id_list:
         element = "encounter" if each.identifier_type_code == ENCOUNTER_ID else "related"
-        context.setdefault(element, []).append({"identifier": cxi_identifier(each)})
+        context.setdefault(element, []).append({"identifier": cxi_identifier(each, domain.code_systems)})
     period: Json = {}
     put_time(period, "start", entry.service_start_time)
     put_time(period, "end", entry.service_stop_time)
@@ -312,7 +313,7 @@ def entry_of(
     reader = _Reader(resource, domain, path, found)
     entry = DocumentEntry(
         entry_uuid=reader.entry_uuid() or entry_uuid or "",
-        patient_id=patient_id or patient_of_subject(resource.get("subject", {})),
+        patient_id=patient_id or patient_of_subject(resource.get("subject", {}), domain),
         **reader.identity(),
         **reader.attachment(),
         **reader.context(),
@@ -324,9 +325,9 @@ def entry_of(
     return entry
 
 
-def patient_of_subject(subject: Json) -> CX | None:
+def patient_of_subject(subject: Json, domain: MhdDomain) -> CX | None:
     """The patient whom the identifier of a subject names."""
-    return cx_of(subject["identifier"]) if "identifier" in subject else None
+    return cx_of(subject["identifier"], domain.code_systems) if "identifier" in subject else None
 
 
 def entry_uuid_in(resource: Json) -> str | None:
@@ -374,7 +375,7 @@ class _Reader:
             self._reading.refuse(
                 path,
                 f"{path} is no uniqueId; send the system {URI} with a urn:oid: or another URI as value, or the OID of "
-                "a system (urn:oid:...) with the value that is unique there.",
+                f"a system (urn:oid:...) with the value that is unique there, {NAME_ITS_OID}.",
             )
         return unique_id
 
@@ -423,7 +424,8 @@ class _Reader:
         for element, default_type in (("related", "urn:ihe:iti:xds:2013:uniqueId"), ("encounter", ENCOUNTER_ID)):
             for number, reference in enumerate(self._context.get(element, ())):
                 path = f"{self._path}.context.{element}[{number}]"
-                value = cxi_of(reference.get("identifier", {}), default_type, path, self._reading)
+                identifier = reference.get("identifier", {})
+                value = cxi_of(identifier, default_type, self._domain.code_systems, path, self._reading)
                 if value:
                     yield value
 
@@ -444,8 +446,8 @@ class _Reader:
             place = f"{self._path}.contained[{number}].identifier"
             self._reading.refuse(
                 place,
-                "The contained Patient of sourcePatientInfo has no identifier with a value and the system urn:oid:...; "
-                "send one: XDS needs it as sourcePatientId.",
+                "The contained Patient of sourcePatientInfo has no identifier with a value and a system that has an "
+                f"OID; send one with urn:oid: and the OID: XDS needs it as sourcePatientId; {NAME_ITS_OID}.",
                 IssueType.REQUIRED,
                 ErrorCode.REGISTRY_METADATA_ERROR,
             )
@@ -476,8 +478,9 @@ class _Reader:
         found: dict[str, Any] = {"author": tuple(each for each in authors if each)}
         if "authenticator" in self._resource:
             path = f"{self._path}.authenticator"
-            authenticator = authenticator_of(self._resource["authenticator"], self._contained, path, self._reading)
-            found["legal_authenticator"] = authenticator
+            found["legal_authenticator"] = authenticator_of(
+                self._resource["authenticator"], self._contained, self._domain, path, self._reading
+            )
         return found
 
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
+from mhd.mapping.code_systems import CodeSystems
 from xds.hl7v2 import HD, is_oid
 
 _ESCAPES: Final = {"|": "\\F\\", "^": "\\S\\", "&": "\\T\\", "~": "\\R\\", "\\": "\\E\\"}
@@ -37,12 +38,12 @@ def joined(parts: Iterable[str]) -> str:
     return "^".join(parts).rstrip("^")
 
 
-def authority_system(authority: HD) -> str | None:
+def authority_system(authority: HD, systems: CodeSystems) -> str | None:
     """The system of an Identifier for an assigning authority."""
-    return f"{URN_OID}{authority.universal_id}" if authority.universal_id and is_oid(authority.universal_id) else None
+    return systems.uri_of(authority.universal_id) if is_oid(authority.universal_id) else None
 
 
-def authority_of(system: str) -> str | None:
-    """`&OID&ISO` for the system of an Identifier; None where it is no OID."""
-    oid = system.removeprefix(URN_OID)
-    return f"&{oid}&ISO" if oid != system and is_oid(oid) else None
+def authority_of(system: str, systems: CodeSystems) -> str | None:
+    """`&OID&ISO` for the system of an Identifier; None where it is no OID and has none."""
+    oid = systems.oid_of(system)
+    return f"&{oid}&ISO" if oid else None

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import partial
 from typing import Final
 from uuid import UUID
 
 from mhd.fhir.canonicals import IDENTIFIER_TYPES, URI
 from mhd.fhir.exact_text import Json, exact_text, with_exact_text
-from mhd.mapping.code_systems import CodeSystems
+from mhd.mapping.code_systems import DICOM_UID, CodeSystems
 from mhd.mapping.hl7v2_components import URN_OID, authority_of, authority_system, escaped, joined, unescaped
 from mhd.mapping.reading import Reading
 from xds.hl7v2 import CX, CXi, is_oid
@@ -19,30 +20,32 @@ UNIQUE_ID: Final = "uniqueId"
 ENTRY_UUID: Final = "entryUUID"
 ENCOUNTER_ID: Final = "urn:ihe:iti:xds:2015:encounterId"
 _STUDY_INSTANCE_UID: Final = "urn:ihe:iti:xds:2016:studyInstanceUID"
-_DICOM_UID: Final = "urn:dicom:uid"
 _USES: Final = {UNIQUE_ID: "usual", ENTRY_UUID: "official"}
+NAME_ITS_OID: Final = "or name its OID in the settings: mhd.code_systems, or uri of patients.assigning_authorities"
+"""What to change about a system that has no OID, beside sending one."""
 _URN: Final = re.compile("urn:[A-Za-z0-9-]+:.+")
 
 
 # uniqueId and entryUUID ---------------------------------------------------------------------------------------------
 
 
-def unique_id_identifier(unique_id: str) -> Json:
+def unique_id_identifier(unique_id: str, systems: CodeSystems) -> Json:
     """The uniqueId of a document, SubmissionSet or Folder, in the forms of MHD 4.2.4 (type) and 4.2.3 (use) at once."""
-    return _typed(UNIQUE_ID) | bare_unique_id(unique_id)
+    return _typed(UNIQUE_ID) | bare_unique_id(unique_id, systems)
 
 
-def bare_unique_id(unique_id: str) -> Json:
+def bare_unique_id(unique_id: str, systems: CodeSystems) -> Json:
     """system and value alone, as in a search or a logical reference."""
-    return with_exact_text(_unique_id(unique_id), unique_id, lambda element: _read_unique_id(element, CodeSystems()))
+    read = partial(_read_unique_id, systems=systems)
+    return with_exact_text(_unique_id(unique_id, systems), unique_id, read)
 
 
-def _unique_id(unique_id: str) -> Json:
+def _unique_id(unique_id: str, systems: CodeSystems) -> Json:
     root, caret, extension = unique_id.partition("^")
     if is_oid(unique_id):
         return {"system": URI, "value": f"{URN_OID}{unique_id}"}
     if caret and extension and is_oid(root):
-        return {"system": f"{URN_OID}{root}", "value": extension}
+        return {"system": systems.uri_of(root), "value": extension}
     return {"system": URI, "value": unique_id}
 
 
@@ -57,7 +60,7 @@ def _typed(kind: str) -> Json:
 def unique_id_of(identifier: Json, systems: CodeSystems) -> str | None:
     """The uniqueId that an Identifier stands for; None where it stands for none: the system is no OID and has none."""
     own = {name: each for name, each in identifier.items() if name in ("system", "value", "extension")}
-    return exact_text(own, _unique_id) or _read_unique_id(identifier, systems)
+    return exact_text(own, partial(_unique_id, systems=systems)) or _read_unique_id(identifier, systems)
 
 
 def _read_unique_id(identifier: Json, systems: CodeSystems) -> str | None:
@@ -109,25 +112,25 @@ def resource_id(logical_id: str) -> str:
 # Patients -----------------------------------------------------------------------------------------------------------
 
 
-def cx_identifier(value: CX) -> Json:
-    return with_exact_text(_cx(value.text), value.text, _read_cx)
+def cx_identifier(value: CX, systems: CodeSystems) -> Json:
+    return with_exact_text(_cx(value.text, systems), value.text, partial(_read_cx, systems=systems))
 
 
-def cx_of(identifier: Json) -> CX | None:
-    """The CX of an Identifier; None where its system is no OID or its value is missing."""
+def cx_of(identifier: Json, systems: CodeSystems) -> CX | None:
+    """The CX of an Identifier; None where its system is no OID and has none, or its value is missing."""
     own = {name: each for name, each in identifier.items() if name in ("system", "value", "extension")}
-    text = exact_text(own, _cx) or _read_cx(identifier)
+    text = exact_text(own, partial(_cx, systems=systems)) or _read_cx(identifier, systems)
     return CX(text) if text else None
 
 
-def _cx(text: str) -> Json:
+def _cx(text: str, systems: CodeSystems) -> Json:
     value = CX(text)
-    system = authority_system(value.assigning_authority)
+    system = authority_system(value.assigning_authority, systems)
     return ({"system": system} if system else {}) | {"value": unescaped(value.id_number) or text}
 
 
-def _read_cx(identifier: Json) -> str | None:
-    authority = authority_of(identifier.get("system", ""))
+def _read_cx(identifier: Json, systems: CodeSystems) -> str | None:
+    authority = authority_of(identifier.get("system", ""), systems)
     value = identifier.get("value")
     return f"{escaped(value)}^^^{authority}" if authority and value else None
 
@@ -135,45 +138,44 @@ def _read_cx(identifier: Json) -> str | None:
 # referenceIdList ----------------------------------------------------------------------------------------------------
 
 
-def cxi_identifier(value: CXi) -> Json:
-    return with_exact_text(_cxi(value.text), value.text, _read_cxi)
+def cxi_identifier(value: CXi, systems: CodeSystems) -> Json:
+    return with_exact_text(_cxi(value.text, systems), value.text, partial(_read_cxi, systems=systems))
 
 
-def cxi_of(identifier: Json, default_type: str, path: str, reading: Reading) -> CXi | None:
+def cxi_of(identifier: Json, default_type: str, systems: CodeSystems, path: str, reading: Reading) -> CXi | None:
     """The CXi of an Identifier; `default_type` where it says nothing of its type."""
     own = {name: each for name, each in identifier.items() if name in ("type", "system", "value", "extension")}
-    exact = exact_text(own, _cxi)
+    exact = exact_text(own, partial(_cxi, systems=systems))
     if exact:
         return CXi(exact)
     if not identifier.get("value"):
         reading.warn(path, f"{path} has no identifier with a value; it is not kept.")
         return None
-    text = _read_cxi({"type": {"coding": [{"code": default_type}]}} | identifier)
+    text = _read_cxi({"type": {"coding": [{"code": default_type}]}} | identifier, systems)
     if text is None:
-        reading.refuse(
-            path, f"The system of {path} is {identifier.get('system', '')[:200]!r}; send urn:oid: and an OID."
-        )
+        system = identifier.get("system", "")[:200]
+        reading.refuse(path, f"The system of {path} is {system!r}; send urn:oid: and an OID, {NAME_ITS_OID}.")
     return CXi(text) if text else None
 
 
-def _cxi(text: str) -> Json:
+def _cxi(text: str, systems: CodeSystems) -> Json:
     value = CXi(text)
-    system = authority_system(value.assigning_authority)
+    system = authority_system(value.assigning_authority, systems)
     number = unescaped(value.id_number)
     type_code = " ".join(unescaped(value.identifier_type_code).split())
     if type_code == _STUDY_INSTANCE_UID and system is None and is_oid(number):
-        system, number = _DICOM_UID, f"{URN_OID}{number}"
+        system, number = DICOM_UID, f"{URN_OID}{number}"
     kind: Json = {"type": {"coding": [{"system": URI, "code": type_code}]}} if type_code else {}
     return kind | ({"system": system} if system else {}) | {"value": number or text}
 
 
-def _read_cxi(identifier: Json) -> str | None:
+def _read_cxi(identifier: Json, systems: CodeSystems) -> str | None:
     codes = (each.get("code") for each in identifier.get("type", {}).get("coding", ()))
     type_code = next((each for each in codes if each), "")
     system, value = identifier.get("system", ""), identifier["value"]
-    if system in (_DICOM_UID, URI) or (not system and value.startswith(URN_OID)):
+    if system in (DICOM_UID, URI) or (not system and value.startswith(URN_OID)):
         return joined((escaped(value.removeprefix(URN_OID)), "", "", "", escaped(type_code)))
-    authority = authority_of(system)
+    authority = authority_of(system, systems)
     if system and authority is None:
         return None
     return joined((escaped(value), "", "", authority or "", escaped(type_code)))

@@ -6,12 +6,15 @@ ITI TF-3: 4.2.3.1.7. The texts of XDS come back as they were (mhd/fhir/exact_tex
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Final
 
 from mhd.fhir.canonicals import URI
 from mhd.fhir.exact_text import Json, exact_text, with_exact_text
 from mhd.fhir.operation_outcome import IssueType
+from mhd.mapping.code_systems import CodeSystems
 from mhd.mapping.hl7v2_components import URN_OID, authority_of, authority_system, components, escaped, joined
+from mhd.mapping.identifiers import NAME_ITS_OID
 from mhd.mapping.reading import Reading
 from xds.hl7v2 import HD, XCN, XON, XTN, is_oid
 
@@ -50,80 +53,85 @@ def name_components(name: Json) -> list[str]:
 # Persons ------------------------------------------------------------------------------------------------------------
 
 
-def person_element(person: XCN) -> Json:
+def person_element(person: XCN, systems: CodeSystems) -> Json:
     """identifier and name of a Practitioner."""
-    return with_exact_text(_person(person.text), person.text, _read_person)
+    return with_exact_text(_person(person.text, systems), person.text, partial(_read_person, systems=systems))
 
 
-def person_of(resource: Json) -> XCN | None:
+def person_of(resource: Json, systems: CodeSystems) -> XCN | None:
     """The XCN of a Practitioner, Patient or RelatedPerson; None where it has neither identifier nor name."""
     own = {name: each for name, each in resource.items() if name in ("identifier", "name", "extension")}
-    text = exact_text(own, _person) or _read_person(resource)
+    text = exact_text(own, partial(_person, systems=systems)) or _read_person(resource, systems)
     return XCN(text) if text else None
 
 
-def _person(text: str) -> Json:
+def _person(text: str, systems: CodeSystems) -> Json:
     number, *name = components(text, 6)
     found: Json = {}
     if number.strip():
-        system = authority_system(XCN(text).assigning_authority)
+        system = authority_system(XCN(text).assigning_authority, systems)
         found["identifier"] = [({"system": system} if system else {}) | {"value": number}]
     if named := human_name(name):
         found["name"] = [named]
     return found
 
 
-def _read_person(resource: Json) -> str | None:
-    number, authority = _first_id(resource.get("identifier", ()))
+def _read_person(resource: Json, systems: CodeSystems) -> str | None:
+    number, authority = _first_id(resource.get("identifier", ()), systems)
     names = resource.get("name", ())
     name = name_components(names[0]) if names else [""] * 5
     return joined((number, *name, "", "", authority)) or None
 
 
-def _first_id(identifiers: Sequence[Json]) -> tuple[str, str]:
+def _first_id(identifiers: Sequence[Json], systems: CodeSystems) -> tuple[str, str]:
     """Number and authority of the Identifier that is kept."""
-    kept = _kept_identifier(identifiers)
-    return escaped(kept.get("value", "")), authority_of(kept.get("system", "")) or ""
+    kept = _kept_identifier(identifiers, systems)
+    return escaped(kept.get("value", "")), authority_of(kept.get("system", ""), systems) or ""
 
 
-def _kept_identifier(identifiers: Sequence[Json]) -> Json:
+def _kept_identifier(identifiers: Sequence[Json], systems: CodeSystems) -> Json:
     """The first that has a number and an authority, else the first that has a number; {}: there is none."""
     given = [each for each in identifiers if each.get("value")]
-    return next((each for each in given if authority_of(each.get("system", ""))), next(iter(given), {}))
+    known = (each for each in given if authority_of(each.get("system", ""), systems))
+    return next(known, next(iter(given), {}))
 
 
-def warn_of_lost_system(resource: Json, path: str, reading: Reading) -> None:
+def warn_of_lost_system(resource: Json, systems: CodeSystems, path: str, reading: Reading) -> None:
     """Say so where a number is kept without its system, for which XCN and XON have no place."""
     identifiers = resource.get("identifier", ())
-    system = _kept_identifier(identifiers).get("system")
-    if not system or authority_of(system) or any(each.get("system") == URI for each in identifiers):
+    system = _kept_identifier(identifiers, systems).get("system")
+    if not system or authority_of(system, systems) or any(each.get("system") == URI for each in identifiers):
         return
     whose = f"of the identifier of the {resource['resourceType']}"
-    reading.warn(path, f"The system {system[:200]!r} {whose} is no OID and is not kept; send urn:oid: and an OID.")
+    sentence = (
+        f"The system {system[:200]!r} {whose} is no OID and is not kept; send urn:oid: and an OID, {NAME_ITS_OID}."
+    )
+    reading.warn(path, sentence)
 
 
 # Organizations ------------------------------------------------------------------------------------------------------
 
 
-def organization_element(organization: XON) -> Json:
+def organization_element(organization: XON, systems: CodeSystems) -> Json:
     """identifier and name of an Organization."""
-    return with_exact_text(_organization(organization.text), organization.text, _read_organization)
+    read = partial(_read_organization, systems=systems)
+    return with_exact_text(_organization(organization.text, systems), organization.text, read)
 
 
-def organization_of(resource: Json, display: str | None = None) -> XON | None:
+def organization_of(resource: Json, systems: CodeSystems, display: str | None = None) -> XON | None:
     """The XON of an Organization; one without name is called by `display`, or by its identifier."""
     own = {name: each for name, each in resource.items() if name in ("identifier", "name", "extension")}
-    text = exact_text(own, _organization) or _read_organization(resource, display)
+    text = exact_text(own, partial(_organization, systems=systems)) or _read_organization(resource, systems, display)
     return XON(text) if text else None
 
 
-def _organization(text: str) -> Json:
+def _organization(text: str, systems: CodeSystems) -> Json:
     value = XON(text)
     name, *_ = components(text, 1)
     number = components(text, 10)[9]
     found: Json = {}
     if number.strip():
-        system = authority_system(HD(value.component(6)))
+        system = authority_system(HD(value.component(6)), systems)
         if system is None and is_oid(number):
             system, number = URI, f"{URN_OID}{number}"
         found["identifier"] = [({"system": system} if system else {}) | {"value": number}]
@@ -132,14 +140,14 @@ def _organization(text: str) -> Json:
     return found
 
 
-def _read_organization(resource: Json, display: str | None = None) -> str | None:
+def _read_organization(resource: Json, systems: CodeSystems, display: str | None = None) -> str | None:
     for identifier in resource.get("identifier", ()):
         value = identifier.get("value", "")
         if is_oid(value.removeprefix(URN_OID)) and identifier.get("system", URI) == URI:
             number, authority = value.removeprefix(URN_OID), ""
             break
     else:
-        number, authority = _first_id(resource.get("identifier", ()))
+        number, authority = _first_id(resource.get("identifier", ()), systems)
     name = escaped(resource.get("name") or display or "") or number
     return joined((name, "", "", "", "", authority, "", "", "", number)) or None
 

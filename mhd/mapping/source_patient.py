@@ -10,6 +10,7 @@ from typing import Final
 
 from mhd.fhir.canonicals import XDS_TEXT
 from mhd.fhir.exact_text import Json
+from mhd.mapping.code_systems import CodeSystems
 from mhd.mapping.domain import MhdDomain
 from mhd.mapping.hl7v2_components import components, escaped, joined
 from mhd.mapping.identifiers import cx_identifier, cx_of
@@ -31,26 +32,26 @@ _SEXES: Final[Mapping[str, str]] = {"female": "F", "male": "M", "unknown": "U", 
 # XDS -> FHIR --------------------------------------------------------------------------------------------------------
 
 
-def patient_resource(source_patient_id: CX | None, lines: Sequence[str]) -> Json | None:
+def patient_resource(source_patient_id: CX | None, lines: Sequence[str], systems: CodeSystems) -> Json | None:
     """A Patient to be contained, without id. None: nothing is known about him."""
     if source_patient_id is None and not lines:
         return None
-    patient = _patient(source_patient_id, lines)
-    if _lines(patient) != list(lines):
+    patient = _patient(source_patient_id, lines, systems)
+    if _lines(patient, systems) != list(lines):
         patient["extension"] = [{"url": XDS_TEXT, "valueString": line} for line in lines]
         if not lines:
             patient["extension"] = [{"url": XDS_TEXT, "valueString": "-"}]
     return patient
 
 
-def _patient(source_patient_id: CX | None, lines: Sequence[str]) -> Json:
+def _patient(source_patient_id: CX | None, lines: Sequence[str], systems: CodeSystems) -> Json:
     patient: Json = {"resourceType": "Patient"}
     for line in lines:
         field, _, value = line.partition("|")
         if field in _FIELDS:
-            _FIELDS[field](patient, value)
+            _FIELDS[field](patient, value, systems)
     if source_patient_id is not None:
-        _mark_source_id(patient, cx_identifier(source_patient_id))
+        _mark_source_id(patient, cx_identifier(source_patient_id, systems))
     return patient
 
 
@@ -63,24 +64,24 @@ def _mark_source_id(patient: Json, identifier: Json) -> None:
         identifiers.insert(0, {"use": "usual"} | identifier)
 
 
-def _identifier(patient: Json, value: str) -> None:
+def _identifier(patient: Json, value: str, systems: CodeSystems) -> None:
     for each in value.split("~"):
         if each:
-            patient.setdefault("identifier", []).append(cx_identifier(CX(each)))
+            patient.setdefault("identifier", []).append(cx_identifier(CX(each), systems))
 
 
-def _name(patient: Json, value: str) -> None:
+def _name(patient: Json, value: str, _: CodeSystems) -> None:
     for each in value.split("~"):
         if name := human_name(components(each, 5)):
             patient.setdefault("name", []).append(name)
 
 
-def _birth_date(patient: Json, value: str) -> None:
+def _birth_date(patient: Json, value: str, _: CodeSystems) -> None:
     if day := date_of(value):
         patient["birthDate"] = day
 
 
-def _gender(patient: Json, value: str) -> None:
+def _gender(patient: Json, value: str, _: CodeSystems) -> None:
     if value in _GENDERS:
         patient["gender"] = _GENDERS[value]
 
@@ -88,7 +89,7 @@ def _gender(patient: Json, value: str) -> None:
 _ADDRESS: Final = ("line", "", "city", "state", "postalCode", "country", "", "", "district")
 
 
-def _address(patient: Json, value: str) -> None:
+def _address(patient: Json, value: str, _: CodeSystems) -> None:
     for each in value.split("~"):
         parts = dict(zip(_ADDRESS, components(each, len(_ADDRESS)), strict=True))
         address: Json = {name: part for name, part in parts.items() if name and part.strip()}
@@ -98,7 +99,7 @@ def _address(patient: Json, value: str) -> None:
             patient.setdefault("address", []).append(address)
 
 
-_FIELDS: Final[Mapping[str, Callable[[Json, str], None]]] = {
+_FIELDS: Final[Mapping[str, Callable[[Json, str, CodeSystems], None]]] = {
     "PID-3": _identifier,
     "PID-5": _name,
     "PID-7": _birth_date,
@@ -112,7 +113,7 @@ _FIELDS: Final[Mapping[str, Callable[[Json, str], None]]] = {
 
 def source_patient_id_of(patient: Json, domain: MhdDomain) -> CX | None:
     """The usual identifier, else the first that is not the affinity domain's, else the first."""
-    known = [(each, cx) for each in patient.get("identifier", ()) if (cx := cx_of(each))]
+    known = [(each, cx) for each in patient.get("identifier", ()) if (cx := cx_of(each, domain.code_systems))]
     usual = [cx for each, cx in known if each.get("use") == "usual"]
     foreign = [cx for _, cx in known if not domain.is_authority(cx.assigning_authority.universal_id)]
     return next(iter([*usual, *foreign, *(cx for _, cx in known)]), None)
@@ -128,13 +129,13 @@ def source_patient_info_of(patient: Json, domain: MhdDomain) -> tuple[str, ...]:
     if said:
         lines = [] if said == ["-"] else said
         plain = {name: value for name, value in patient.items() if name not in ("id", "extension")}
-        if _patient(source_patient_id_of(patient, domain), lines) == plain:
+        if _patient(source_patient_id_of(patient, domain), lines, domain.code_systems) == plain:
             return tuple(lines)
-    return tuple(_lines(patient))
+    return tuple(_lines(patient, domain.code_systems))
 
 
-def _lines(patient: Json) -> list[str]:
-    lines = [f"PID-3|{cx.text}" for each in patient.get("identifier", ()) if (cx := cx_of(each))]
+def _lines(patient: Json, systems: CodeSystems) -> list[str]:
+    lines = [f"PID-3|{cx.text}" for each in patient.get("identifier", ()) if (cx := cx_of(each, systems))]
     lines += [f"PID-5|{name}" for each in patient.get("name", ()) if (name := joined(name_components(each)))]
     if "birthDate" in patient:
         lines.append(f"PID-7|{patient['birthDate'].replace('-', '')}")

@@ -12,9 +12,9 @@ from http import HTTPStatus
 from typing import Final
 
 from mhd.fhir.operation_outcome import Issue, IssueType, Refused
-from mhd.mapping.hl7v2_components import unescaped
+from mhd.mapping.hl7v2_components import URN_OID, unescaped
 from mhd.searching.search_conditions import Patients
-from xds.hl7v2 import CX
+from xds.hl7v2 import CX, is_oid
 from xds.metadata import ObjectKind
 from xds.paged_search import Page, PagedRegistry, PagedSearch
 
@@ -87,7 +87,7 @@ class OfOnePatient:
 async def patient_of_claims(claims: Iterable[str], patients: Patients) -> str | None:
     """The one patient (CX text) whom all claims of a token name; None: nobody who is known, or several.
 
-    claims   each is CX text, or what Patients.of_reference() takes
+    claims   each is CX text, whose authority may be the URI of a system as well, or what Patients.of_reference() takes
     """
     found = {patient.text if (patient := await _patient(each, patients)) else None for each in claims}
     return found.pop() if len(found) == 1 else None
@@ -97,4 +97,6 @@ async def _patient(claim: str, patients: Patients) -> CX | None:
     if "^" not in claim:
         return await patients.of_reference(claim)
     sent = CX(claim)
-    return patients.of_identifier(f"urn:oid:{sent.assigning_authority.universal_id}", unescaped(sent.id_number))
+    authority = sent.assigning_authority.universal_id
+    system = f"{URN_OID}{authority}" if is_oid(authority) else authority
+    return patients.of_identifier(system, unescaped(sent.id_number))

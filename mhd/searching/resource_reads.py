@@ -11,6 +11,7 @@ import orjson
 
 from mhd.fhir.exact_text import Json
 from mhd.fhir.operation_outcome import Issue, IssueType, Refused
+from mhd.mapping.code_systems import CodeSystems
 from mhd.mapping.identifiers import cx_identifier, entry_uuid_of
 from mhd.mapping.identifiers import resource_id as id_of
 from mhd.messages import FhirAnswer
@@ -160,20 +161,23 @@ def _etag(found: PagedObject, answer: FhirAnswer) -> str | None:
     return found.version if is_as_it_came and found.version == _FIRST else f"{found.version}.{answer.etag}"
 
 
-async def read_patient(resource_id: str, *, registry: PagedRegistry) -> FhirAnswer:
+async def read_patient(resource_id: str, *, registry: PagedRegistry, systems: CodeSystems) -> FhirAnswer:
     """The Patient for whom something is registered; of one that was merged, also by whom it was replaced.
+
+    systems   of identifiers
 
     Raises Refused (404), XdsError.
     """
     patient_id = await registry.patient_of(resource_id)
     if patient_id is None:
         raise missing("Patient", resource_id)
-    resource: Json = {"resourceType": "Patient", "id": resource_id, "identifier": [cx_identifier(CX(patient_id))]}
+    identifier = cx_identifier(CX(patient_id), systems)
+    resource: Json = {"resourceType": "Patient", "id": resource_id, "identifier": [identifier]}
     survivor = await registry.survivor_of(patient_id)
     if survivor != patient_id:
         key = await registry.patient_key(survivor)
         other: Json = {"reference": f"Patient/{key}"} if key else {}
-        other |= {"type": "Patient", "identifier": cx_identifier(CX(survivor))}
+        other |= {"type": "Patient", "identifier": cx_identifier(CX(survivor), systems)}
         resource["link"] = [{"other": other, "type": "replaced-by"}]
     accessed = Accessed((patient_id,), (AccessedObject(AccessedKind.PATIENT, resource_id),))
     return replace(answer_of(orjson.dumps(resource)), accessed=accessed)

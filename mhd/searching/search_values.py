@@ -10,8 +10,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
+from mhd.fhir.canonicals import URI
 from mhd.fhir.fhir_dates import PrefixNotSupported, date_range
-from mhd.mapping.code_systems import CodeSystems
+from mhd.mapping.code_systems import DICOM_UID, CodeSystems
 from mhd.mapping.hl7v2_components import URN_OID, authority_of, escaped
 from mhd.mapping.identifiers import ENCOUNTER_ID
 from xds.metadata import AvailabilityStatus
@@ -23,7 +24,6 @@ Meaning: TypeAlias = Callable[[str, str, CodeSystems], Alternatives]
 """Of a value as sent and the column it is about."""
 
 _ESCAPED: Final = re.compile(r"\\([,|$\\])")
-_DICOM_UID: Final = "urn:dicom:uid"
 
 
 class Token(NamedTuple):
@@ -124,14 +124,14 @@ def oid(text: str, column: str, _: CodeSystems) -> Alternatives:
     return ((one(column, Operator.ANY_OF, number),),) if number else ()
 
 
-def related(text: str, column: str, _: CodeSystems) -> Alternatives:
+def related(text: str, column: str, systems: CodeSystems) -> Alternatives:
     """An identifier in referenceIdList, of whatever type (ITI TF-3: 4.2.3.2.28)."""
-    return _reference_id(text, column, "")
+    return _reference_id(text, column, "", systems)
 
 
-def encounter(text: str, column: str, _: CodeSystems) -> Alternatives:
+def encounter(text: str, column: str, systems: CodeSystems) -> Alternatives:
     """An identifier of an encounter in referenceIdList."""
-    return _reference_id(text, column, f"^{ENCOUNTER_ID}")
+    return _reference_id(text, column, f"^{ENCOUNTER_ID}", systems)
 
 
 def literal_reference(text: str, column: str, systems: CodeSystems) -> Alternatives:
@@ -139,16 +139,16 @@ def literal_reference(text: str, column: str, systems: CodeSystems) -> Alternati
     return related(text, column, systems) if len(split(text, "|")) > 1 else ()
 
 
-def _reference_id(text: str, column: str, type_code: str) -> Alternatives:
+def _reference_id(text: str, column: str, type_code: str, systems: CodeSystems) -> Alternatives:
     system, code = token(text)
     if not code:
         raise ValueError(f"is {text[:100]!r}; send an identifier with a value, as system|value")
     value = escaped(code.removeprefix(URN_OID))
     if not system:
         return ((one(column, Operator.STARTS_WITH, f"{value}^"),), (one(column, Operator.ANY_OF, value),))
-    if system == _DICOM_UID:
+    if system in (DICOM_UID, URI):
         return ((one(column, Operator.STARTS_WITH, f"{value}^^^^"),),)
-    authority = authority_of(system)
+    authority = authority_of(system, systems)
     if authority is None:
         return ()
     begun = f"{escaped(code)}^^^{authority}"

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from mhd.fhir.exact_text import Json
 from mhd.fhir.operation_outcome import IssueType
 from mhd.mapping.contained import contained_by_reference
+from mhd.mapping.domain import MhdDomain
 from mhd.mapping.reading import Reading
 from mhd.patients import PatientResolver, as_sent
 from mhd.submitting.transaction_bundle import BundleEntry, Part, TransactionBundle
@@ -47,11 +48,13 @@ async def patient_of_bundle(bundle: TransactionBundle, patients: PatientResolver
                 ErrorCode.REGISTRY_METADATA_ERROR,
             )
         return None
-    _judge_others(named, first, bundle, reading)
+    _judge_others(named, first, bundle, patients.domain, reading)
     return named[first.number]
 
 
-def _judge_others(named: Mapping[int, CX], first: BundleEntry, bundle: TransactionBundle, reading: Reading) -> None:
+def _judge_others(
+    named: Mapping[int, CX], first: BundleEntry, bundle: TransactionBundle, domain: MhdDomain, reading: Reading
+) -> None:
     for number, patient_id in named.items():
         if patient_id != named[first.number]:
             reading.refuse(
@@ -59,8 +62,8 @@ def _judge_others(named: Mapping[int, CX], first: BundleEntry, bundle: Transacti
                 "All resources of a submission have to be about one patient; send several Bundles.",
                 IssueType.BUSINESS_RULE,
                 ErrorCode.PATIENT_ID_DOES_NOT_MATCH,
-                diagnostics=f"entry[{first.number}] has {as_sent(first.resource['subject'])}, "
-                f"entry[{number}] has {as_sent(bundle.entries[number].resource['subject'])}",
+                diagnostics=f"entry[{first.number}] has {as_sent(first.resource['subject'], domain)}, "
+                f"entry[{number}] has {as_sent(bundle.entries[number].resource['subject'], domain)}",
             )
 
 

@@ -68,7 +68,10 @@ def _submission_set(document: Json, full_url: str, submitting: Submitting) -> Js
     designation = [{"url": DESIGNATION_TYPE, "valueCodeableConcept": concept}] if concept else []
     found = {
         "resourceType": "List",
-        "extension": [{"url": SOURCE_ID, "valueIdentifier": bare_unique_id(options.source_id)}, *designation],
+        "extension": [
+            {"url": SOURCE_ID, "valueIdentifier": bare_unique_id(options.source_id, domain.code_systems)},
+            *designation,
+        ],
         "status": "current",
         "mode": "working",
         "code": {"coding": [{"system": LIST_TYPES, "code": SUBMISSION_SET}]},

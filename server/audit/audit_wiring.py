@@ -15,6 +15,7 @@ from server.audit.audit_outbox import AuditOutbox
 from server.audit.audit_sink import AuditSink, NotKept
 from server.audit.audit_trail import AuditTrail
 from server.audit.fhir_audit_event import Observer
+from server.fhir_wiring import code_systems
 from server.meanwhile import meanwhile
 from server.settings import Settings, repository_unique_id
 from server.tls import CannotServe, client_context
@@ -43,7 +44,8 @@ async def audit_trail(settings: Settings) -> AsyncIterator[AuditTrail | None]:
                 sinks.append(outbox)
         except NotKept as problem:
             raise CannotServe(f"audit: {problem}") from problem
-        observer = Observer(f"urn:oid:{configured.source_id or repository_unique_id(settings)}", configured.site)
+        source = f"urn:oid:{configured.source_id or repository_unique_id(settings)}"
+        observer = Observer(source, configured.site, code_systems(settings))
         trail = AuditTrail(sinks, observer, required=configured.required, outbox=outbox)
         opened.push_async_callback(trail.close)
         if outbox is not None and configured.feed_url is not None:

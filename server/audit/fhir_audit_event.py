@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Final
@@ -12,6 +12,7 @@ from urllib.parse import quote, urlsplit
 
 from mhd.fhir.exact_text import Json
 from mhd.iti93_mobile_patient_identity_feed import EVENT
+from mhd.mapping.code_systems import CodeSystems
 from mhd.mapping.identifiers import cx_identifier
 from server.audit.audited_transactions import AuditedTransaction, Coding
 from server.audit.happened import Client, Happened, Named, User
@@ -57,12 +58,14 @@ _RESOURCES: Final = {
 class Observer:
     """Who writes the events: the server itself.
 
-    id     a URI
-    site   "": it has no name
+    id             a URI
+    site           "": it has no name
+    code_systems   of identifiers, as this server calls them in FHIR
     """
 
     id: str
     site: str = ""
+    code_systems: CodeSystems = field(default_factory=CodeSystems.default)
 
     @property
     def reference(self) -> Json:
@@ -95,7 +98,7 @@ def _event(happened: Happened, observer: Observer, now: datetime, patient_id: st
             "observer": observer.reference,
             "type": [_APPLICATION_SERVER._asdict()],
         },
-        **_entities(happened, patient_id),
+        **_entities(happened, patient_id, observer.code_systems),
     }
 
 
@@ -172,15 +175,15 @@ def _named(purpose: PurposeOfUse) -> Json:
 # About whom and what -----------------------------------------------------------------------------------------------
 
 
-def _entities(happened: Happened, patient_id: str) -> Json:
-    entities = list(_each_entity(happened, patient_id))
+def _entities(happened: Happened, patient_id: str, systems: CodeSystems) -> Json:
+    entities = list(_each_entity(happened, patient_id, systems))
     return {"entity": entities} if entities else {}
 
 
-def _each_entity(happened: Happened, patient_id: str) -> Iterator[Json]:
+def _each_entity(happened: Happened, patient_id: str, systems: CodeSystems) -> Iterator[Json]:
     row = happened.transaction
     if patient_id:
-        yield {"what": _patient(happened, patient_id), "type": _PERSON._asdict(), "role": _PATIENT._asdict()}
+        yield {"what": _patient(happened, patient_id, systems), "type": _PERSON._asdict(), "role": _PATIENT._asdict()}
     for each in happened.accessed.objects:
         if each.kind is AccessedKind.MESSAGE:
             yield {"what": _named_message(each), **_MESSAGE}
@@ -199,12 +202,12 @@ def _each_entity(happened: Happened, patient_id: str) -> Iterator[Json]:
         yield {"what": {"identifier": {"value": happened.request_id}}, "type": _REQUEST_ID}
 
 
-def _patient(happened: Happened, patient_id: str) -> Json:
+def _patient(happened: Happened, patient_id: str, systems: CodeSystems) -> Json:
     key = None if happened.transaction.has_patient_ids else happened.patient_keys.get(patient_id)
     return {
         **({"reference": f"{happened.base}/Patient/{key}"} if key else {}),
         "type": "Patient",
-        "identifier": cx_identifier(CX(patient_id)),
+        "identifier": cx_identifier(CX(patient_id), systems),
     }
 
 

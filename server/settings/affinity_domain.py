@@ -8,7 +8,7 @@ from pydantic import (
     Field,
 )
 
-from server.settings.setting_forms import MIB, NumberKind, Oid, Table
+from server.settings.setting_forms import MIB, NumberKind, Oid, SystemUri, Table
 
 
 class Policy(StrEnum):
@@ -40,6 +40,11 @@ class AssigningAuthority(Table):
     oid: Oid = Field(description="OID of the assigning authority")
     name: str = Field("", description="for people")
     namespace_id: str = Field("", description="what HL7 v2 senders write instead of the OID: 123^^^NHS")
+    uri: SystemUri = Field(
+        "",
+        description="what FHIR apps write instead of the OID, as the system of an Identifier: "
+        "https://fhir.nhs.uk/Id/nhs-number. What is registered is told so after toimik reindex",
+    )
     number: NumberKind = Field(
         "", description="kind of number, whose check digits are checked: gb.nhs, ee.ik, or another of python-stdnum"
     )

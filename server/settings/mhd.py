@@ -227,8 +227,9 @@ class MhdSettings(Table):
     )
     code_systems: Path | None = Field(
         None,
-        description="OIDs and URIs of code systems beside the usual ones: a TOML file with [[code_system]] tables of "
-        "oid and uri, or the JSON of a NamingSystem or of a Bundle of them",
+        description="OIDs and URIs of code systems, and of systems of identifiers, beside the usual ones: a TOML file "
+        "with [[code_system]] tables of oid and uri, or the JSON of a NamingSystem or of a Bundle of them. What is "
+        "registered is told by them after toimik reindex",
     )
 
     iua: IuaSettings = Field(default_factory=IuaSettings)

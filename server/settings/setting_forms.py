@@ -18,6 +18,7 @@ from pydantic import (
     SerializationInfo,
 )
 
+from mhd.mapping.code_systems import FORMS_OF_VALUES
 from server.number_checks import number_check
 from xds.hl7v2 import is_oid
 
@@ -28,12 +29,25 @@ SECRETS_VARIABLE: Final = "TOIMIK_SECRETS"
 IN_THE_CLEAR: Final = "secrets in the clear"
 _ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 _USUAL_PORT: Final = re.compile(r"^http:.*:80$|^https:.*:443$")
+_ABSOLUTE_URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[!-~]+")
 _OF_THIS_MACHINE: Final = ("127.0.0.1", "::1", "localhost")
 
 
 def oid(value: str) -> str:
     if not is_oid(value):
         raise ValueError(f"{value!r} is not an OID such as 1.2.40.0.13")
+    return value
+
+
+def _system_uri(value: str) -> str:
+    if value and (value.lower().startswith("urn:oid:") or not _ABSOLUTE_URI.fullmatch(value)):
+        raise ValueError(
+            f"{value!r} is not a URI such as https://fhir.nhs.uk/Id/nhs-number; an OID is known without it"
+        )
+    if value in FORMS_OF_VALUES:
+        raise ValueError(
+            f"{value!r} says what an identifier looks like, not who gave it; give a URI of the authority's own"
+        )
     return value
 
 
@@ -127,6 +141,7 @@ BaseUrl = Annotated[str, AfterValidator(_base_url)]
 Origin = Annotated[str, AfterValidator(_origin)]
 WebAddress = Annotated[str, AfterValidator(_web_address)]
 KeysAddress = Annotated[str, AfterValidator(_keys_address)]
+SystemUri = Annotated[str, AfterValidator(_system_uri)]
 NumberKind = Annotated[str, AfterValidator(_number_kind)]
 Network = Annotated[str, AfterValidator(_network)]
 

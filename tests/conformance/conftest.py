@@ -47,9 +47,15 @@ async def fhir(server: str) -> AsyncIterator[FhirWire]:
         yield FhirWire(server, session)
 
 
+@pytest.fixture(scope="module")
+def front() -> Mapping[str, Any]:
+    """Settings of a server in front of the other one that are not default."""
+    return {}
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=["here", "elsewhere"])
 async def app(
-    request: pytest.FixtureRequest, server: str, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, server: str, front: Mapping[str, Any], tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[FhirWire]:
     """An app of the server, and one of another server in front of it."""
     async with aiohttp.ClientSession() as session:
@@ -57,5 +63,5 @@ async def app(
             yield FhirWire(server, session)
             return
         urls = {"registry_url": f"{server}/xds/registry", "repository_url": f"{server}/xds/repository"}
-        async with running_server(tmp_path_factory.mktemp("front"), actors=["mhd"], **urls) as base:
+        async with running_server(tmp_path_factory.mktemp("front"), actors=["mhd"], **urls, **front) as base:
             yield FhirWire(base, session)

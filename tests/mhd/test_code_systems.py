@@ -73,3 +73,53 @@ def test_a_naming_system_tells_oid_and_uris_the_preferred_first() -> None:
         ("2.25.7", "http://example.org/new"),
         ("2.25.7", "http://example.org/old"),
     ]
+
+
+NPI = "http://hl7.org/fhir/sid/us-npi"
+
+
+@pytest.mark.parametrize(
+    ("system", "oid"),
+    [
+        (NPI, "2.16.840.1.113883.4.6"),
+        ("http://hl7.org/fhir/sid/us-ssn", "2.16.840.1.113883.4.1"),
+        ("http://hl7.org/fhir/sid/us-medicare", "2.16.840.1.113883.4.572"),
+        ("http://hl7.org/fhir/sid/us-mbi", "2.16.840.1.113883.4.927"),
+        ("urn:oid:2.25.7", "2.25.7"),
+    ],
+)
+def test_a_system_of_identifiers_has_a_name_in_each_world(system: str, oid: str) -> None:
+    assert SYSTEMS.oid_of(system) == oid
+    assert SYSTEMS.oid_of(f"urn:oid:{oid}") == oid
+    assert SYSTEMS.uri_of(oid) == system
+
+
+@pytest.mark.parametrize("system", ["", "2.25.7", "urn:oid:", "urn:oid:2.25.07", "https://hospital.example/id"])
+def test_a_system_of_identifiers_that_is_no_oid_and_has_none_stands_for_no_authority(system: str) -> None:
+    assert SYSTEMS.oid_of(system) is None
+
+
+@pytest.mark.parametrize("form", ["urn:ietf:rfc:3986", "urn:dicom:uid"])
+def test_what_says_how_a_value_looks_is_no_authority_whatever_a_naming_system_says(form: str) -> None:
+    systems = CodeSystems.default([("2.25.7", form), ("2.25.8", "a code system")])
+
+    assert systems.oid_of(form) is None
+    assert systems.uri_of("2.25.7") == "urn:oid:2.25.7"
+
+
+def test_a_naming_system_whose_oid_is_none_gives_no_authority() -> None:
+    assert CodeSystems.default([("local", "https://hospital.example/id")]).oid_of("https://hospital.example/id") is None
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["1.2", "1.3", "1.4"]), st.sampled_from(["urn:a:b", "urn:oid:1.3", NPI]))),
+    st.sampled_from(["1.2", "1.3", "1.5", "2.16.840.1.113883.4.6"]),
+)
+def test_no_map_gives_an_authority_the_system_of_another(pairs: list[tuple[str, str]], oid: str) -> None:
+    try:
+        systems = CodeSystems.default(pairs)
+    except CodeSystemsDiffer:
+        return
+    written = systems.uri_of(oid)
+
+    assert systems.oid_of(written) == oid or written == f"urn:oid:{oid}"

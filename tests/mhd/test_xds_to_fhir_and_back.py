@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from mhd.fhir.exact_text import Json
+from mhd.mapping.code_systems import CodeSystems
 from mhd.mapping.document_list import folder_of, list_of, submission_set_of
 from mhd.mapping.document_reference import entry_of, resource_of
 from mhd.mapping.domain import MhdDomain
@@ -20,11 +21,28 @@ from xds.hl7v2 import CX, DTM, XCN, XON, XTN, CXi
 from xds.metadata import Author, Code, DocumentEntry, Folder, LocalizedString, SubmissionSet
 
 DOMAIN = MhdDomain(base="https://mhd.example.org/fhir")
+NAMED = MhdDomain(
+    base=DOMAIN.base,
+    code_systems=CodeSystems.default(
+        [
+            ("2.25.1", "https://hospital.example/id/patient"),
+            ("2.25.7", "urn:uuid:1479257a-ce8f-482a-89fa-429ac066c158"),
+            ("2.25.7", "https://hospital.example/id/staff"),
+            ("1.2.3", "https://hospital.example/id/document"),
+            ("2.25.5150", "urn:oid:2.25.7331"),  # the name of another one
+            ("2.16.840.1.113883.4.873", "urn:ietf:rfc:3986"),
+        ]
+    ),
+)
+"""A domain that has URIs of authorities, also such as nobody should choose."""
+DOMAINS = pytest.mark.parametrize("domain", [DOMAIN, NAMED], ids=["by OID", "by URI"])
 
 _AWKWARD = st.sampled_from(["^", "&", "\\", "~", "|", "\\E\\", "\\S\\", "  ", " ", "ä", "漢", "a b", "x", "\t"])
 _COMPONENTS = st.lists(_AWKWARD, max_size=4).map("".join)
 _HL7 = st.lists(_COMPONENTS, max_size=13).map("^".join)
-_OIDS = st.sampled_from(["2.25.1", "2.16.840.1.113883.6.1"])
+_OIDS = st.sampled_from(
+    ["2.25.1", "2.16.840.1.113883.6.1", "2.25.7", "2.25.5150", "2.25.7331", "2.16.840.1.113883.4.873"]
+)
 _PATIENT_IDS = st.builds(CX.of, _COMPONENTS.filter(str.strip).map(lambda text: text.replace("^", "_")), _OIDS)
 _SCHEMES = st.sampled_from(
     [
@@ -41,10 +59,16 @@ _CODES = st.builds(
     Code, st.sampled_from(["a", "a b", "a  b", "ä\u00a0b"]), _SCHEMES, st.just((LocalizedString("shown"),))
 )
 _ROLES = _HL7.filter(str.strip) | st.sampled_from(["ATT^^^&2.25.7&ISO", "ATT^^^&2.16.840.1.113883.6.96&ISO", "doctor"])
+_PERSONS = _HL7.filter(str.strip) | st.builds(
+    lambda number, oid: f"{number}^Tamm^Mari^^^dr^^^&{oid}&ISO", _COMPONENTS, _OIDS
+)
+_ORGANIZATIONS = _HL7.filter(str.strip) | st.builds(
+    lambda number, oid: f"Ward^^^^^&{oid}&ISO^^^^{number}", _COMPONENTS, _OIDS
+)
 _AUTHORS = st.builds(
     Author,
-    st.none() | _HL7.map(XCN).filter(lambda person: bool(person.text.strip())),
-    st.lists(_HL7.filter(str.strip).map(XON), max_size=3).map(tuple),
+    st.none() | _PERSONS.map(XCN),
+    st.lists(_ORGANIZATIONS.map(XON), max_size=3).map(tuple),
     st.lists(_ROLES, max_size=2).map(tuple),
     st.lists(_ROLES, max_size=2).map(tuple),
     st.lists(_HL7.filter(str.strip).map(XTN), max_size=2).map(tuple),
@@ -62,7 +86,9 @@ _UNIQUE_IDS = st.sampled_from(
     ]
 )
 _PID_LINES = st.builds(
-    lambda field, value: f"PID-{field}|{value}", st.sampled_from([1, 3, 5, 7, 8, 11, 13]), _HL7 | st.just("19800229")
+    lambda field, value: f"PID-{field}|{value}",
+    st.sampled_from([1, 3, 5, 7, 8, 11, 13]),
+    _HL7 | st.just("19800229") | _PATIENT_IDS.map(lambda patient_id: patient_id.text),
 )
 
 
@@ -71,14 +97,16 @@ def _there_and_back(resource: Json) -> Json:
     return from_xml(to_xml(resource))
 
 
+@DOMAINS
 @given(strategies.document_entries())
 @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
-def test_a_document_entry_comes_back_from_fhir(entry: DocumentEntry) -> None:
-    resource = _there_and_back(resource_of(entry, domain=DOMAIN, patient_key="p1", date="2026-03-04T09:15:01Z"))
+def test_a_document_entry_comes_back_from_fhir(domain: MhdDomain, entry: DocumentEntry) -> None:
+    resource = _there_and_back(resource_of(entry, domain=domain, patient_key="p1", date="2026-03-04T09:15:01Z"))
 
-    assert entry_of(resource, domain=DOMAIN) == expressible(entry)
+    assert entry_of(resource, domain=domain) == expressible(entry)
 
 
+@DOMAINS
 @given(
     strategies.document_entries(
         author=st.lists(_AUTHORS, max_size=3).map(tuple),
@@ -87,17 +115,18 @@ def test_a_document_entry_comes_back_from_fhir(entry: DocumentEntry) -> None:
         patient_id=_PATIENT_IDS,
         source_patient_id=_PATIENT_IDS,
         source_patient_info=st.lists(_PID_LINES, max_size=4).map(tuple),
-        legal_authenticator=st.none() | _HL7.filter(str.strip).map(XCN),
+        legal_authenticator=st.none() | _PERSONS.map(XCN),
         reference_id_list=st.lists(
-            st.builds(lambda number, kind: CXi(f"{number}^^^&2.25.7&ISO^{kind}"), _COMPONENTS, _COMPONENTS), max_size=3
+            st.builds(lambda number, oid, kind: CXi(f"{number}^^^&{oid}&ISO^{kind}"), _COMPONENTS, _OIDS, _COMPONENTS),
+            max_size=3,
         ).map(tuple),
         unique_id=_UNIQUE_IDS,
         service_stop_time=strategies.TIMES,
     )
 )
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-def test_whatever_stands_in_components_comes_back_from_fhir(entry: DocumentEntry) -> None:
-    assert entry_of(_there_and_back(resource_of(entry, domain=DOMAIN)), domain=DOMAIN) == expressible(entry)
+def test_whatever_stands_in_components_comes_back_from_fhir(domain: MhdDomain, entry: DocumentEntry) -> None:
+    assert entry_of(_there_and_back(resource_of(entry, domain=domain)), domain=domain) == expressible(entry)
 
 
 def _recipients() -> SearchStrategy[str]:
@@ -105,6 +134,7 @@ def _recipients() -> SearchStrategy[str]:
     return parts.map("|".join).filter(lambda text: bool(text.replace("|", "").replace("^", "").strip()))
 
 
+@DOMAINS
 @given(
     strategies.submission_sets(
         intended_recipient=st.lists(_recipients(), max_size=2).map(tuple),
@@ -112,8 +142,8 @@ def _recipients() -> SearchStrategy[str]:
     )
 )
 @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
-def test_a_submission_set_comes_back_from_fhir(item: SubmissionSet) -> None:
-    assert submission_set_of(_there_and_back(list_of(item, domain=DOMAIN)), domain=DOMAIN) == expressible(item)
+def test_a_submission_set_comes_back_from_fhir(domain: MhdDomain, item: SubmissionSet) -> None:
+    assert submission_set_of(_there_and_back(list_of(item, domain=domain)), domain=domain) == expressible(item)
 
 
 @given(strategies.folders(last_update_time=strategies.TIMES))
@@ -122,12 +152,13 @@ def test_a_folder_comes_back_from_fhir(item: Folder) -> None:
     assert folder_of(_there_and_back(list_of(item, domain=DOMAIN)), domain=DOMAIN) == expressible(item)
 
 
-def test_an_entry_with_every_attribute_comes_back_from_fhir() -> None:
+@DOMAINS
+def test_an_entry_with_every_attribute_comes_back_from_fhir(domain: MhdDomain) -> None:
     entry = registered(full_document_entry())
 
-    resource = _there_and_back(resource_of(entry, domain=DOMAIN))
+    resource = _there_and_back(resource_of(entry, domain=domain))
 
-    assert entry_of(resource, domain=DOMAIN) == expressible(entry)
+    assert entry_of(resource, domain=domain) == expressible(entry)
 
 
 def test_what_fhir_says_exactly_has_no_text_of_ours_beside_it() -> None:

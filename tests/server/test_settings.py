@@ -260,3 +260,23 @@ def test_only_a_repository_makes_on_demand_documents() -> None:
 def test_access_tokens_are_asked_for_safely_or_not_at_all(iua: dict[str, Any], sentence: str) -> None:
     with pytest.raises(SettingsProblem, match=sentence):
         load_settings(mhd={"iua": iua})
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["urn:oid:1.2.3", "URN:OID:1.2.3", "nhs-number", "https://nhs.example/a b", "urn:ietf:rfc:3986", "urn:dicom:uid"],
+)
+def test_an_authority_has_a_uri_that_could_not_be_anything_else(uri: str) -> None:
+    with pytest.raises(SettingsProblem, match=r"uri.*give a URI|uri.*is not a URI such as"):
+        load_settings(patients={"assigning_authorities": [{"oid": OID, "uri": uri}]})
+
+
+@pytest.mark.parametrize(
+    "uri", ["", "https://fhir.nhs.uk/Id/nhs-number", "urn:uuid:1479257a-ce8f-482a-89fa-429ac066c158"]
+)
+def test_an_authority_may_have_a_uri(uri: str) -> None:
+    [authority] = load_settings(
+        patients={"assigning_authorities": [{"oid": OID, "uri": uri}]}
+    ).patients.assigning_authorities
+
+    assert authority.uri == uri
