@@ -134,17 +134,13 @@ class SearchConditions:
         """The demand for each parameter that names objects; None: one of them names nothing that is there."""
         conditions: list[Demand] = []
         for occurrence in request.of(Role.ID, Role.IDENTIFIER):
-            if occurrence.parameter.role is Role.ID:
-                uuids = {
-                    uuid for each in occurrence.values if (uuid := entry_uuid_of(_token(occurrence, plain(each)).code))
-                }
-            else:
-                uuids = await self._identified([_token(occurrence, each) for each in occurrence.values], kind)
-            named = await any_version(uuids, kind, self.registry) if uuids else None
+            named = await self._having_name(occurrence, kind, patient_ids)
             if occurrence.modifier == NOT:
-                conditions += [Neither(((named,),))] if named else []
+                conditions += [Neither(named)] if named else []
             elif named:
-                conditions.append(named)
+                # By names alone a registry elsewhere can be asked; by the end of a name it can not.
+                is_name = len(named) == 1 and named[0][0].operator is Operator.ANY_OF
+                conditions.append(named[0][0] if is_name else Either(named))
             else:
                 return None
         for occurrence in request.of(Role.RELATES_TO):
@@ -161,6 +157,25 @@ class SearchConditions:
             else:
                 return None
         return tuple(conditions)
+
+    async def _having_name(
+        self, occurrence: Occurrence, kind: ObjectKind, patient_ids: tuple[str, ...]
+    ) -> Alternatives:
+        """What objects meet that a parameter names by an id or by an identifier; none: there are none."""
+        if occurrence.parameter.role is Role.ID:
+            named = {entry_uuid_of(_token(occurrence, plain(each)).code) for each in occurrence.values}
+            uuids, extensions = {each for each in named if each}, []
+        else:
+            tokens = [_token(occurrence, each) for each in occurrence.values]
+            uuids = await self._identified(tokens, kind)
+            extensions = [code for system, code in tokens if system is None and _may_be_extension(code)]
+        if not patient_ids:
+            extensions = []  # no index knows the ends of uniqueIds, so that everything would have to be looked at
+        by_uuid = await any_version(uuids, kind, self.registry) if uuids else None
+        by_extension = (
+            one("unique_id", Operator.ENDS_WITH, *(f"^{each}" for each in extensions)) if extensions else None
+        )
+        return tuple([(each,) for each in (by_uuid, by_extension) if each])
 
     async def _relating(
         self, named: Sequence[Demand], kind: ObjectKind, patient_ids: tuple[str, ...]
@@ -198,6 +213,11 @@ class SearchConditions:
             having = one("unique_id", Operator.ANY_OF, *sorted(unique_ids))
             uuids |= {each.logical_id for each in await meeting(having, kind, self.registry)}
         return uuids
+
+
+def _may_be_extension(code: str) -> bool:
+    """Whether a value without system may be the extension of a uniqueId, and is no whole one, nor an entryUUID."""
+    return "^" not in code and unique_id_of({"value": code}, CodeSystems()) is None and entry_uuid_of(code) is None
 
 
 async def any_version(uuids: Collection[str], kind: ObjectKind, registry: PagedRegistry) -> Condition:

@@ -231,6 +231,31 @@ async def test_documents_are_found_by_the_uri_and_by_the_oid_of_what_numbers_the
         assert (await app.get("DocumentReference", parameters)).found == []
 
 
+async def test_the_extension_of_a_unique_id_finds_documents_of_a_patient_who_is_named(
+    wire: Wire, app: FhirWire
+) -> None:
+    patient, number = await known_patient(wire), uuid4().hex[:12]
+    named, other = some_entry(patient, unique_id=f"{DOCUMENTS}^{number}"), some_entry(patient)
+    whole = some_entry(patient, unique_id=f"{DOCUMENTS}^x{number}")
+    foreign = some_entry(await known_patient(wire), unique_id=f"1.2.3^{number}")
+    for each in (named, other, whole, foreign):
+        assert (await provided(app, each)).status == HTTPStatus.OK
+
+    async def found(**parameters: str) -> list[str]:
+        asked = {"patient.identifier": by_uri(patient), **parameters}
+        references = [each["resource"] for each in (await app.get("DocumentReference", asked)).bundle.get("entry", ())]
+        return sorted(each["masterIdentifier"]["value"] for each in references)
+
+    extensions = [(each.unique_id or "").partition("^")[2] for each in (named, other, whole)]
+    assert await found(identifier=number) == [number]
+    assert await found(identifier=f"{number},{extensions[1]}") == sorted(extensions[:2])
+    assert await found(identifier=f"{number},{DOCUMENT_NUMBER}|{extensions[2]}") == sorted([number, extensions[2]])
+    assert await found(**{"identifier:not": number}) == sorted(extensions[1:])
+    for nothing in (f"|{number}", f"^{number}", f"{number[1:]}", f"{ORDER_NUMBER}|{number}"):
+        assert await found(identifier=nothing) == []
+    assert (await app.get("DocumentReference", {"identifier": number})).found == []
+
+
 async def test_a_related_identifier_that_is_a_uri_by_itself_is_found_as_it_was_sent(wire: Wire, app: FhirWire) -> None:
     related = f"urn:oid:{oid()}"
     entry = some_entry(await known_patient(wire), reference_id_list=())
