@@ -145,7 +145,8 @@ def _reference_id(text: str, column: str, type_code: str, systems: CodeSystems) 
         raise ValueError(f"is {text[:100]!r}; send an identifier with a value, as system|value")
     value = escaped(code.removeprefix(URN_OID))
     if not system:
-        return ((one(column, Operator.STARTS_WITH, f"{value}^"),), (one(column, Operator.ANY_OF, value),))
+        begun = f"{value}^" if system is None else f"{value}^^^^"
+        return ((one(column, Operator.STARTS_WITH, begun),), (one(column, Operator.ANY_OF, value),))
     if system in (DICOM_UID, URI):
         return ((one(column, Operator.STARTS_WITH, f"{value}^^^^"),),)
     authority = authority_of(system, systems)

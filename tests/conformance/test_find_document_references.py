@@ -170,6 +170,7 @@ FINDS_OTHERS = [
     ("author.given", "Berg"),
     ("related:identifier", "urn:oid:2.25.7332|ACC-1"),
     ("related:identifier", "urn:oid:2.25.7331|ACC"),
+    ("related:identifier", "|ACC-1"),
     ("related", "ServiceRequest/1"),
     ("encounter:identifier", "urn:oid:2.25.7331|ACC-1"),
     ("status", "entered-in-error"),

@@ -231,6 +231,24 @@ async def test_documents_are_found_by_the_uri_and_by_the_oid_of_what_numbers_the
         assert (await app.get("DocumentReference", parameters)).found == []
 
 
+async def test_a_document_is_made_once_where_the_condition_names_it_by_a_uri(wire: Wire, app: FhirWire) -> None:
+    entry = some_entry(await known_patient(wire))
+    number = (entry.unique_id or "").partition("^")[2]
+    condition = {"ifNoneExist": f"identifier={DOCUMENT_NUMBER}|{number}"}
+    locations = []
+    for status in ("201", "200"):
+        reference, binary = sent_document(entry)
+        request = {"method": "POST", "url": "DocumentReference", **condition}
+        item = submission_set(patient_id=entry.patient_id)
+        bundle = named_by_uris(bundle_of(sent_list(item, entry), (reference, request), binary))
+        sent = await app.send("POST", "", data=json.dumps(bundle), headers=FHIR_JSON)
+        answered = sent.bundle["entry"][1]["response"]
+        assert answered["status"].startswith(status)
+        locations.append(answered["location"])
+
+    assert locations[0] == locations[1]
+
+
 async def test_the_extension_of_a_unique_id_finds_documents_of_a_patient_who_is_named(
     wire: Wire, app: FhirWire
 ) -> None:
@@ -265,7 +283,7 @@ async def test_a_related_identifier_that_is_a_uri_by_itself_is_found_as_it_was_s
     bundle = bundle_of(sent_list(item, entry), reference, binary)
     assert (await app.send("POST", "", data=json.dumps(bundle), headers=FHIR_JSON)).status == HTTPStatus.OK
 
-    for token in (f"urn:ietf:rfc:3986|{related}", related):
+    for token in (f"urn:ietf:rfc:3986|{related}", related, f"|{related}"):
         parameters = {"patient.identifier": by_uri(entry.patient_id or some_patient()), "related:identifier": token}
         assert len((await app.get("DocumentReference", parameters)).found) == 1
 
