@@ -71,7 +71,7 @@ async def _known(submission: Submission, store: MetadataStore, dossier: str | No
         for each in await _found(store, (ObjectKind.ASSOCIATION,), attribute, ends)
     }
     referred = asked.references | ends
-    beside = (links | await _sources(store, links)) - referred
+    beside = (links | await _sources(store, links | named)) - referred
     facts, seen = await known_of_patient(
         Questions(
             asked.patient_id,

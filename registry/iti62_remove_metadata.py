@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from registry.changing import Changing
-from registry.lifecycle import Judging, is_membership, removal_of
+from registry.lifecycle import Judging, is_membership, joined_otherwise, removal_of
 from registry.metadata_store import (
     Criteria,
     Facts,
@@ -54,7 +54,10 @@ async def remove_metadata(entry_uuids: Sequence[str], changing: Changing) -> Reg
             change_id=str(changing.new_uuid()),
             time=judging.time,
             objects=(),
-            revisions=(*_folder_updates(removed, judging.update_time), *newest_again.pop(here, ())),
+            revisions=(
+                *joined_otherwise(removed.removed_links, removed.left, judging.update_time),
+                *newest_again.pop(here, ()),
+            ),
             removals=tuple(removal_of(item) for item in removed.objects),
             versions=tuple(names.values()),
             elsewhere=tuple(
@@ -82,6 +85,15 @@ class Removed:
     @property
     def objects(self) -> tuple[AnyObject, ...]:
         return tuple(self.facts.objects[each] for each in sorted(self.wanted) if each in self.facts.objects)
+
+    @property
+    def left(self) -> Mapping[str, AnyObject]:
+        """By entryUUID: what stays."""
+        return {uuid: item for uuid, item in self.facts.objects.items() if uuid not in self.wanted}
+
+    @property
+    def removed_links(self) -> tuple[Association, ...]:
+        return tuple(item for item in self.objects if isinstance(item, Association))
 
     @property
     def remaining_links(self) -> Iterator[Association]:
@@ -220,11 +232,3 @@ def _left_deprecated(removed: Removed) -> Iterator[Finding]:
                 item.entry_uuid,
                 ErrorCode.METADATA_MODEL,
             )
-
-
-def _folder_updates(removed: Removed, update_time: str) -> Iterator[Revision]:
-    """Folders that lose members (ITI TF-3: 4.2.3.4.6)."""
-    sources = {item.source_object for item in removed.objects if isinstance(item, Association)}
-    for source in sorted(sources - removed.wanted):
-        if isinstance(removed.facts.objects.get(source), Folder):
-            yield Revision(source, last_update_time=update_time)

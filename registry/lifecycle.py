@@ -400,7 +400,7 @@ def new_membership(source: str, target: str, submission_set: AnyObject, new_uuid
 def revisions_of(links: Sequence[Association], facts: Facts, update_time: str) -> Iterator[Revision]:
     """What new associations do to what is registered."""
     yield from _deprecations(links, facts)
-    yield from _folder_updates(links, facts, update_time)
+    yield from joined_otherwise(links, facts.objects, update_time)
 
 
 def _deprecations(links: Sequence[Association], facts: Facts) -> Iterator[Revision]:
@@ -421,12 +421,20 @@ def _deprecations(links: Sequence[Association], facts: Facts) -> Iterator[Revisi
             yield Revision(document, availability_status=AvailabilityStatus.DEPRECATED)
 
 
-def _folder_updates(links: Sequence[Association], facts: Facts, update_time: str) -> Iterator[Revision]:
-    """Registered Folders that get members (ITI TF-3: 4.2.3.4.6)."""
-    sources = dict.fromkeys(link.source_object for link in links if is_membership(link))
-    for source in sources:
-        if isinstance(facts.objects.get(source), Folder):
+def joined_otherwise(
+    links: Sequence[Association], registered: Mapping[str, AnyObject], update_time: str
+) -> Iterator[Revision]:
+    """What is registered and is the source of associations that come or go.
+
+    Of a Folder whose members these are, that is its lastUpdateTime (ITI TF-3: 4.2.3.4.6).
+    """
+    has_other_members = {link.source_object for link in links if is_membership(link)}
+    for source in dict.fromkeys(link.source_object for link in links):
+        item = registered.get(source)
+        if isinstance(item, Folder) and source in has_other_members:
             yield Revision(source, last_update_time=update_time)
+        elif isinstance(item, DocumentEntry | Folder | SubmissionSet):
+            yield Revision(source)
 
 
 def removal_of(item: AnyObject) -> Removal:

@@ -163,6 +163,8 @@ def _revisions(change: LinkChange, linked: Linked, followers: Mapping[str, str])
         stays = _is_of_a_set(link, linked) or link.association_type in REPLACING  # what was once so
         if not stays or _goes(link, change, linked, followers):
             yield Revision(link.entry_uuid, availability_status=_DEPRECATED)
+            if link.source_object not in followers:
+                yield Revision(link.source_object)
 
 
 def _by_dossier(

@@ -158,6 +158,8 @@ class Facts:
 class Revision:
     """What a change does to an object that is registered already. None: this attribute stays.
 
+    Where all of them stay, the object is changed by what its associations say: its FHIR resource tells that, too.
+
     last_update_time   14 digits, Folders only
     outdated           whether there is a newer version of the object, in any dossier
     """

@@ -416,6 +416,8 @@ def _revisions(
             continue
         if target.entry_uuid not in versions:
             revisions[target.entry_uuid] = Revision(target.entry_uuid, availability_status=link.new_status)
+        if isinstance(target, Association) and (source := known.object(target.source_object)) is not None:
+            revisions.setdefault(source.entry_uuid, Revision(source.entry_uuid))
     for each in revisions_of(links, known.facts, update_time):
         if each.entry_uuid not in versions:
             former = revisions.get(each.entry_uuid, Revision(each.entry_uuid))

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from registry.actor import Registry
+from registry.change_body import decoded
 from registry.iti64_link_change import LinkChanges
 from registry.link_change import LinkChange
 from registry.metadata_store import MetadataStore
@@ -206,6 +207,9 @@ async def test_a_folder_with_documents_of_other_local_ids_stays_without_those_th
     assert [each.unique_id for each in found if isinstance(each, DocumentEntry)] == [other.unique_id]
     assert [each for each in await everything_of(registry, OTHER_PATIENT) if isinstance(each, Folder)] == []
     assert await problems(store) == []
+    # It was changed by that, and FHIR tells when.
+    *_, last = [each async for each in store.records(PATIENT.text)]
+    assert case.entry_uuid in {each.entry_uuid for each in decoded(last.body or b"").revisions}
 
 
 @pytest.mark.parametrize(("local", "is_related"), [(LOCAL, True), (ANOTHER, False)], ids=["both go", "one goes"])
