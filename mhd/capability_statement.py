@@ -14,7 +14,8 @@ from mhd.searching.search import SearchType
 
 _CHANGED: Final = "2026-11-30"  # the day on which what is told here was last changed
 _SECURITY_TYPES: Final = "http://profiles.ihe.net/fhir/ihe.securityTypes/CodeSystem/securityTypes"
-_BY_ETAG: Final = "not-match"  # If-None-Match is heeded, If-Modified-Since is not
+_BY_ETAG: Final = "not-match"  # If-None-Match is heeded; there is no time that If-Modified-Since could be compared with
+_BY_ETAG_OR_TIME: Final = "full-support"
 _PROCESS_MESSAGE: Final = "http://hl7.org/fhir/OperationDefinition/MessageHeader-process-message"
 _STATEMENT: Final = f"{MHD}CapabilityStatement/IHE.MHD."
 
@@ -29,7 +30,7 @@ class Capabilities:
     patient_feed  ITI-93 and ITI-104 are answered
     access_tokens   a token is asked for (IUA)
     cors            apps in a browser that come from elsewhere may ask
-    times_of_change   _lastUpdated can be searched for
+    times_of_change   it is known when something was changed: _lastUpdated, Last-Modified
     """
 
     version: str
@@ -102,7 +103,7 @@ def _statements(capabilities: Capabilities) -> Iterator[str]:
 
 
 def _resources(capabilities: Capabilities) -> Iterator[Json]:
-    yield {"type": "Binary", "interaction": [{"code": "read"}], "conditionalRead": _BY_ETAG}
+    yield {"type": "Binary", "interaction": [{"code": "read"}], "conditionalRead": _conditional_read(capabilities)}
     references = _searchable(DOCUMENT_REFERENCES, capabilities, "DocumentReference")
     if capabilities.simplified_publish:
         references["interaction"].append({"code": "create"})
@@ -127,6 +128,10 @@ def _resources(capabilities: Capabilities) -> Iterator[Json]:
         }
 
 
+def _conditional_read(capabilities: Capabilities) -> str:
+    return _BY_ETAG_OR_TIME if capabilities.times_of_change else _BY_ETAG
+
+
 def _searchable(kind: SearchType, capabilities: Capabilities, *profiles: str) -> Json:
     return {
         "type": kind.resource,
@@ -136,7 +141,7 @@ def _searchable(kind: SearchType, capabilities: Capabilities, *profiles: str) ->
         "interaction": [{"code": "read"}, {"code": "vread"}, {"code": "history-instance"}, {"code": "search-type"}],
         "versioning": "versioned",
         "readHistory": True,
-        "conditionalRead": _BY_ETAG,
+        "conditionalRead": _conditional_read(capabilities),
         "searchParam": [
             {"name": each.name}
             | ({"definition": each.definition} if each.definition else {})

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from mhd.fhir.operation_outcome import Issue, IssueType, Refused, issue_of
 from mhd.mapping.identifiers import entry_uuid_of, resource_id
-from mhd.searching.resource_reads import gone
+from mhd.searching.renderer import Completion
+from mhd.searching.resource_reads import gone, last_updated
 from xds.actors import (
     DocumentRegistry,
     DocumentRepository,
@@ -29,10 +30,14 @@ from xds.stored_queries import GET_DOCUMENTS, METADATA_LEVEL, listed
 
 @dataclass(frozen=True, slots=True)
 class FoundDocument:
-    """A document and what is registered of it."""
+    """A document and what is registered of it.
+
+    last_updated   instant at which that was changed last; None: nobody tells, or the document is made anew each time
+    """
 
     entry: DocumentEntry
     document: RetrievedDocument
+    last_updated: str | None = None
 
     @property
     def accessed(self) -> Accessed:
@@ -49,11 +54,13 @@ async def retrieve_document(
     repository: DocumentRepository,
     codec: ObjectCodec,
     superseded_gone: bool = False,
+    completion: Completion | None = None,
 ) -> FoundDocument:
     """The document of a DocumentReference.
 
     removals          the same registry: it tells what was removed from it
     superseded_gone   a superseded document is not served
+    completion        of its resource, which tells when it was changed; None: it does not tell
     Raises Refused: 404 where there is none, 410 where it was removed or is superseded, or what registry and repository
     say. Raises OutcomeUnknown.
     """
@@ -74,7 +81,9 @@ async def retrieve_document(
     if entry.says_delayed and document.size:
         # It was assembled just now, and the registry has its hash.
         entry = await _entry(resource_id, registry, removals, codec)
-    return FoundDocument(entry, document)
+    if completion is None or document.new_document_unique_id is not None:
+        return FoundDocument(entry, document)
+    return FoundDocument(entry, document, await last_updated(entry.entry_uuid, removals, completion))
 
 
 def _was_kept(entry: DocumentEntry) -> bool:

@@ -23,8 +23,8 @@ ANY_ORIGIN: Final = "*"
 
 HEEDED_METHODS: Final = tuple(sorted({"HEAD", *(each.method for each in INTERACTIONS)}))
 HEEDED_HEADERS: Final = (
-    "Accept", "Authorization", "Content-Encoding", "Content-Type", "If-None-Exist", "If-None-Match", "If-Range",
-    "Prefer", "Range", "traceparent", "X-Request-Id",
+    "Accept", "Authorization", "Content-Encoding", "Content-Type", "If-Modified-Since", "If-None-Exist",
+    "If-None-Match", "If-Range", "Prefer", "Range", "traceparent", "X-Request-Id",
 )  # fmt: skip
 """Of a request: those that make a difference at /fhir and that a page can set."""
 EXPOSED_HEADERS: Final = (

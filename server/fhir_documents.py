@@ -21,6 +21,7 @@ from mhd.fhir.operation_outcome import Issue, IssueType, Outcome, Refused
 from mhd.iti68_retrieve_document import FoundDocument
 from mhd.mapping.identifiers import resource_id
 from mhd.messages import FhirAnswer
+from server.conditional_reads import has_already, http_date
 from server.fhir_exchange import Exchange
 from server.fhir_negotiation import Format, takes, wraps_document
 from server.outgoing_message import streamed
@@ -73,8 +74,10 @@ async def _as_it_is(found: FoundDocument, media_type: str, exchange: Exchange) -
     tag = _tag(found)
     if tag is not None:
         headers["ETag"] = f'"{tag}"'
-        if exchange.has_already(tag):
-            return exchange.sent(web.Response(status=HTTPStatus.NOT_MODIFIED, headers=headers))
+    if found.last_updated is not None:
+        headers["Last-Modified"] = http_date(found.last_updated)
+    if has_already(exchange.http, tag, found.last_updated):
+        return exchange.sent(web.Response(status=HTTPStatus.NOT_MODIFIED, headers=headers))
     # Two parts of a document that is made on demand may be of two documents.
     part = None if is_made_anew else _part_asked_for(exchange.http, headers.get("ETag"), size)
     if part is not None and part.start >= part.end:
@@ -152,7 +155,7 @@ async def _wrapped(found: FoundDocument, media_type: str, exchange: Exchange, fo
         "contentType": media_type,
         "data": base64.b64encode(content).decode(),
     }
-    return await exchange.response(FhirAnswer(binary, etag=_tag(found)), form)
+    return await exchange.response(FhirAnswer(binary, etag=_tag(found), last_updated=found.last_updated), form)
 
 
 def _media_type(found: FoundDocument) -> str:

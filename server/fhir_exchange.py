@@ -9,8 +9,6 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
-from email.utils import format_datetime
 from functools import cached_property
 from http import HTTPStatus
 from typing import Any, Final, TypeAlias, TypeVar
@@ -22,6 +20,7 @@ from aiohttp.http_exceptions import ContentEncodingError
 from mhd.fhir import fhir_json
 from mhd.fhir.operation_outcome import Issue, IssueType, Refused
 from mhd.messages import FHIR_JSON, FhirAnswer, FhirRequest
+from server.conditional_reads import has_already, http_date
 from server.fhir_negotiation import Format, format_of_body, format_wanted, preferences
 from server.fhir_xml import FhirXmlProblem, from_xml, to_xml
 from server.pieces import in_pieces
@@ -191,8 +190,8 @@ class Exchange:
             headers["Last-Modified"] = http_date(answer.last_updated)
         if answer.etag:
             headers["ETag"] = f'W/"{answer.etag}"'
-            if self.http.method in ("GET", "HEAD") and self.has_already(answer.etag):
-                return self.sent(web.Response(status=HTTPStatus.NOT_MODIFIED, headers=headers))
+        if answer.status == HTTPStatus.OK and has_already(self.http, answer.etag, answer.last_updated):
+            return self.sent(web.Response(status=HTTPStatus.NOT_MODIFIED, headers=headers))
         if answer.resource is None:
             return self.sent(web.Response(status=answer.status, headers=headers))
         headers["Content-Type"] = _CONTENT_TYPES[form]
@@ -200,11 +199,6 @@ class Exchange:
             return self.sent(in_pieces(answer.resource, status=answer.status, headers=headers))
         body = await _written(answer.resource, form)
         return self.sent(web.Response(status=answer.status, body=body, headers=headers))
-
-    def has_already(self, etag: str) -> bool:
-        """Whether If-None-Match names it; compared weakly (RFC 9110, 8.8.3.2)."""
-        known = [each.strip().removeprefix("W/") for each in self.http.headers.get("If-None-Match", "").split(",")]
-        return "*" in known or f'"{etag}"' in known
 
     def sent(self, response: _Response) -> _Response:
         """The response, with what every response has."""
@@ -223,11 +217,6 @@ async def _written(resource: Any, form: Format) -> bytes:
     if isinstance(resource, bytes):
         return await asyncio.to_thread(lambda: to_xml(fhir_json.parsed(resource)))
     return to_xml(resource)
-
-
-def http_date(instant: str) -> str:
-    """An instant as HTTP says it (RFC 9110, 5.6.7)."""
-    return format_datetime(datetime.fromisoformat(instant).astimezone(UTC), usegmt=True)
 
 
 def _too_large(most: int) -> Refused:
