@@ -39,8 +39,13 @@ def put_exact(target: Json, name: str, text: str, rendered: Any, back: str | Non
 
 def exact_primitive(target: Json, name: str, render: Callable[[str], Any]) -> str | None:
     """The text beside a primitive of `target`; None where there is none, or the primitive says something else now."""
-    text = _text_of(target.get(f"_{name}", {}).get("extension", ()))
+    text = text_beside(target, name)
     return text if text is not None and render(text) == target.get(name) else None
+
+
+def text_beside(target: Json, name: str) -> str | None:
+    """The text beside a primitive of `target`, whatever the primitive says by now."""
+    return _text_of(target.get(f"_{name}", {}).get("extension", ()))
 
 
 def _said(text: str) -> Json:

@@ -39,7 +39,7 @@ from mhd.mapping.identifiers import (
 )
 from mhd.mapping.reading import Reading
 from mhd.mapping.source_patient import patient_resource, source_patient_id_of, source_patient_info_of
-from mhd.mapping.times import put_time, time_at
+from mhd.mapping.times import period_of, put_time, time_at, times_of_period
 from xds.errors import ErrorCode
 from xds.hl7v2 import CX, CXi, is_oid
 from xds.metadata import (
@@ -271,9 +271,7 @@ def _context(entry: DocumentEntry, domain: MhdDomain, contained: ContainedResour
     for each in entry.reference_id_list:
         element = "encounter" if each.identifier_type_code == ENCOUNTER_ID else "related"
         context.setdefault(element, []).append({"identifier": cxi_identifier(each, domain.code_systems)})
-    period: Json = {}
-    put_time(period, "start", entry.service_start_time)
-    put_time(period, "end", entry.service_stop_time)
+    period = period_of(entry.service_start_time, entry.service_stop_time)
     return context | ({"period": period} if period else {})
 
 
@@ -410,10 +408,10 @@ class _Reader:
         return hex_of(encoded)
 
     def context(self) -> dict[str, Any]:
-        period = self._context.get("period", {})
+        start, stop = times_of_period(self._context.get("period", {}))
         found: dict[str, Any] = {
-            "service_start_time": time_at(period, "start"),
-            "service_stop_time": time_at(period, "end"),
+            "service_start_time": start,
+            "service_stop_time": stop,
             "reference_id_list": tuple(self._reference_ids()),
         }
         if "sourcePatientInfo" in self._context:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from mhd.fhir.exact_text import Json, exact_primitive, put_exact
+from mhd.fhir.exact_text import Json, exact_primitive, put_exact, text_beside
 from xds.hl7v2 import DTM
 
 _SMALLEST_YEAR = "1000"
@@ -51,6 +51,48 @@ def time_at(target: Json, name: str) -> DTM | None:
     if exact is not None:
         return DTM(exact)
     return dtm_of(target[name]) if name in target else None
+
+
+def period_of(start: DTM | None, stop: DTM | None) -> Json:
+    """The Period between two times, {} where there is none.
+
+    FHIR wants start <= end (per-1), and can not compare times of which one is a part of the other, such as 2026-03 and
+    2026-03-14. Such ones are both said as exactly as the less exact one, in days at most; a stop that is before the
+    start all the same is there as text alone.
+    """
+    period: Json = {}
+    for name, time, rendered in zip(("start", "end"), (start, stop), _rendered_period(start, stop), strict=True):
+        if time is not None:
+            back = dtm_of(rendered) if rendered else None
+            put_exact(period, name, time.text, rendered, back.text if back else None)
+    return period
+
+
+def times_of_period(period: Json) -> tuple[DTM | None, DTM | None]:
+    """The DTMs of a Period; the text of one beside it counts if the Period still says what it was made of."""
+    start, end = (
+        DTM(text) if (text := text_beside(period, name)) is not None else time_at(period, name)
+        for name in ("start", "end")
+    )
+    if _rendered_period(start, end) == (period.get("start"), period.get("end")):
+        return start, end
+    return time_at(period, "start"), time_at(period, "end")
+
+
+def _rendered_period(start: DTM | None, stop: DTM | None) -> tuple[str | None, str | None]:
+    first, last = (date_time_of(each) if each is not None else None for each in (start, stop))
+    if first is None or last is None or _is_before(first, last):
+        return first, last
+    exactness = min(len(first), len(last), len("YYYY-MM-DD"))
+    if first[:exactness] <= last[:exactness]:
+        return first[:exactness], last[:exactness]
+    return first, None
+
+
+def _is_before(first: str, last: str) -> bool:
+    """Whether FHIRPath says first <= last of dateTimes, those with a time of day in UTC."""
+    exactness = min(len(first), len(last))
+    return first == last or first[:exactness] < last[:exactness]
 
 
 def date_of(digits: str) -> str | None:

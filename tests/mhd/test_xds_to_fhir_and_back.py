@@ -196,6 +196,48 @@ def test_times_are_in_utc_and_as_exact_as_they_were(fhir: str, xds: str) -> None
     assert entry_of(resource, domain=DOMAIN).creation_time == DTM(xds)
 
 
+_CLOSE_TIMES = st.sampled_from(
+    ["2026", "202603", "20260314", "2026031410", "202603141015", "20260314101500", "20260314100000", "20251231", "0999"]
+).map(DTM)
+
+
+@given(_CLOSE_TIMES, _CLOSE_TIMES)
+def test_a_service_time_comes_back_and_never_ends_before_it_starts(start: DTM, stop: DTM) -> None:
+    entry = document_entry(service_start_time=start, service_stop_time=stop)
+
+    back = entry_of(_there_and_back(resource_of(entry, domain=DOMAIN)), domain=DOMAIN)
+
+    assert (back.service_start_time, back.service_stop_time) == (start, stop)
+
+
+@pytest.mark.parametrize(
+    ("start", "stop", "period"),
+    [
+        ("202603", "20260314101500", {"start": "2026-03", "end": "2026-03"}),
+        ("20260314101500", "20260314", {"start": "2026-03-14", "end": "2026-03-14"}),
+        ("202603141015", "2026031410", {"start": "2026-03-14", "end": "2026-03-14"}),
+        ("202602", "20260314", {"start": "2026-02", "end": "2026-03-14"}),
+        ("2026", "20251231", {"start": "2026"}),
+    ],
+)
+def test_a_service_time_is_as_exact_as_fhir_can_compare_it(start: str, stop: str, period: dict[str, str]) -> None:
+    entry = document_entry(service_start_time=DTM(start), service_stop_time=DTM(stop))
+
+    told = resource_of(entry, domain=DOMAIN)["context"]["period"]
+
+    assert {name: each for name, each in told.items() if not name.startswith("_")} == period
+
+
+def test_a_changed_end_counts_more_than_the_text_beside_it() -> None:
+    entry = document_entry(service_start_time=DTM("202603"), service_stop_time=DTM("20260314"))
+    resource = resource_of(entry, domain=DOMAIN)
+    resource["context"]["period"]["end"] = "2026-04"
+
+    back = entry_of(resource, domain=DOMAIN)
+
+    assert (back.service_start_time, back.service_stop_time) == (DTM("202603"), DTM("202604"))
+
+
 def test_a_list_tells_all_authors_and_its_members() -> None:
     item = submission_set(author=(author(), author(author_institution=())))
 
