@@ -15,7 +15,6 @@ from registry.metadata_store import (
     Criteria,
     Facts,
     Finder,
-    Match,
     MetadataStore,
     PatientsMerged,
     Questions,
@@ -25,7 +24,7 @@ from xds.actors import ObjectCodec
 from xds.errors import ErrorCode, XdsError
 from xds.hl7v2 import CX
 from xds.metadata import Association
-from xds.paged_search import Page, PagedObject, PagedSearch, SearchOver
+from xds.paged_search import Page, PagedObject, PagedSearch, SearchOver, Survivor
 
 _NOBODY: Final = ("",)
 """No patient has this id."""
@@ -176,27 +175,32 @@ class PatientsView(Finder):
         else:
             page = await self.store.page(search)
         owners = await self._owners(search.patient_ids, page.objects)
-        merged = [each for each in page.objects if owners[each.patient_id] != each.patient_id]
+        shown = {each.patient_id: owners[each.patient_id] for each in page.objects}
+        merged = {dossier: owner for dossier, owner in shown.items() if owner != dossier}
         if not merged:
             return page
-        named = Match.any_of("entry_uuid", tuple([each.entry_uuid for each in merged]))
-        patients = tuple(dict.fromkeys([each.patient_id for each in merged]))
-        found = await self.store.find(Criteria(search.kind, (named,), patients))
-        shown = {each.entry_uuid: self._shown(each, owners[each.patient_id]) for each in found}
-        return replace(page, objects=tuple([_as_shown(each, shown) for each in page.objects]))
+        now = {owner: Survivor(owner, await self.store.patient_key(owner)) for owner in set(merged.values())}
+        objects = [
+            self._of_survivor(each, now[merged[each.patient_id]]) if each.patient_id in merged else each
+            for each in page.objects
+        ]
+        return replace(page, objects=tuple(objects), made={})
+
+    def _of_survivor(self, found: PagedObject, survivor: Survivor) -> PagedObject:
+        """The object as it is shown. A resource stays as it is: who shows it has it name the survivor."""
+        owner = survivor.patient_id
+        if found.resource is not None:
+            return found._replace(patient_id=owner, survivor=survivor)
+        return found._replace(patient_id=owner, ebrim=self._naming(owner, found.ebrim))
 
     def _shown(self, found: StoredObject, owner: str) -> StoredObject:
         if found.patient_id == owner:
             return found
-        ebrim = found.ebrim
-        if ebrim is not None and self.codec is not None:
-            item = self.codec.read(ebrim)
-            if not isinstance(item, Association):
-                ebrim = self.codec.written(replace(item, patient_id=CX(owner)))
-        return found._replace(patient_id=owner, ebrim=ebrim)
+        return found._replace(patient_id=owner, ebrim=self._naming(owner, found.ebrim))
 
-
-def _as_shown(paged: PagedObject, shown: Mapping[str, StoredObject]) -> PagedObject:
-    """The object as it is shown; its FHIR resource, which names the patient that it was made for, is made again."""
-    item = shown.get(paged.entry_uuid)
-    return paged if item is None else paged._replace(patient_id=item.patient_id, resource=None, ebrim=item.ebrim)
+    def _naming(self, patient_id: str, ebrim: bytes | None) -> bytes | None:
+        """The rendering of an object, rendered again with this patientId."""
+        if ebrim is None or self.codec is None:
+            return ebrim
+        item = self.codec.read(ebrim)
+        return ebrim if isinstance(item, Association) else self.codec.written(replace(item, patient_id=CX(patient_id)))

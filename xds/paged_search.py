@@ -84,6 +84,13 @@ class PagedSearch:
     as_of: str | None = None
 
 
+class Survivor(NamedTuple):
+    """Who answers for a patient that was merged. patient_key: as of Registration; None: there is none."""
+
+    patient_id: str
+    patient_key: str | None
+
+
 class PagedObject(NamedTuple):
     """One object of a page.
 
@@ -92,6 +99,7 @@ class PagedObject(NamedTuple):
     links      associations to documents, of a DocumentEntry; to members, of a SubmissionSet or Folder
     version    as registered
     submitted   of a DocumentEntry without resource: submissionTime of the SubmissionSet that brought it, 14 digits
+    survivor    whose it is by now, where the resource names a patient that was merged since
     """
 
     kind: ObjectKind
@@ -104,6 +112,12 @@ class PagedObject(NamedTuple):
     logical_id: str = ""
     version: str = "1"
     submitted: str | None = None
+    survivor: Survivor | None = None
+
+    @property
+    def whole_resource(self) -> bytes | None:
+        """The resource where it is shown as it is: nothing is joined to it or told otherwise."""
+        return self.resource if not self.links and self.survivor is None else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,14 +18,14 @@ from mhd.fhir.exact_text import Json
 from mhd.fhir.fhir_json import written
 from mhd.mapping.code_systems import CodeSystems
 from mhd.mapping.document_list import list_entry, list_of
-from mhd.mapping.document_reference import relates_to, resource_of
+from mhd.mapping.document_reference import relates_to, resource_of, subject_of
 from mhd.mapping.domain import MhdDomain
 from mhd.mapping.identifiers import resource_id
 from mhd.mapping.times import instant_of
 from xds.actors import ObjectCodec, Registration
-from xds.hl7v2 import DTM
+from xds.hl7v2 import CX, DTM
 from xds.metadata import AnyObject, Association, DocumentEntry, ObjectKind
-from xds.paged_search import Link, PagedObject
+from xds.paged_search import Link, PagedObject, Survivor
 
 _BASE: Final = "\x01"  # of no text of XDS: XML has no such character
 _BASE_IN_JSON: Final = b"\\u0001"
@@ -52,7 +52,22 @@ class Renderer:
             resource = list_of(item, domain=domain, patient_key=key)
         if registration.last_updated:
             resource["meta"] = {"lastUpdated": _milliseconds(registration.last_updated), **resource["meta"]}
-        return written(resource).replace(_BASE_IN_JSON, _BASE_PLACE)
+        return _stored(resource)
+
+    def of_survivor(self, resource: bytes, survivor: Survivor) -> bytes:
+        """The resource of an object of a patient who was merged: as it was, but about the survivor.
+
+        It was changed by that, and nobody knows when: it does not tell any time of a change.
+        """
+        told = orjson.loads(resource.replace(_BASE_PLACE, _BASE_IN_JSON))
+        domain = MhdDomain(base=_BASE, code_systems=self.code_systems)
+        told["subject"] = subject_of(CX(survivor.patient_id), domain, survivor.patient_key)
+        told["meta"].pop("lastUpdated", None)
+        return _stored(told)
+
+
+def _stored(resource: Json) -> bytes:
+    return written(resource).replace(_BASE_IN_JSON, _BASE_PLACE)
 
 
 def _milliseconds(time: str) -> str:
@@ -79,6 +94,8 @@ class Completion:
     def resource(self, found: PagedObject) -> bytes:
         """The whole resource, as JSON, for with_base()."""
         stored = found.resource or self._made_now(found)
+        if found.survivor is not None:
+            stored = self.renderer.of_survivor(stored, found.survivor)
         if not found.links:
             return stored
         if found.kind is ObjectKind.DOCUMENT_ENTRY:

@@ -157,7 +157,7 @@ def _etag(found: PagedObject, answer: FhirAnswer) -> str | None:
 
     That is status, relations and members; and all there is after an update, as removed versions leave their numbers.
     """
-    is_as_it_came = found.resource is not None and not found.links and b'"status":"current"' in found.resource
+    is_as_it_came = b'"status":"current"' in (found.whole_resource or b"")
     return found.version if is_as_it_came and found.version == _FIRST else f"{found.version}.{answer.etag}"
 
 

@@ -54,7 +54,7 @@ def _entries(objects: Sequence[PagedObject], completion: Completion) -> bytes:
     parts: list[bytes] = []
     before = b',"entry":[{"fullUrl":'
     for each in objects:
-        resource = each.resource if each.resource is not None and not each.links else completion.resource(each)
+        resource = each.whole_resource or completion.resource(each)
         parts += (before, completion.full_url(each), b',"resource":', resource)
         before = _BETWEEN
     parts.append(_MATCH + b"]}")

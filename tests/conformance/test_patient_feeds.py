@@ -23,6 +23,7 @@ from tests.builders import (
     unmeasured,
 )
 from tests.conformance.fhir_wire import FhirWire
+from tests.conformance.test_find_document_references import of
 from tests.conformance.wire import Reply, Wire, running_server
 from tests.hl7v3_builders import patient_feed
 from tests.server.hl7v2_sender import Sender, adt, link_change
@@ -273,6 +274,39 @@ async def test_a_patient_that_was_merged_tells_by_whom_it_was_replaced(wire: Wir
     merged = [(await fhir.get(each)).resource["link"] for each in (of_john, of_jane)]
 
     assert {each["other"]["identifier"]["value"] for (each,) in merged} == {joan.id_number}
+
+
+@pytest.mark.parametrize("has_documents", [True, False])
+async def test_what_was_registered_for_a_merged_patient_is_told_as_before_but_about_the_survivor(
+    wire: Wire, has_documents: bool
+) -> None:
+    jane, john = new_patients("jane", "john")
+    await introduce(wire, jane, john)
+    for patient in (john, jane) if has_documents else (john,):
+        await submit(wire, patient)
+    fhir = FhirWire(wire.base, wire.session)
+    [document] = await references(wire, john)
+    found = await fhir.get("List", {"patient.identifier": of(john), "status": "current", "code": "submissionset"})
+    paths = [f"DocumentReference/{document['id']}", f"List/{found.found[0]}"]
+    before = [await fhir.get(each) for each in paths]
+
+    link = [{"type": "replaced-by", "other": {"identifier": identifier_of(jane)}}]
+    assert (await put(wire, john, fhir_patient(john, active=False, link=link)))[0] == HTTPStatus.OK
+
+    for path, told in zip(paths, before, strict=True):
+        kind, name = path.split("/")
+        now = await fhir.get(path)
+        searched = await fhir.get(kind, {"patient.identifier": of(jane), "status": "current", "_id": name})
+        assert [each["resource"] for each in searched.resource["entry"]] == [now.resource]
+        subject = now.resource["subject"]
+        assert subject["identifier"] == identifier_of(jane)
+        survivor = await fhir.get(subject["reference"])
+        assert survivor.resource["identifier"] == [identifier_of(jane)]
+        # When the patient was merged is not known; all else is what it was.
+        assert now.headers["ETag"] != told.headers["ETag"]
+        del told.resource["subject"], told.resource["meta"]["lastUpdated"], now.resource["subject"]
+        assert now.resource == told.resource
+        assert "date" in now.resource
 
 
 async def test_relations_between_documents_are_told_whenever_their_patients_were_merged(wire: Wire) -> None:
