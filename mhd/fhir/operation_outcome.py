@@ -70,7 +70,8 @@ class Issue:
     text         a sentence that tells the sender what to change
     expression   FHIRPath of the place, from the resource that was sent; "" where there is none
     xds_code     an ErrorCode, MhdCode or the code of a foreign registry
-    diagnostics  detail for whoever looks into it; never more of the patient than the sender sent
+    diagnostics  detail for whoever looks into it; never more of the patient than the sender sent. "": the sentence
+                 again, because many clients (HAPI FHIR's, for one) show their users nothing else of an OperationOutcome
     http         status of an answer that says only this
     """
 
@@ -102,9 +103,8 @@ class Issue:
             "severity": self.severity.value,
             "code": self.code.value,
             "details": details | {"text": _carried(self.text)},
+            "diagnostics": _carried(self.diagnostics or self.text),
         }
-        if self.diagnostics:
-            found["diagnostics"] = _carried(self.diagnostics)
         if self.expression:
             found["expression"] = [_carried(self.expression)]
         return found

@@ -111,6 +111,14 @@ async def test_there_is_nothing_where_nothing_is(fhir: FhirWire, path: str) -> N
     assert reply.issue["code"] == "not-found"
 
 
+async def test_the_sentence_of_an_error_stands_wherever_clients_look_for_it(fhir: FhirWire) -> None:
+    """Some show `details.text`; HAPI FHIR's makes the message of its exception of `diagnostics` alone."""
+    issue = (await fhir.get("DocumentReference", {"status": "current"})).issue
+
+    assert "patient" in issue["details"]["text"]
+    assert issue["diagnostics"] == issue["details"]["text"]
+
+
 async def test_a_bundle_that_is_sent_to_bundle_is_told_where_it_belongs(fhir: FhirWire) -> None:
     headers = {"Content-Type": "application/fhir+json"}
 
