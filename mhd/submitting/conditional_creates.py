@@ -132,7 +132,7 @@ def _named(entry: BundleEntry, systems: CodeSystems, reading: Reading) -> Named 
     if entry.method != "POST":
         _refuse(entry, f"stands beside the method {entry.method}; send it with a POST, or leave it out", reading)
         return None
-    asked = _identifier(entry.if_none_exist or "")
+    asked = _identifier(entry.if_none_exist or "", entry.resource["resourceType"])
     named = _names_of(asked, systems) if asked else None
     if named is None:
         sentence = f"is {(entry.if_none_exist or '')[:200]!r}; send identifier=system|value, with an identifier that "
@@ -147,13 +147,25 @@ def _what(entry: BundleEntry) -> str:
     return f"a {entry.part}" if entry.part else "something else"
 
 
-def _identifier(query: str) -> Token | None:
-    """The identifier for which a query asks; None: it asks for anything else."""
-    parameters = parse_qsl(query.removeprefix("?"), keep_blank_values=True)
-    if [name for name, _ in parameters] != ["identifier"] or len(split(parameters[0][1], ",")) != 1:
+_OF_THE_ANSWER: Final = frozenset({"_format", "_pretty"})
+"""Parameters that say nothing of what is asked for."""
+
+
+def _identifier(query: str, resource_type: str) -> Token | None:
+    """The identifier for which a query asks; None: it asks for anything else.
+
+    query: parameters alone, as FHIR has them, or what they stand behind as well: HAPI FHIR sends the URL of the search
+    """
+    where, asks, parameters = query.partition("?")
+    if "=" in where or not asks:
+        where, parameters = "", query
+    asked = [each for each in parse_qsl(parameters, keep_blank_values=True) if each[0] not in _OF_THE_ANSWER]
+    if where.rpartition("/")[2] not in ("", resource_type):
+        return None
+    if [name for name, _ in asked] != ["identifier"] or len(split(asked[0][1], ",")) != 1:
         return None
     try:
-        found = token(parameters[0][1])
+        found = token(asked[0][1])
     except ValueError:
         return None
     return found if found.code and found.system != "" else None
@@ -172,7 +184,7 @@ def judge_patient_condition(
     for entry in bundle.of(Part.PATIENT):
         if entry.if_none_exist is None or patient_id is None:
             continue
-        asked = _identifier(entry.if_none_exist)
+        asked = _identifier(entry.if_none_exist, "Patient")
         found = patients.of_identifier(asked.system, asked.code) if asked else None
         if found != patient_id:
             sentence = (

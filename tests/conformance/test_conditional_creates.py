@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import aiohttp
 import pytest
@@ -305,7 +306,7 @@ NOT_TOLD = [
     (1, "identifier=http://hospital.example/documents|17"),
     (1, "identifier=urn:ietf:rfc:3986|"),
     (1, "identifier=|urn:oid:1.2.3"),
-    (1, "DocumentReference?identifier=urn:ietf:rfc:3986|urn:oid:1.2.3"),
+    (1, "List?identifier=urn:ietf:rfc:3986|urn:oid:1.2.3"),
     (1, "identifier"),
     (0, "code=submissionset"),
     (2, "identifier=urn:ietf:rfc:3986|urn:oid:1.2.3"),
@@ -404,6 +405,37 @@ async def test_a_document_is_published_where_it_is_not_there(publishing: FhirWir
     assert "description" not in second.resource
     assert refused.issue["details"]["text"].startswith("If-None-Exist is 'title=x'")
     assert await held(publishing, patient) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    "before", ["?", "DocumentReference?", "https://other.example/fhir/DocumentReference?_format=xml&"]
+)
+async def test_a_condition_may_be_the_url_of_a_search(publishing: FhirWire, before: str) -> None:
+    patient = some_patient()
+    entry = a_document(patient)
+    headers = {
+        "Content-Type": JSON,
+        "If-None-Exist": before + urlencode({"identifier": named(entry).partition("=")[2]}),
+    }
+    bundle = submission_of(a_document(patient), document_entry(patient_id=patient, unique_id=entry.unique_id))
+
+    sent = [
+        await publishing.send("POST", "DocumentReference", data=written(published(entry)), headers=headers)
+        for _ in range(2)
+    ]
+    in_a_bundle = await provided(publishing, where_not_there(bundle, 3, query=f"{before}{named(entry)}"))
+
+    assert [each.status for each in sent] == [201, 200]
+    assert statuses(in_a_bundle) == ["201", "201", "201", "200", "200"]
+
+
+async def test_a_condition_is_no_search_for_another_type(publishing: FhirWire) -> None:
+    entry = a_document(some_patient())
+    headers = {"Content-Type": JSON, "If-None-Exist": f"List?{named(entry)}"}
+
+    refused = await publishing.send("POST", "DocumentReference", data=written(published(entry)), headers=headers)
+
+    assert (refused.status, refused.issue["code"]) == (422, "not-supported")
 
 
 async def test_the_capability_statement_says_that_conditions_are_understood(app: FhirWire) -> None:
