@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
+import signal
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -251,13 +253,14 @@ async def found_by(app: AppServer, asked: Mapping[str, Any], profile: Path) -> d
     process = await asyncio.create_subprocess_exec(
         browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
         "--remote-debugging-port=0", f"--user-data-dir={profile}", f"{app.url}/#{quote(json.dumps(asked))}",
-        stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
             return await app.found.get()
     finally:
-        process.terminate()
+        # The program may be a script that has started the browser, which has processes of its own.
+        os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
 
 
