@@ -74,7 +74,7 @@ async def provide_document_bundle(resource: Any, request: FhirRequest, *, submit
     Raises Refused with all that is wrong.
     """
     submitted = await submit_bundle(resource, submitting=submitting, strict=request.strict)
-    answering = Answering(submitting.domain, submitting.patients.keys, submitting.stored, submitting.clock())
+    answering = Answering(submitting.domain, submitting.patients.keys, submitting.stored)
     return await answer_of(submitted, request, answering)
 
 

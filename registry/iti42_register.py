@@ -28,7 +28,7 @@ async def register_document_set(
     """
     noticed = changing.noticed(submission, transaction)
 
-    async def register() -> list[Finding]:
+    async def register() -> tuple[list[Finding], str]:
         facts, seen = await known_of_patient(questions(submission), changing.store)
         found = [*noticed, *changing.noticed_of_patients(submission, seen)]
         change = judged(
@@ -40,7 +40,7 @@ async def register_document_set(
             home_community_id=changing.home_community_id,
         )
         await changing.store.apply(replace(change, patient_id=facts.patient_id), facts)
-        return found
+        return found, change.time
 
-    found = await changing.until_it_holds(register)
-    return RegistryResponse.of([finding.reported(transaction.default_code) for finding in found])
+    found, time = await changing.until_it_holds(register)
+    return RegistryResponse.of([finding.reported(transaction.default_code) for finding in found], time)

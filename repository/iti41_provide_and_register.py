@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from repository.document_rules import Received, attachments_of_entries, completed, document_errors
 from repository.document_store import (
@@ -167,4 +168,4 @@ def _with_warnings(found: Sequence[RegistryError], response: RegistryResponse) -
     """The registry's answer, and before it the warnings that it did not give itself, with a code of its own."""
     given = {error.code_context for error in response.errors}
     own = tuple(warning for warning in found if warning.code_context not in given)
-    return RegistryResponse(response.status, (*own, *response.errors)) if own else response
+    return replace(response, errors=(*own, *response.errors)) if own else response

@@ -25,20 +25,24 @@ class ReturnType(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RegistryResponse:
-    """The answer to a submission (ITI TF-3: 4.2.4.2)."""
+    """The answer to a submission (ITI TF-3: 4.2.4.2).
+
+    changed_at   Registration.last_updated of all that it brought or revised; None: a registry elsewhere does not say
+    """
 
     status: ResponseStatus
     errors: tuple[RegistryError, ...] = ()
+    changed_at: str | None = None
 
     @property
     def succeeded(self) -> bool:
         return self.status is ResponseStatus.SUCCESS
 
     @classmethod
-    def of(cls, errors: Sequence[RegistryError] = ()) -> RegistryResponse:
+    def of(cls, errors: Sequence[RegistryError] = (), changed_at: str | None = None) -> RegistryResponse:
         """Success, with or without warnings; Failure as soon as one of `errors` is an error."""
         failed = any(error.severity is Severity.ERROR for error in errors)
-        return cls(ResponseStatus.FAILURE if failed else ResponseStatus.SUCCESS, tuple(errors))
+        return cls(ResponseStatus.FAILURE if failed else ResponseStatus.SUCCESS, tuple(errors), changed_at)
 
 
 @dataclass(frozen=True, slots=True)

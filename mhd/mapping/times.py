@@ -26,6 +26,12 @@ def instant_of(time: DTM) -> str:
     return f"{first[:4]}-{first[4:6]}-{first[6:8]}T{first[8:10]}:{first[10:12]}:{first[12:14]}Z"
 
 
+def to_the_millisecond(time: str) -> str:
+    """The instant of a Registration.last_updated; many readers of FHIR know no more of a second."""
+    seconds, _, fraction = time.removesuffix("Z").partition(".")
+    return f"{seconds}.{fraction[:3].ljust(3, '0')}Z"
+
+
 def dtm_of(date_time: str) -> DTM | None:
     """The DTM of a sound dateTime or instant: in UTC, without fraction. None: it is in no year that has four digits."""
     if "T" not in date_time:

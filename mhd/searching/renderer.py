@@ -21,7 +21,7 @@ from mhd.mapping.document_list import list_entry, list_of
 from mhd.mapping.document_reference import relates_to, resource_of, subject_of
 from mhd.mapping.domain import MhdDomain
 from mhd.mapping.identifiers import resource_id
-from mhd.mapping.times import instant_of
+from mhd.mapping.times import instant_of, to_the_millisecond
 from xds.actors import ObjectCodec, Registration
 from xds.hl7v2 import CX, DTM
 from xds.metadata import AnyObject, Association, DocumentEntry, ObjectKind
@@ -51,7 +51,7 @@ class Renderer:
         else:
             resource = list_of(item, domain=domain, patient_key=key)
         if registration.last_updated:
-            resource["meta"] = {"lastUpdated": _milliseconds(registration.last_updated), **resource["meta"]}
+            resource["meta"] = {"lastUpdated": to_the_millisecond(registration.last_updated), **resource["meta"]}
         return _stored(resource)
 
     def of_survivor(self, resource: bytes, survivor: Survivor) -> bytes:
@@ -68,12 +68,6 @@ class Renderer:
 
 def _stored(resource: Json) -> bytes:
     return written(resource).replace(_BASE_IN_JSON, _BASE_PLACE)
-
-
-def _milliseconds(time: str) -> str:
-    """Many readers of FHIR know no more of a second."""
-    seconds, _, fraction = time.removesuffix("Z").partition(".")
-    return f"{seconds}.{fraction[:3].ljust(3, '0')}Z"
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,8 @@ from xds.metadata import ObjectKind
 from xds.paged_search import Link, PagedObject, PagedRegistry, PagedSearch
 from xds.stored_queries import Condition, Operator
 
+AS_IT_CAME = "1"
+"""The ETag of a DocumentReference of which there is one version, as long as it tells what was registered, no more."""
 _FIRST = "1"
 _ACCESSED = {
     ObjectKind.DOCUMENT_ENTRY: AccessedKind.DOCUMENT_ENTRY,
@@ -158,7 +160,7 @@ def _etag(found: PagedObject, answer: FhirAnswer) -> str | None:
     That is status, relations and members; and all there is after an update, as removed versions leave their numbers.
     """
     is_as_it_came = b'"status":"current"' in (found.whole_resource or b"")
-    return found.version if is_as_it_came and found.version == _FIRST else f"{found.version}.{answer.etag}"
+    return AS_IT_CAME if is_as_it_came and found.version == _FIRST else f"{found.version}.{answer.etag}"
 
 
 async def read_patient(resource_id: str, *, registry: PagedRegistry, systems: CodeSystems) -> FhirAnswer:

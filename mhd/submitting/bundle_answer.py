@@ -6,7 +6,6 @@ import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Final, Protocol, TypeVar
 
 from mhd.fhir.exact_text import Json
@@ -15,8 +14,10 @@ from mhd.fhir.operation_outcome import Issue, IssueSeverity, IssueType, Outcome,
 from mhd.mapping.domain import MhdDomain
 from mhd.mapping.identifiers import resource_id
 from mhd.mapping.reading import Reading
+from mhd.mapping.times import to_the_millisecond
 from mhd.messages import FhirAnswer, FhirRequest, PreferReturn
 from mhd.patients import PatientKeys
+from mhd.searching.resource_reads import AS_IT_CAME
 from mhd.submitting.submission_draft import Draft
 from mhd.submitting.submission_references import own_entry_uuid
 from mhd.submitting.transaction_bundle import BundleEntry, Part, TransactionBundle
@@ -78,29 +79,24 @@ class Answering:
     domain: MhdDomain
     keys: PatientKeys
     stored: StoredResources
-    now: datetime
-
-    @property
-    def instant(self) -> str:
-        return self.now.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 async def answer_of(submitted: Submitted, request: FhirRequest, answering: Answering) -> FhirAnswer:
     """The answer to a submission that is kept and registered."""
     warnings = _warnings(submitted)
-    resources: Mapping[str, Json] = {}
+    resources: Mapping[str, FhirAnswer] = {}
     if request.prefer_return is PreferReturn.REPRESENTATION:
         resources = await representations(submitted, answering.stored)
     entries = []
     for entry in submitted.bundle.entries:
-        response = await _response(entry, submitted, answering)
+        stored = resources.get(submitted.draft.entry_uuids.get(entry.number, ""))
+        response = await _response(entry, submitted, answering) | _validators(entry, submitted, stored)
         issues = warnings.get(entry.number, [])
         if not issues and request.prefer_return is PreferReturn.OPERATION_OUTCOME:
             issues = [_FINE]
         if issues:
             response["outcome"] = Outcome(tuple(issues)).resource()
-        stored = resources.get(submitted.draft.entry_uuids.get(entry.number, ""))
-        entries.append(({"resource": stored} if stored else {}) | {"response": response})
+        entries.append(({"resource": _as_json(stored.resource)} if stored else {}) | {"response": response})
     return FhirAnswer(
         {"resourceType": "Bundle", "type": "transaction-response", "entry": entries},
         errors=submitted.response.errors,
@@ -119,11 +115,47 @@ def _accessed(submitted: Submitted) -> Accessed:
 async def _response(entry: BundleEntry, submitted: Submitted, answering: Answering) -> Json:
     is_new, location = await _place(entry, submitted, answering)
     response: Json = {"status": _CREATED if is_new else _OK}
-    if location:
-        response["location"] = location
-    if _is_as_it_was(entry, submitted):
-        return response
-    return response | {"lastModified": answering.instant}
+    return response | ({"location": location} if location else {})
+
+
+def _validators(entry: BundleEntry, submitted: Submitted, read: FhirAnswer | None) -> Json:
+    """etag and lastModified, where they are known: they are those of a read.
+
+    read   the resource, where it was read
+    """
+    if read is not None:
+        etag, time = read.etag, read.last_updated
+    else:
+        etag, time = _etag(entry, submitted), submitted.response.changed_at if _is_changed(entry, submitted) else None
+    return ({"etag": f'W/"{etag}"'} if etag else {}) | ({"lastModified": to_the_millisecond(time)} if time else {})
+
+
+def _is_changed(entry: BundleEntry, submitted: Submitted) -> bool:
+    """Whether what an entry is about was made or revised. Patients are not, nor is what was there already."""
+    submission = submitted.draft.submission
+    joined = {each.source_object for each in submission.associations}
+    match entry.part:
+        case Part.FOLDER:
+            uuid = submitted.draft.entry_uuids[entry.number]
+            return uuid in joined or any(each.entry_uuid == uuid for each in submission.folders)
+        case Part.SUBMISSION_SET | Part.DOCUMENT | Part.BINARY | Part.FHIR_DOCUMENT:
+            return not _is_as_it_was(entry, submitted)
+        case part:
+            return part is Part.PATCH
+
+
+def _etag(entry: BundleEntry, submitted: Submitted) -> str | None:
+    """Of a document that was made now; that of a List has a mark of its members, and is not known."""
+    number = submitted.documents.get(entry.number, entry.number)
+    uuid = submitted.draft.entry_uuids.get(number)
+    made = next((each for each in submitted.document_entries if each.entry_uuid == uuid), None)
+    if made is None:
+        return None
+    if entry.part is Part.DOCUMENT:
+        relates = any(each.source_object == uuid for each in submitted.draft.submission.associations)
+        return None if relates or submitted.response.changed_at is None else AS_IT_CAME
+    is_kept = entry.part in (Part.BINARY, Part.FHIR_DOCUMENT) and not made.says_delayed
+    return (made.hash or "").lower() or None if is_kept else None
 
 
 def _is_as_it_was(entry: BundleEntry, submitted: Submitted) -> bool:
@@ -163,13 +195,13 @@ def _warnings(submitted: Submitted) -> Mapping[int, list[Issue]]:
     return found
 
 
-async def representations(submitted: Submitted, stored: StoredResources) -> Mapping[str, Json]:
+async def representations(submitted: Submitted, stored: StoredResources) -> Mapping[str, FhirAnswer]:
     """The Lists and DocumentReferences of a submission as they are read from now on, by entryUUID."""
     found = {}
     for each in (*submitted.draft.submission.objects, *submitted.draft.registered.there.values()):
         read = None if isinstance(each, Association) else await unless_unable(stored_resource(each, stored))
         if read is not None:
-            found[each.entry_uuid] = _as_json(read.resource)
+            found[each.entry_uuid] = read
     return found
 
 

@@ -99,7 +99,9 @@ async def test_a_document_that_is_there_is_not_made_again_and_the_submission_ref
     assert locations(reply)[1:] == [
         f"DocumentReference/{old}", f"Binary/{old}", f"DocumentReference/{other}", f"Binary/{other}",
     ]  # fmt: skip
-    assert ["lastModified" in each["response"] for each in reply.bundle["entry"]] == [True, False, False, True, True]
+    is_told = app.base == f"{wire.base}/fhir"  # a registry elsewhere does not tell times
+    made = [is_told, False, False, is_told, is_told]
+    assert ["lastModified" in each["response"] for each in reply.bundle["entry"]] == made
     assert (await app.get(locations(reply)[1])).resource["content"][0]["attachment"]["title"] != "Sent again"
     assert (await app.get(locations(reply)[2])).content == CONTENT
     held_by_set = (await app.get(locations(reply)[0])).resource["entry"]

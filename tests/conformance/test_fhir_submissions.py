@@ -45,9 +45,9 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 JSON, XML = "application/fhir+json", "application/fhir+xml"
 
 
-async def provided(fhir: FhirWire, bundle: Json, kind: str = JSON) -> FhirReply:
+async def provided(fhir: FhirWire, bundle: Json, kind: str = JSON, **headers: str) -> FhirReply:
     body = written(bundle) if kind == JSON else to_xml(bundle)
-    return await fhir.send("POST", "", data=io.BytesIO(body), headers={"Content-Type": kind, "Accept": kind})
+    return await fhir.send("POST", "", data=io.BytesIO(body), headers={"Content-Type": kind, "Accept": kind, **headers})
 
 
 async def by_soap(wire: Wire, unique_id: str) -> list[Any]:
