@@ -109,6 +109,7 @@ def _document_errors(provided: Provided, received: Received, size_limit: int | N
                 ErrorCode.REPOSITORY_OUT_OF_RESOURCES,
                 f"Document {shown(document_id)} has more than {size_limit} octets, the most that is taken here.",
                 document_id,
+                above_limit=True,
             )
         elif content_id not in received.measured:
             yield RegistryError(

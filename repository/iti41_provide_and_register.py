@@ -105,10 +105,9 @@ async def _staged(request: ProvideAndRegisterRequest, staging: Staging, document
     if unable is not None:
         raise unable
     if documents_limit is not None and number > documents_limit:
-        raise XdsError(
-            ErrorCode.REPOSITORY_OUT_OF_RESOURCES,
-            f"The message has {number} documents; at most {documents_limit} are taken at once. Send several messages.",
-        )
+        most = f"at most {documents_limit} are taken at once"
+        sentence = f"The message has {number} documents; {most}. Send several messages."
+        raise XdsError.of([RegistryError(ErrorCode.REPOSITORY_OUT_OF_RESOURCES, sentence, above_limit=True)])
     return Received(measured, frozenset(too_large), tuple(repeated))
 
 

@@ -60,9 +60,9 @@ class Told:
         return self.error(ErrorCode.REPOSITORY_ERROR, what, for_now=True)
 
     def too_large(self, size_limit: int) -> XdsError:
-        return self.error(
-            ITI_43.full_code, f"has become larger than {size_limit} octets, the most that its source may make here."
-        )
+        """No code says so: "resources are low" (ITI TF-3: Table 4.2.4.1-2) is what passes, and this does not."""
+        what = f"has become larger than {size_limit} octets, the most that its source may make here. {_TO_CORRECT}"
+        return self.error(ErrorCode.REPOSITORY_ERROR, what)
 
     def no_room(self) -> XdsError:
         return self.error(ITI_43.full_code, "can not be made now: there is no room left for it. Ask again later.")

@@ -85,6 +85,8 @@ class RegistryError:
     location       the object and attribute, or "" where the sentence says it all
     for_now        the same request may be answered later, though the code does not say so. ebRS has no place for it: it
                    is told in this process alone
+    above_limit    the request is more than is taken here at once, or ever, where the code may mean what passes; told in
+                   this process alone
     """
 
     code: ErrorCode | str  # a foreign registry may send codes that we do not know
@@ -92,6 +94,7 @@ class RegistryError:
     location: str = ""
     severity: Severity = Severity.ERROR
     for_now: bool = False
+    above_limit: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -218,6 +218,8 @@ def issue_of(error: RegistryError, expression: str = "", issue_type: IssueType |
     )
     if error.severity is Severity.WARNING:
         return found.as_warning()
+    if error.above_limit:
+        return replace(found, code=IssueType.TOO_COSTLY, http=HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
     return replace(found, code=IssueType.TRANSIENT, http=HTTPStatus.SERVICE_UNAVAILABLE) if error.for_now else found
 
 

@@ -266,7 +266,7 @@ BROKEN: Sequence[tuple[str, Any, str, str]] = (
     ("silence", silent, "XDSRepositoryError", "does not answer in time"),
     ("an answer that stops", slow, "XDSRepositoryError", "does not answer in time"),
     ("an answer that is cut off", cut_off, "XDSRepositoryError", "Ask again later"),
-    ("an answer without an end", endless, "XDSRepositoryOutOfResources", f"larger than {MOST_OCTETS} octets"),
+    ("an answer without an end", endless, "XDSRepositoryError", f"larger than {MOST_OCTETS} octets"),
 )  # fmt: skip
 
 
@@ -366,6 +366,7 @@ TOLD_TO_APPS: Sequence[tuple[str, Any, int, str, str]] = (
     ("503 again and again", status(503), 503, "transient", "Ask again later"),
     ("silence", silent, 503, "transient", "Ask again later"),
     ("an answer that is cut off", cut_off, 503, "transient", "Ask again later"),
+    ("an answer without an end", endless, 500, "exception", f"larger than {MOST_OCTETS} octets"),
 )
 
 

@@ -217,7 +217,7 @@ NOT_MADE: Sequence[tuple[str, Source, dict[str, Any], ErrorCode, str]] = (
     ("broken off", Source(problem_in_content=SourceUnavailable("secret")), {}, ErrorCode.REPOSITORY_ERROR,
      "Ask again later"),
     ("too slow", Source(hangs=True), {"seconds": 0.05}, ErrorCode.REPOSITORY_ERROR, "does not answer in time"),
-    ("too large", Source([b"12345"]), {"size_limit": 4}, ErrorCode.REPOSITORY_OUT_OF_RESOURCES,
+    ("too large", Source([b"12345"]), {"size_limit": 4}, ErrorCode.REPOSITORY_ERROR,
      "larger than 4 octets"),
     ("of another type", Source(mime_type="text/html"), {}, ErrorCode.REPOSITORY_ERROR,
      "made as 'text/html', and its DocumentEntry says 'text/plain'"),

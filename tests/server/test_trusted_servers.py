@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,11 +85,15 @@ async def other_server() -> AsyncIterator[OtherServer]:
 
 
 @asynccontextmanager
-async def client_of(data: Path, **mhd: Any) -> AsyncIterator[FhirWire]:
+async def client_of(data: Path, limits: Mapping[str, Any] | None = None, /, **mhd: Any) -> AsyncIterator[FhirWire]:
     authorities = [{"oid": PATIENT.assigning_authority.universal_id}]
     async with (
-        running_server(data, mhd={"elsewhere_seconds": 0.5, **mhd}, patients={"assigning_authorities": authorities})
-        as base,
+        running_server(
+            data,
+            mhd={"elsewhere_seconds": 0.5, **mhd},
+            patients={"assigning_authorities": authorities},
+            limits=limits or {},
+        ) as base,
         aiohttp.ClientSession() as session,
     ):  # fmt: skip
         yield FhirWire(base, session)
@@ -122,6 +126,22 @@ async def test_a_document_of_a_trusted_server_is_fetched_when_it_is_submitted(
 
     assert document.content == CONTENT
     assert other.asked == ["/files/1.txt"]
+
+
+async def test_what_is_above_a_limit_is_refused_as_too_large_and_not_as_what_may_pass(tmp_path: Path) -> None:
+    limits = {"document_bytes": len(CONTENT) - 1, "documents_per_submission": 1}
+    async with (
+        other_server() as other,
+        client_of(tmp_path, limits, external_url="fetch", document_servers=[f"{other.url}/files"]) as client,
+    ):
+        large = await provided(client, bundle_at(f"{other.url}/files/1.txt", document_entry()))
+        many = await provided(client, bundle_with(document_entry(), document_entry(), content=b"few"))
+
+    for reply, sentence in ((large, "the most that is taken here"), (many, "Send several messages")):
+        assert (reply.status, reply.issue["code"]) == (413, "too-costly")
+        assert reply.issue["details"]["coding"] == [{"code": "XDSRepositoryOutOfResources"}]
+        assert sentence in reply.issue["details"]["text"]
+        assert "Retry-After" not in reply.headers
 
 
 REFUSED: Sequence[tuple[str, Callable[[str], str], dict[str, Any], bool]] = (
