@@ -97,12 +97,12 @@ async def _entry(
     uuid = entry_uuid_of(resource_id)
     if uuid is None:
         raise Refused(_missing(resource_id))
-    by_entry_uuid = ("$XDSDocumentEntryEntryUUID", (listed([uuid]),))
+    by_entry_uuid = ("$XDSDocumentEntryEntryUUID", listed([uuid]))
     for entry in await _entries(registry, codec, by_entry_uuid):
         return entry
     # At level 1 no version is found that has a successor; the URL of its document leads to the same document still.
     for entry in await _entries(registry, codec, by_entry_uuid, (METADATA_LEVEL, ("2",))):
-        by_logical_id = ("$XDSDocumentEntryLogicalID", (listed([entry.logical_id or uuid]),))
+        by_logical_id = ("$XDSDocumentEntryLogicalID", listed([entry.logical_id or uuid]))
         return next(iter(await _entries(registry, codec, by_logical_id)), entry)
     if await removals.removed(uuid) is ObjectKind.DOCUMENT_ENTRY:
         raise Refused(gone(f"The document {resource_id!r} was removed.", ErrorCode.DOCUMENT_UNIQUE_ID_ERROR))

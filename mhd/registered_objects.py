@@ -28,8 +28,8 @@ from xds.stored_queries import (
     GET_FOLDERS,
     GET_SUBMISSION_SET_AND_CONTENTS,
     METADATA_LEVEL,
+    coded_parameter,
     listed,
-    quoted,
 )
 
 Item = TypeVar("Item", bound=AnyObject)
@@ -154,13 +154,13 @@ class RegisteredObjects:
 
     async def members_of_folder(self, entry_uuid: str) -> frozenset[str]:
         """entryUUIDs of the documents in a Folder, of both types, among those of other objects."""
-        query, both = GET_FOLDER_AND_CONTENTS, ("$XDSDocumentEntryType", (listed(DocumentEntryType),))
+        query, both = GET_FOLDER_AND_CONTENTS, ("$XDSDocumentEntryType", listed(DocumentEntryType))
         response = await self._asked(query, ReturnType.OBJECT_REF, "$XDSFolderEntryUUID", [entry_uuid], both)
         return frozenset(each.entry_uuid for each in response.found)
 
     async def all_associations(self, entry_uuids: Iterable[str]) -> Sequence[Association]:
         """The Associations that have one of these objects at an end, whatever their status."""
-        asked, every_status = list(entry_uuids), ("$XDSAssociationStatus", (listed(AvailabilityStatus),))
+        asked, every_status = list(entry_uuids), ("$XDSAssociationStatus", listed(AvailabilityStatus))
         found = await self._versions(Association, GET_ASSOCIATIONS, "$uuid", asked, _ALL_VERSIONS, every_status)
         return found or _of(Association, await self._each(GET_ASSOCIATIONS, "$uuid", asked))
 
@@ -169,7 +169,7 @@ class RegisteredObjects:
 
         on_demand   its documents are on-demand entries; by default they are stable
         """
-        types = [("$XDSDocumentEntryType", (listed([DocumentEntryType.ON_DEMAND]),))] if on_demand else []
+        types = [("$XDSDocumentEntryType", listed([DocumentEntryType.ON_DEMAND]))] if on_demand else []
         query = GET_SUBMISSION_SET_AND_CONTENTS
         return await self._found(query, "$XDSSubmissionSetUniqueId", [unique_id], *types)
 
@@ -211,7 +211,7 @@ class RegisteredObjects:
         values: Sequence[str],
         *others: tuple[str, tuple[str, ...]],
     ) -> QueryResponse:
-        request = QueryRequest(query_id, return_type, ((parameter, (_listed(parameter, values),)), *others))
+        request = QueryRequest(query_id, return_type, (coded_parameter(query_id, parameter, values), *others))
         try:
             response = await self.registry.stored_query(request)
         except OutcomeUnknown:
@@ -222,17 +222,11 @@ class RegisteredObjects:
 
 
 _NO_ANSWER: Final = RegistryError(ErrorCode.REGISTRY_NOT_AVAILABLE, "The registry gave no answer; try again later.")
-_SINGLE: Final = frozenset({"$XDSFolderEntryUUID", "$XDSSubmissionSetEntryUUID", "$XDSSubmissionSetUniqueId"})
 
 
 def _is_too_much(refusal: Refused) -> bool:
     """Whether there is more than a registry gives at once."""
     return any(each.xds_code == ErrorCode.TOO_MANY_RESULTS for each in refusal.outcome.issues)
-
-
-def _listed(name: str, values: Sequence[str]) -> str:
-    """The values of a parameter."""
-    return quoted(values[0]) if name in _SINGLE and len(values) == 1 else listed(values)
 
 
 def _of(kind: type[Item], found: Iterable[AnyObject]) -> list[Item]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 from xds.actors import DocumentRegistry, Found, OutcomeUnknown, QueryRequest, QueryResponse, ReturnType
 from xds.ebxml_writer import codec
@@ -26,6 +27,8 @@ from xds.stored_queries import (
     quoted,
 )
 
+_Parameter: TypeAlias = tuple[str, tuple[str, ...]]
+
 
 class RegistryEntries:
     """A RegisteredEntries (repository/registered_entries.py)."""
@@ -40,7 +43,7 @@ class RegistryEntries:
         # Not by GetRelatedDocuments: that gives all there ever were, and after some years too many for one answer.
         found = await self._asked(
             FIND_DOCUMENTS,
-            ("$XDSDocumentEntryPatientId", quoted(str(entry.patient_id or ""))),
+            ("$XDSDocumentEntryPatientId", (quoted(str(entry.patient_id or "")),)),
             ("$XDSDocumentEntryStatus", listed([AvailabilityStatus.APPROVED])),
             *_coded("$XDSDocumentEntryTypeCode", entry.type_code),
             *_coded("$XDSDocumentEntryFormatCode", entry.format_code),
@@ -68,7 +71,7 @@ class RegistryEntries:
         return any((entry.hash or "").lower() == sha1 for entry in await self._documents(unique_id, "2"))
 
     async def _documents(self, unique_id: str, metadata_level: str) -> list[DocumentEntry]:
-        asked = (("$XDSDocumentEntryUniqueId", listed([unique_id])), (METADATA_LEVEL, metadata_level))
+        asked = (("$XDSDocumentEntryUniqueId", listed([unique_id])), (METADATA_LEVEL, (metadata_level,)))
         response = await self._answer(ReturnType.LEAF_CLASS, GET_DOCUMENTS, *asked)
         if {error.code for error in response.errors} == {ErrorCode.RESULT_NOT_SINGLE_PATIENT}:
             # Entries of several patients are not described in one answer (ITI TF-2: 3.18.4.1.2.3.4).
@@ -79,13 +82,12 @@ class RegistryEntries:
             found = _read(response)
         return [each for each in found if isinstance(each, DocumentEntry)]
 
-    async def _asked(self, query_id: str, *parameters: tuple[str, str]) -> list[AnyObject]:
+    async def _asked(self, query_id: str, *parameters: _Parameter) -> list[AnyObject]:
         """Raises OutcomeUnknown where the registry answers anything but Success."""
         return _read(await self._answer(ReturnType.LEAF_CLASS, query_id, *parameters))
 
-    async def _answer(self, return_type: ReturnType, query_id: str, *parameters: tuple[str, str]) -> QueryResponse:
-        asked = tuple((name, (value,)) for name, value in parameters)
-        return await self._registry.stored_query(QueryRequest(query_id, return_type, asked))
+    async def _answer(self, return_type: ReturnType, query_id: str, *parameters: _Parameter) -> QueryResponse:
+        return await self._registry.stored_query(QueryRequest(query_id, return_type, parameters))
 
 
 def _found(response: QueryResponse) -> Sequence[Found]:
@@ -101,5 +103,5 @@ def _read(response: QueryResponse) -> list[AnyObject]:
     return [codec.read(found.ebrim) for found in _found(response) if found.ebrim is not None]
 
 
-def _coded(parameter: str, code: Code | None) -> tuple[tuple[str, str], ...]:
+def _coded(parameter: str, code: Code | None) -> tuple[_Parameter, ...]:
     return () if code is None else ((parameter, listed([code.coded])),)

@@ -42,8 +42,7 @@ from xds.stored_queries import (
     Operator,
     Parameter,
     StoredQuery,
-    listed,
-    quoted,
+    coded_parameter,
 )
 
 log = logging.getLogger(__name__)
@@ -316,12 +315,8 @@ def _request(row: StoredQuery, wanted: dict[str, tuple[tuple[str, ...], ...]]) -
             continue
         everything = _EVERYTHING.get(parameter.attribute) if parameter.of is not ObjectKind.ASSOCIATION else None
         groups = wanted.get(parameter.attribute) or ((everything,) if everything else ())
-        slots += [_Slot(parameter.name, (_value(parameter, group),)) for group in groups]
+        slots += [_Slot(*coded_parameter(row.id, parameter.name, group)) for group in groups]
     return QueryRequest(row.id, ReturnType.LEAF_CLASS, tuple((each.name, each.values) for each in slots))
-
-
-def _value(parameter: Parameter, values: Sequence[str]) -> str:
-    return ",".join(map(quoted, values)) if parameter.operator is Operator.EQUALS else listed(values)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from xds.actors import QueryRequest, ReturnType
 from xds.errors import ErrorCode, RegistryError, XdsError
 from xds.hl7v2 import CX, DTM, is_oid
 from xds.metadata import AvailabilityStatus, DocumentEntryType, ObjectKind
+from xds.metadata_forms import LONGEST_SLOT_VALUE
 from xds.metadata_names import canonical_id, shown
 from xds.transactions import ITI_18, ITI_51, Transaction
 
@@ -36,9 +37,27 @@ def quoted(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
-def listed(values: Iterable[str]) -> str:
-    """Texts as the value of a parameter that takes several: ('one','another')."""
-    return f"({','.join(map(quoted, values))})"
+def listed(values: Iterable[str]) -> tuple[str, ...]:
+    """Texts as the Values of a parameter that takes several: ('one','another').
+
+    All of them is what is asked for; a Value has as many as ebRIM has room for (256), or one.
+    """
+    lists: list[list[str]] = []
+    room = 0
+    for each in map(quoted, values):
+        if len(each) >= room:
+            lists.append([])
+            room = LONGEST_SLOT_VALUE - 1  # without the parentheses; each text has a comma or the end after it
+        lists[-1].append(each)
+        room -= len(each) + 1
+    return tuple(f"({','.join(each)})" for each in lists)
+
+
+def coded_parameter(query_id: str, name: str, values: Sequence[str]) -> tuple[str, tuple[str, ...]]:
+    """A parameter of a query of ours: what takes a list in one query may take a single text in another."""
+    query = STORED_QUERIES[query_id]
+    parameter = next(each for each in (*query.one_of, *query.parameters) if each.name == name)
+    return name, tuple(map(quoted, values)) if parameter.operator is Operator.EQUALS else listed(values)
 
 
 class Operator(Enum):

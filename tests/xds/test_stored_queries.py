@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from hypothesis import example, given
@@ -25,6 +26,8 @@ from xds.stored_queries import (
     Parameter,
     StoredQuery,
     bind,
+    coded_parameter,
+    listed,
     values_of,
 )
 from xds.transactions import ITI_18, ITI_51
@@ -304,6 +307,32 @@ def test_what_is_quoted_comes_back_as_it_was(values: list[str], data: st.DataObj
         rest = rest[size:]
 
     assert values_of(texts) == tuple(values)
+
+
+@given(st.lists(QUOTABLE.map(lambda value: value[:300]), min_size=1))
+@example([f"urn:uuid:{number}" for number in range(2000)])
+@example(["x" * 125, "y" * 124, "z"])
+def test_what_is_asked_for_has_room_in_the_values_of_ebrim(values: list[str]) -> None:
+    texts = listed(values)
+
+    assert values_of(texts) == tuple(values)
+    assert all(len(each) <= 256 or len(values_of([each])) == 1 for each in texts)
+    assert all(len(one) + len(other) > 257 for one, other in pairwise(texts))
+
+
+ASKED_FOR = [
+    ("GetFolders", "$XDSFolderEntryUUID", "('urn:uuid:x')"),
+    ("GetFolderAndContents", "$XDSFolderEntryUUID", "'urn:uuid:x'"),
+    ("GetDocuments", "$XDSDocumentEntryEntryUUID", "('urn:uuid:x')"),
+    ("GetSubmissionSetAndContents", "$XDSSubmissionSetEntryUUID", "'urn:uuid:x'"),
+    ("FindFolders", "$XDSFolderPatientId", "'urn:uuid:x'"),
+]
+
+
+@pytest.mark.parametrize(("query", "parameter", "value"), ASKED_FOR)
+def test_one_value_is_a_list_where_the_query_takes_a_list(query: str, parameter: str, value: str) -> None:
+    """IPF refuses a list without parentheses (ITI TF-2: 3.18.4.1.2.3.5)."""
+    assert coded_parameter(IDS[query], parameter, ["urn:uuid:x"]) == (parameter, (value,))
 
 
 @given(texts=st.lists(st.text("'(), ab\n")))
