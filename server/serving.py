@@ -8,6 +8,7 @@ import signal
 import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -24,10 +25,11 @@ from server.meanwhile import meanwhile
 from server.metrics import Metrics, MetricsPage
 from server.mllp import MllpServer
 from server.settings import Settings
-from server.soap_endpoint import SoapEndpoint
+from server.soap_endpoint import SOAP_PATH, SoapEndpoint
 from server.soap_transactions import registry_handlers, repository_handlers
 from server.tls import CannotServe, server_context
 from server.tracing import traced
+from server.unreadable_requests import Connection, Endpoints
 from server.wiring import Wired, wired
 from xds.transactions import ITI_41
 
@@ -35,6 +37,7 @@ log = logging.getLogger(__name__)
 
 _READ_BUFFER_BYTES = 256 * 1024
 _LONGEST_HEADER = 8190  # octets, which is the library's own limit
+_BACKLOG = 128  # connections that wait to be taken
 _LAST_SECONDS = 1.0  # for what was not finished within shutdown_seconds, before it is cancelled
 
 
@@ -140,35 +143,68 @@ async def serve(
     tls = server_context(settings.tls)
     async with wired(settings) as actors:
         in_flight = InFlight()
-        runner = web.AppRunner(
-            application(settings, actors, in_flight),
-            access_log=None,
-            handle_signals=False,
-            shutdown_timeout=_LAST_SECONDS,
-            read_bufsize=_READ_BUFFER_BYTES,
-            max_line_size=settings.limits.url_bytes,
-            max_field_size=_longest_header(settings),
-        )
+        app = application(settings, actors, in_flight)
+        runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=_LAST_SECONDS)
         await runner.setup()
         try:
-            site = web.TCPSite(runner, settings.host, settings.port, ssl_context=tls, reuse_port=share_port or None)
-            try:
-                await site.start()
-            except OSError as problem:
-                raise CannotServe(f"{settings.host}:{settings.port} can not be listened on: {problem}") from problem
-            port = runner.addresses[0][1]
-            base = f"{'https' if tls else 'http'}://{_shown(settings.host)}:{port}"
-            log.info("Listening", extra={"url": base})
-            async with _feeding(settings, actors, tls, share_port=share_port), _sweeping(settings, actors):
-                if announce:
-                    announce(base)
-                await stop.wait()
-            log.info("Stopping; requests in flight are finished")
-            await site.stop()
+            async with _listening(runner, settings, tls, share_port=share_port) as port:
+                base = f"{'https' if tls else 'http'}://{_shown(settings.host)}:{port}"
+                log.info("Listening", extra={"url": base})
+                async with _feeding(settings, actors, tls, share_port=share_port), _sweeping(settings, actors):
+                    if announce:
+                        announce(base)
+                    await stop.wait()
+                log.info("Stopping; requests in flight are finished")
             if left := await in_flight.finished(settings.shutdown_seconds):
                 log.warning("Stopping in the midst of requests", extra={"requests": left})
         finally:
             await runner.cleanup()
+
+
+@asynccontextmanager
+async def _listening(
+    runner: web.AppRunner, settings: Settings, tls: ssl.SSLContext | None, *, share_port: bool
+) -> AsyncIterator[int]:
+    """Connections are taken, at this port. Raises CannotServe."""
+    try:
+        server = await asyncio.get_running_loop().create_server(
+            _connections(runner, settings),
+            settings.host,
+            settings.port,
+            ssl=tls,
+            backlog=_BACKLOG,
+            reuse_port=share_port or None,
+        )
+    except OSError as problem:
+        raise CannotServe(f"{settings.host}:{settings.port} can not be listened on: {problem}") from problem
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+
+
+def _connections(runner: web.AppRunner, settings: Settings) -> Callable[[], Connection]:
+    """Makes the connections of a runner that is set up."""
+    manager = runner.server
+    assert manager is not None  # noqa: S101 - it is set up
+    header_bytes = _longest_header(settings)
+    paths = {each.canonical for each in runner.app.router.resources()}
+    endpoints = Endpoints(
+        fhir=FhirEndpoint.path if FhirEndpoint.path in paths else None,
+        soap=frozenset(each for each in paths if each.startswith(SOAP_PATH)),
+        url_bytes=settings.limits.url_bytes,
+        header_bytes=header_bytes,
+    )
+    return partial(
+        Connection,
+        manager,
+        endpoints=endpoints,
+        loop=asyncio.get_running_loop(),
+        access_log=None,
+        read_bufsize=_READ_BUFFER_BYTES,
+        max_line_size=settings.limits.url_bytes,
+        max_field_size=header_bytes,
+    )
 
 
 @asynccontextmanager

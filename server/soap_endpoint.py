@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
+from typing import Final
 
 from aiohttp import web
 
@@ -29,6 +30,9 @@ from xds.transactions import TRANSACTIONS, Transaction
 from xds.xml import XmlProblem
 
 log = logging.getLogger(__name__)
+
+SOAP_PATH: Final = "/xds/"
+"""Before the name of an actor."""
 
 Handler = Callable[[IncomingMessage], Awaitable[Answer]]
 """Acts on a message whose envelope was read and checked (or will be, where documents come first)."""
@@ -73,7 +77,7 @@ class SoapEndpoint:
     @property
     def path(self) -> str:
         """Where the endpoint is found."""
-        return f"/xds/{self._actor}"
+        return f"{SOAP_PATH}{self._actor}"
 
     @property
     def title(self) -> str:
