@@ -182,8 +182,11 @@ def requester_of(claims: Mapping[str, Any], audience: Sequence[str]) -> Requeste
 
 
 def _scopes(claims: Mapping[str, Any]) -> Sequence[str]:
-    """Separated by blanks (RFC 9068, 2.2.3), or a list, as some issuers have it."""
-    scope = claims.get("scope")
+    """Separated by blanks, in scope (RFC 9068, 2.2.3; RFC 8693, 4.2). Some issuers have a list, and some call it scp.
+
+    Where there is a scope, scp is not looked at: an issuer that has both means the standard's.
+    """
+    scope = claims["scope"] if "scope" in claims else claims.get("scp")
     return scope.split(" ") if isinstance(scope, str) else scope if isinstance(scope, list) else ()
 
 

@@ -399,6 +399,26 @@ async def test_one_audience_of_several_is_enough(here: Guarded) -> None:
     assert (await here.search(here.issuer.token(aud=["https://other.example", AUDIENCE]))).status == 200
 
 
+@pytest.mark.parametrize(
+    ("scope", "scp", "status"),
+    [
+        (None, "ITI-67", 200),
+        (None, "openid ITI-67", 200),
+        (None, ["openid", "ITI-67"], 200),
+        (None, "ITI-68", 401),
+        (None, ["ITI-66", "ITI-68"], 401),
+        (None, {"ITI-67": True}, 401),
+        (None, 67, 401),
+        ("ITI-67", "ITI-68", 200),
+        ("ITI-68", "ITI-67", 401),
+        ("", "ITI-67", 401),
+        ([], ["ITI-67"], 401),
+    ],
+)
+async def test_scp_is_taken_where_there_is_no_scope(here: Guarded, scope: Any, scp: Any, status: int) -> None:
+    assert (await here.search(here.issuer.token(scope, scp=scp))).status == status
+
+
 async def test_a_list_of_scopes_and_a_token_without_typ_are_taken(here: Guarded) -> None:
     token = here.issuer.token(scope=["openid", "ITI-67"], header={"typ": None})
     assert (await here.search(token)).status == 200
