@@ -10,6 +10,7 @@ import logging
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from lxml import etree
@@ -27,7 +28,7 @@ from tests.builders import (
     submission,
     unmeasured,
 )
-from tests.conformance.test_documents_in_and_out import entries_of, entry_of, provided
+from tests.conformance.test_documents_in_and_out import asked, entries_of, entry_of, provided
 from tests.conformance.wire import Reply, Wire, envelope
 from tests.xds.broken_updates import next_version, update_of
 from xds.actors import DocumentRequest, QueryRequest
@@ -40,6 +41,7 @@ from xds.transactions import ITI_18, ITI_41, ITI_42, ITI_43, ITI_57
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
+SENT_BY_IPF = Path(__file__).parent / "sent_by_ipf.mime"
 RIM = "{urn:oasis:names:tc:ebxml-regrep:xsd:rim:3.0}"
 APPROVED = AvailabilityStatus.APPROVED
 
@@ -78,6 +80,25 @@ async def test_a_package_is_taken_however_its_content_type_is_written(wire: Wire
     answer = await wire.post(wire.url(ITI_41), message, {"Content-Type": LEGAL_CONTENT_TYPES[what]})
 
     assert answer.registry_response.succeeded, answer.content
+
+
+async def test_a_package_of_ipf_and_apache_cxf_is_taken_as_it_was_recorded(wire: Wire) -> None:
+    """ITI-41 as IPF 5.1.0 wrote it, by Apache CXF 4.1.3: XDS clients in Java are mostly made of these."""
+    headers = {
+        "Connection": "Upgrade, HTTP2-Settings",
+        "HTTP2-Settings": "AAEAAEAAAAIAAAAAAAMAAAAAAAQBAAAAAAUAAEAAAAYABgAA",
+        "Upgrade": "h2c",
+        "Content-Type": 'multipart/related; type="application/xop+xml"; boundary="uuid:27f37039-0481-4192-aaf1-'
+        'f979ec397be6"; start="<root.message@cxf.apache.org>"; start-info="application/soap+xml"',
+    }
+
+    answer = await wire.post(wire.url(ITI_41), SENT_BY_IPF.read_bytes(), headers)
+    entry = await entry_of(wire, "2.25.50970029167481.2.5")
+    fetched = await wire.mtom(ITI_43, retrieve_request([asked(entry)]))
+
+    assert answer.registry_response.succeeded, answer.content
+    assert [each.value for each in entry.title] == ["Title & <b>"]
+    assert list(fetched.parts.values()) == [b"Hello 2.25.50970029167481.2.5"]
 
 
 async def test_a_request_needs_no_addressing_and_its_answer_has_all_of_it(wire: Wire) -> None:
