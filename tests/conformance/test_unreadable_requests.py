@@ -141,7 +141,8 @@ async def test_what_names_no_endpoint_is_answered_in_plain_text(server: str, sen
 async def test_a_long_url_that_comes_in_pieces_is_told_as_well(server: str) -> None:
     sent = head(b"GET", b"/fhir/DocumentReference" + LONG)
 
-    answer = await answered(server, *(sent[at : at + 1500] for at in range(0, len(sent), 1500)))
+    # The last piece makes it too long: nothing is on its way to a connection that was closed after the answer.
+    answer = await answered(server, *(sent[at : at + 1500] for at in range(0, 7500, 1500)), sent[7500:])
 
     assert parsed(answer.content)["issue"][0]["code"] == "too-costly"
 
