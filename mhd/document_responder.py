@@ -30,7 +30,6 @@ from xds.paged_search import Link, PagedObject
 class DocumentResponder:
     """Answers from a Document Registry and a Document Repository, in this process or elsewhere.
 
-    times_of_change     the registry tells when something was changed
     is_of_one_patient   there is nothing for whoever asks but what belongs to one patient
     """
 
@@ -39,7 +38,6 @@ class DocumentResponder:
     repository: DocumentRepository
     codec: ObjectCodec
     superseded_gone: bool = False
-    times_of_change: bool = False
     is_of_one_patient: bool = False
 
     def kept_to(self, patient_id: str, *, forbids: bool) -> DocumentResponder:
@@ -68,7 +66,6 @@ class DocumentResponder:
             repository=self.repository,
             codec=self.codec,
             superseded_gone=self.superseded_gone,
-            completion=self.search.completion if self.times_of_change else None,
         )
 
     async def document_reference(self, resource_id: str) -> FhirAnswer:

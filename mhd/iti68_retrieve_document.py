@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from mhd.fhir.operation_outcome import Issue, IssueType, Refused, issue_of
 from mhd.mapping.identifiers import entry_uuid_of, resource_id
-from mhd.searching.renderer import Completion
-from mhd.searching.resource_reads import gone, last_updated
+from mhd.mapping.times import instant_of
+from mhd.searching.resource_reads import gone
 from xds.actors import (
     DocumentRegistry,
     DocumentRepository,
@@ -23,6 +23,7 @@ from xds.actors import (
 )
 from xds.audit import Accessed, AccessedKind, AccessedObject
 from xds.errors import ErrorCode, ResponseStatus
+from xds.hl7v2 import DTM
 from xds.metadata import AvailabilityStatus, DocumentEntry, DocumentEntryType, ObjectKind
 from xds.paged_search import PagedRegistry
 from xds.stored_queries import GET_DOCUMENTS, METADATA_LEVEL, listed
@@ -54,17 +55,15 @@ async def retrieve_document(
     repository: DocumentRepository,
     codec: ObjectCodec,
     superseded_gone: bool = False,
-    completion: Completion | None = None,
 ) -> FoundDocument:
     """The document of a DocumentReference.
 
     removals          the same registry: it tells what was removed from it
     superseded_gone   a superseded document is not served
-    completion        of its resource, which tells when it was changed; None: it does not tell
     Raises Refused: 404 where there is none, 410 where it was removed or is superseded, or what registry and repository
     say. Raises OutcomeUnknown.
     """
-    entry = await _entry(resource_id, registry, removals, codec)
+    entry, last_updated = await _entry(resource_id, registry, removals, codec)
     if superseded_gone and entry.availability_status == AvailabilityStatus.DEPRECATED:
         text = "The document is superseded and is not served any more; search for the one that replaces it."
         raise Refused(gone(text))
@@ -80,10 +79,9 @@ async def retrieve_document(
     document = response.documents[0]
     if entry.says_delayed and document.size:
         # It was assembled just now, and the registry has its hash.
-        entry = await _entry(resource_id, registry, removals, codec)
-    if completion is None or document.new_document_unique_id is not None:
-        return FoundDocument(entry, document)
-    return FoundDocument(entry, document, await last_updated(entry.entry_uuid, removals, completion))
+        entry, last_updated = await _entry(resource_id, registry, removals, codec)
+    is_made_anew = document.new_document_unique_id is not None
+    return FoundDocument(entry, document, None if is_made_anew else last_updated)
 
 
 def _was_kept(entry: DocumentEntry) -> bool:
@@ -93,17 +91,18 @@ def _was_kept(entry: DocumentEntry) -> bool:
 
 async def _entry(
     resource_id: str, registry: DocumentRegistry, removals: PagedRegistry, codec: ObjectCodec
-) -> DocumentEntry:
+) -> tuple[DocumentEntry, str | None]:
+    """What is registered, and the instant at which that was changed last, where the registry tells."""
     uuid = entry_uuid_of(resource_id)
     if uuid is None:
         raise Refused(_missing(resource_id))
     by_entry_uuid = ("$XDSDocumentEntryEntryUUID", listed([uuid]))
-    for entry in await _entries(registry, codec, by_entry_uuid):
-        return entry
+    for found in await _entries(registry, codec, by_entry_uuid):
+        return found
     # At level 1 no version is found that has a successor; the URL of its document leads to the same document still.
-    for entry in await _entries(registry, codec, by_entry_uuid, (METADATA_LEVEL, ("2",))):
-        by_logical_id = ("$XDSDocumentEntryLogicalID", listed([entry.logical_id or uuid]))
-        return next(iter(await _entries(registry, codec, by_logical_id)), entry)
+    for found in await _entries(registry, codec, by_entry_uuid, (METADATA_LEVEL, ("2",))):
+        by_logical_id = ("$XDSDocumentEntryLogicalID", listed([found[0].logical_id or uuid]))
+        return next(iter(await _entries(registry, codec, by_logical_id)), found)
     if await removals.removed(uuid) is ObjectKind.DOCUMENT_ENTRY:
         raise Refused(gone(f"The document {resource_id!r} was removed.", ErrorCode.DOCUMENT_UNIQUE_ID_ERROR))
     raise Refused(_missing(resource_id))
@@ -111,12 +110,15 @@ async def _entry(
 
 async def _entries(
     registry: DocumentRegistry, codec: ObjectCodec, *parameters: tuple[str, tuple[str, ...]]
-) -> list[DocumentEntry]:
+) -> list[tuple[DocumentEntry, str | None]]:
     response = await registry.stored_query(QueryRequest(GET_DOCUMENTS, ReturnType.LEAF_CLASS, parameters))
     if response.status is not ResponseStatus.SUCCESS:
         raise Refused(*map(issue_of, response.errors))
-    items = [codec.read(found.ebrim) for found in response.found if found.ebrim is not None]
-    return [each for each in items if isinstance(each, DocumentEntry)]
+    return [
+        (item, instant_of(DTM(found.last_updated)) if found.last_updated else None)
+        for found in response.found
+        if found.ebrim is not None and isinstance(item := codec.read(found.ebrim), DocumentEntry)
+    ]
 
 
 def _missing(resource_id: str) -> Issue:

@@ -41,7 +41,9 @@ async def stored_query(
         found = await _in_full(query, await _references(query, store), store, max_results)
     return QueryResponse(
         ResponseStatus.SUCCESS,
-        tuple([Found(each.kind, each.entry_uuid, each.ebrim, each.home_community_id) for each in found]),
+        tuple(
+            [Found(each.kind, each.entry_uuid, each.ebrim, each.home_community_id, each.last_updated) for each in found]
+        ),
     )
 
 

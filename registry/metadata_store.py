@@ -78,9 +78,9 @@ class Criteria:
 class StoredObject(NamedTuple):
     """One object that was found. ebrim is None where no rendering was asked for.
 
-    The association's ends and type are None for other kinds. Status, logicalID and version are those of a
-    DocumentEntry or Folder, and None for other kinds. A tuple, because answers have hundreds of them, and a
-    frozen dataclass takes three times as long.
+    The association's ends and type are None for other kinds. Status, logicalID, version and last_updated (the second
+    of Registration.last_updated, 14 digits) are those of a DocumentEntry or Folder, and None for other kinds. A tuple,
+    because answers have hundreds of them, and a frozen dataclass takes three times as long.
     """
 
     kind: ObjectKind
@@ -94,6 +94,7 @@ class StoredObject(NamedTuple):
     availability_status: str | None = None
     logical_id: str | None = None
     version: str | None = None
+    last_updated: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

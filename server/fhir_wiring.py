@@ -125,7 +125,6 @@ def mhd_at(
             repository=repository,
             codec=codec,
             superseded_gone=configured.superseded_gone,
-            times_of_change=Actor.REGISTRY in settings.actors,
         )
         recipient = DocumentRecipient(
             repository=repository,

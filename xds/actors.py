@@ -65,12 +65,15 @@ class Found(NamedTuple):
     kind    None where a registry on another host gave only a reference
     ebrim   its ebRIM element as UTF-8 bytes, with the prefix `rim` to be declared by what encloses it;
             None where only references were asked for
+    last_updated   of a DocumentEntry or Folder: the second of Registration.last_updated, 14 digits; None where that is
+            not known, as from a registry on another host
     """
 
     kind: ObjectKind | None
     entry_uuid: str
     ebrim: bytes | None = None
     home_community_id: str | None = None
+    last_updated: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

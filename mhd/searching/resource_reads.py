@@ -191,12 +191,6 @@ def answer_of(resource: bytes) -> FhirAnswer:
     return FhirAnswer(resource, etag=hashlib.sha256(resource).hexdigest()[:16], last_updated=last_updated)
 
 
-async def last_updated(entry_uuid: str, registry: PagedRegistry, completion: Completion) -> str | None:
-    """The instant at which a DocumentEntry was changed last; None where the registry does not tell. Raises XdsError."""
-    found = await meeting(one("entry_uuid", Operator.ANY_OF, entry_uuid), ObjectKind.DOCUMENT_ENTRY, registry)
-    return shown(found[0], completion).last_updated if found else None
-
-
 def gone(sentence: str, xds_code: str | None = None) -> Issue:
     """What was here once."""
     return Issue(IssueType.DELETED, sentence, xds_code=xds_code, http=410)

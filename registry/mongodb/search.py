@@ -36,7 +36,7 @@ _LONGEST_PATTERN_BYTES = 16_000
 """MongoDB compiles no longer ones than 32 KB, escapes included."""
 
 _VERSIONED = frozenset({ObjectKind.DOCUMENT_ENTRY, ObjectKind.FOLDER})
-_OF_VERSIONS = ("availability_status", "logical_id", "version")
+_OF_VERSIONS = ("availability_status", "logical_id", "version", "last_updated")
 _SPECIAL = re.compile(r"[\\.^$*+?()\[\]{}|]")
 
 

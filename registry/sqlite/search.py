@@ -199,7 +199,7 @@ def _columns(kind: ObjectKind, *, rendering: bool, owner: bool) -> str:
     if kind is ObjectKind.ASSOCIATION:
         columns += ["o.source_object", "o.target_object", "o.association_type"]
     elif kind is not ObjectKind.SUBMISSION_SET:
-        columns += ["NULL", "NULL", "NULL", "o.availability_status", "o.logical_id", "o.version"]
+        columns += ["NULL", "NULL", "NULL", "o.availability_status", "o.logical_id", "o.version", "o.last_updated"]
     return ", ".join(columns)
 
 

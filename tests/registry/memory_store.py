@@ -34,7 +34,7 @@ from registry.metadata_store import (
     VersionName,
 )
 from registry.page_links import links_of
-from registry.search_columns import COLUMN_SHAPES, Column, Shape, registration_columns, search_columns
+from registry.search_columns import COLUMN_SHAPES, Column, Shape, moment, registration_columns, search_columns
 from xds.actors import FhirRenderer, ObjectCodec, Registration
 from xds.hl7v2 import DTM
 from xds.metadata import (
@@ -404,6 +404,7 @@ class MemoryStore(MetadataStore):
 
     def _stored(self, item: AnyObject, rendering: bool) -> StoredObject:
         link = item if isinstance(item, Association) else None
+        time = self._registration(item.entry_uuid).last_updated if isinstance(item, DocumentEntry | Folder) else None
         return StoredObject(
             kind=item.kind,
             entry_uuid=item.entry_uuid,
@@ -416,6 +417,7 @@ class MemoryStore(MetadataStore):
             availability_status=item.availability_status if isinstance(item, DocumentEntry | Folder) else None,
             logical_id=item.logical_id if isinstance(item, DocumentEntry | Folder) else None,
             version=item.version if isinstance(item, DocumentEntry | Folder) else None,
+            last_updated=moment(time) if time else None,
         )
 
 
