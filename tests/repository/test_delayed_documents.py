@@ -356,7 +356,7 @@ async def test_no_more_than_the_limit_of_its_source_is_written(documents: Docume
     entry = delayed_entry()
     registry = UpdatableRegistry(newest=[entry])
     repository = repository_with(documents, registry, Source([bytes(5001)]), size_limit=5000)
-    assert await refused(repository, entry) == [ErrorCode.REPOSITORY_OUT_OF_RESOURCES]
+    assert await refused(repository, entry) == [ErrorCode.REPOSITORY_ERROR]
     assert (await everything_in(documents), registry.newest) == ([], [entry])
 
 
