@@ -14,6 +14,8 @@ from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
+from tests.served_app import served
+
 AUDIENCE = "https://xds.example/fhir"
 
 ODD_KEYS: Final[tuple[Any, ...]] = (
@@ -105,11 +107,6 @@ async def authorization_server() -> AsyncIterator[AuthorizationServer]:
     found = AuthorizationServer()
     app = web.Application()
     app.router.add_get("/jwks", found.answer)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    found.url = f"http://127.0.0.1:{runner.addresses[0][1]}/jwks"
-    try:
+    async with served(app) as base:
+        found.url = f"{base}/jwks"
         yield found
-    finally:
-        await runner.cleanup()

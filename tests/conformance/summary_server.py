@@ -10,6 +10,8 @@ from typing import Any
 
 from aiohttp import web
 
+from tests.served_app import served
+
 Answers = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -52,9 +54,6 @@ async def summary_server(tls: ssl.SSLContext | None = None) -> AsyncIterator[Sum
     server = SummaryServer()
     app = web.Application()
     app.router.add_post("/documents", server.answer)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
-    server.url = f"{'https' if tls else 'http'}://127.0.0.1:{runner.addresses[0][1]}/documents"
-    yield server
-    await runner.cleanup()
+    async with served(app, tls=tls) as base:
+        server.url = f"{base}/documents"
+        yield server

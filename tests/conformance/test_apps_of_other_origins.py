@@ -25,6 +25,7 @@ from tests.conformance.authorization_server import AUDIENCE, AuthorizationServer
 from tests.conformance.fhir_wire import FhirReply, FhirWire
 from tests.conformance.test_find_document_references import of, some_patient
 from tests.conformance.wire import Wire, running_server
+from tests.served_app import served
 from xds.hl7v2 import CX
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -235,14 +236,8 @@ async def app_server() -> AsyncIterator[AppServer]:
     app = web.Application()
     app.router.add_get("/", server.page)
     app.router.add_post("/found", server.take)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    server.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    try:
+    async with served(app) as server.url:
         yield server
-    finally:
-        await runner.cleanup()
 
 
 async def found_by(app: AppServer, asked: Mapping[str, Any], profile: Path) -> dict[str, Any]:

@@ -34,6 +34,7 @@ from tests.conformance.fhir_wire import FhirReply, FhirWire
 from tests.conformance.wire import Wire, running_server
 from tests.mhd.expressible import expressible
 from tests.mhd.recipients import DOMAIN, bundle_of, bundle_with, sent_document, sent_list
+from tests.served_app import served
 from xds.actors import DocumentRequest
 from xds.ebxml_messages import retrieve_request
 from xds.ebxml_writer import codec
@@ -176,13 +177,8 @@ async def elsewhere() -> AsyncIterator[tuple[str, list[str]]]:
 
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    port = runner.addresses[0][1]
-    yield f"http://127.0.0.1:{port}/fhir", asked
-    await runner.cleanup()
+    async with served(app) as base:
+        yield f"{base}/fhir", asked
 
 
 def _at(bundle: Json, number: int) -> Json:

@@ -11,7 +11,9 @@ from typing import Any
 
 import orjson
 from aiohttp import web
+from yarl import URL
 
+from tests.served_app import served
 from tests.server_process import free_port
 
 _PATIENCE_SECONDS = 60
@@ -70,14 +72,8 @@ class AuditRepository:
         """It can be reached as long as this is open."""
         app = web.Application()
         app.router.add_post("/fhir/AuditEvent", self.answer)
-        runner = web.AppRunner(app, shutdown_timeout=0.1)
-        await runner.setup()
-        port = int(self.url.partition("//")[2].partition("/")[0].rpartition(":")[2])
-        await web.TCPSite(runner, "127.0.0.1", port).start()
-        try:
+        async with served(app, port=URL(self.url).port or 0):
             yield
-        finally:
-            await runner.cleanup()
 
 
 def audit_repository() -> AuditRepository:

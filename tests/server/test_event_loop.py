@@ -13,6 +13,7 @@ from aiohttp import http_writer, web
 
 from server.event_loop import run, send_without_joining
 from server.pieces import in_pieces
+from tests.served_app import served
 
 LARGE = bytes(range(256)) * 4096
 
@@ -38,11 +39,8 @@ async def _served(tls: ssl.SSLContext | None) -> AsyncIterator[str]:
     app.router.add_get("/large", _large)
     app.router.add_get("/pieces/{number}", _in_pieces)
     app.router.add_get("/small", _small)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
-    yield f"{'https' if tls else 'http'}://localhost:{runner.addresses[0][1]}"
-    await runner.cleanup()
+    async with served(app, tls=tls) as base:
+        yield base.replace("127.0.0.1", "localhost")
 
 
 @pytest.fixture(autouse=True)

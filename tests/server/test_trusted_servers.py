@@ -24,6 +24,7 @@ from tests.builders import CONTENT, CONTENT_HASH, PATIENT, REPOSITORY, document_
 from tests.conformance.fhir_wire import FhirReply, FhirWire
 from tests.conformance.wire import Wire, running_server
 from tests.mhd.recipients import bundle_with
+from tests.served_app import served
 from xds.actors import DocumentRequest
 from xds.ebxml_messages import retrieve_request
 from xds.metadata import HASH_OF_NOTHING, DocumentEntry
@@ -76,12 +77,8 @@ async def other_server() -> AsyncIterator[OtherServer]:
     found = OtherServer()
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", found.answer)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    found.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    yield found
-    await runner.cleanup()
+    async with served(app) as found.url:
+        yield found
 
 
 @asynccontextmanager
