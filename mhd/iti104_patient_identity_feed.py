@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl
 from mhd.fhir.fhir_structure import structure_problems
 from mhd.fhir.operation_outcome import Issue, IssueSeverity, IssueType, Outcome, Refused, outcome_of
 from mhd.mapping.code_systems import CodeSystems
-from mhd.mapping.identifiers import NAME_ITS_OID, cx_of
+from mhd.mapping.identifiers import NAME_ITS_OID, cx_of, cxs_of
 from mhd.messages import FhirAnswer, Json
 from mhd.patients import PatientKeys
 from xds.audit import Accessed, AccessedKind, AccessedObject
@@ -59,8 +59,7 @@ class PatientFeed:
             raise Refused(*outcome_of(refusal.errors).issues, accessed=Accessed.of(named)) from refusal
 
     async def _put(self, named: CX, patient: Json) -> FhirAnswer:
-        identifiers = [cx for each in patient.get("identifier") or () if (cx := cx_of(each, self.systems)) is not None]
-        if named not in identifiers:
+        if named not in cxs_of(patient, self.systems):
             raise Refused(
                 Issue(
                     IssueType.VALUE,

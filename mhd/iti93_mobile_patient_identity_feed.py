@@ -18,7 +18,7 @@ from mhd.fhir.fhir_structure import structure_problems
 from mhd.fhir.operation_outcome import Issue, IssueType, Refused, outcome_of
 from mhd.iti104_patient_identity_feed import REPLACED_BY, refused
 from mhd.mapping.code_systems import CodeSystems
-from mhd.mapping.identifiers import NAME_ITS_OID, cx_of
+from mhd.mapping.identifiers import NAME_ITS_OID, cx_of, cxs_of
 from mhd.messages import FhirAnswer, Json
 from xds.audit import Accessed, AccessedKind, AccessedObject
 from xds.errors import XdsError
@@ -61,7 +61,7 @@ class MobilePatientFeed:
 
     def _named(self, history: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
         """Everybody of whom a message is that was refused; whoever has no id of this domain, by the first he has."""
-        named = (_identifiers(_patient(each), self.systems) for each in history)
+        named = (cxs_of(_patient(each), self.systems) for each in history)
         return _each_once(self.feeds.own(each) or each[0] for each in named if each)
 
     async def _taken(self, judged: Sequence[Told]) -> list[CX]:
@@ -124,10 +124,6 @@ def _patient(entry: Mapping[str, Any]) -> Mapping[str, Any]:
     return entry.get("resource") or {}
 
 
-def _identifiers(patient: Mapping[str, Any], systems: CodeSystems) -> list[CX]:
-    return [cx for each in patient.get("identifier") or () if (cx := cx_of(each, systems)) is not None]
-
-
 def _judged(
     number: int, entry: Mapping[str, Any], by_url: Mapping[str, Mapping[str, Any]], systems: CodeSystems
 ) -> Told:
@@ -156,7 +152,7 @@ def _judged(
                         f"{place}.resource.link",
                     )
                 )
-    return Told(_identifiers(patient, systems), survivors)
+    return Told(cxs_of(patient, systems), survivors)
 
 
 def _survivors(other: Mapping[str, Any], by_url: Mapping[str, Mapping[str, Any]], systems: CodeSystems) -> Iterator[CX]:
@@ -167,7 +163,7 @@ def _survivors(other: Mapping[str, Any], by_url: Mapping[str, Mapping[str, Any]]
     reference = str(other.get("reference", ""))
     for url, patient in by_url.items():
         if reference and (url == reference or url.endswith(f"/{reference}")):
-            yield from _identifiers(patient, systems)
+            yield from cxs_of(patient, systems)
 
 
 def _response(header: Json) -> Json:

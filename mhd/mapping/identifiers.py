@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from mhd.fhir.canonicals import IDENTIFIER_TYPES, URI
@@ -121,6 +121,11 @@ def cx_of(identifier: Json, systems: CodeSystems) -> CX | None:
     own = {name: each for name, each in identifier.items() if name in ("system", "value", "extension")}
     text = exact_text(own, partial(_cx, systems=systems)) or _read_cx(identifier, systems)
     return CX(text) if text else None
+
+
+def cxs_of(patient: Mapping[str, Any], systems: CodeSystems) -> list[CX]:
+    """The CX of each Identifier of a Patient that is one."""
+    return [cx for each in patient.get("identifier") or () if (cx := cx_of(each, systems)) is not None]
 
 
 def _cx(text: str, systems: CodeSystems) -> Json:

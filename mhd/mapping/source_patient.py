@@ -13,7 +13,7 @@ from mhd.fhir.exact_text import Json
 from mhd.mapping.code_systems import CodeSystems
 from mhd.mapping.domain import MhdDomain
 from mhd.mapping.hl7v2_components import components, escaped, joined
-from mhd.mapping.identifiers import cx_identifier, cx_of
+from mhd.mapping.identifiers import cx_identifier, cx_of, cxs_of
 from mhd.mapping.people import human_name, name_components
 from mhd.mapping.times import date_of
 from xds.hl7v2 import CX
@@ -135,7 +135,7 @@ def source_patient_info_of(patient: Json, domain: MhdDomain) -> tuple[str, ...]:
 
 
 def _lines(patient: Json, systems: CodeSystems) -> list[str]:
-    lines = [f"PID-3|{cx.text}" for each in patient.get("identifier", ()) if (cx := cx_of(each, systems))]
+    lines = [f"PID-3|{cx.text}" for cx in cxs_of(patient, systems)]
     lines += [f"PID-5|{name}" for each in patient.get("name", ()) if (name := joined(name_components(each)))]
     if "birthDate" in patient:
         lines.append(f"PID-7|{patient['birthDate'].replace('-', '')}")

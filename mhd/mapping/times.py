@@ -46,9 +46,12 @@ def dtm_of(date_time: str) -> DTM | None:
 def put_time(target: Json, name: str, time: DTM | None) -> None:
     """Set a dateTime of `target`."""
     if time is not None:
-        rendered = date_time_of(time)
-        back = dtm_of(rendered) if rendered else None
-        put_exact(target, name, time.text, rendered, back.text if back else None)
+        _put(target, name, time, date_time_of(time))
+
+
+def _put(target: Json, name: str, time: DTM, rendered: str | None) -> None:
+    back = dtm_of(rendered) if rendered else None
+    put_exact(target, name, time.text, rendered, back.text if back else None)
 
 
 def time_at(target: Json, name: str) -> DTM | None:
@@ -69,8 +72,7 @@ def period_of(start: DTM | None, stop: DTM | None) -> Json:
     period: Json = {}
     for name, time, rendered in zip(("start", "end"), (start, stop), _rendered_period(start, stop), strict=True):
         if time is not None:
-            back = dtm_of(rendered) if rendered else None
-            put_exact(period, name, time.text, rendered, back.text if back else None)
+            _put(period, name, time, rendered)
     return period
 
 
